@@ -1,1 +1,28 @@
-//! placeholder
+//! What operator and sidecar say to each other, and how they recognise each other.
+//!
+//! - [`pb`]: the messages and the service, generated from `proto/control.proto`.
+//! - [`snapshot`], [`destination`]: the JSON documents inside those messages.
+//! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
+//! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
+//! - [`tls`]: the only place that builds TLS configurations for mesh connections.
+
+pub mod destination;
+pub mod features;
+pub mod identity;
+pub mod snapshot;
+pub mod tls;
+
+/// The generated messages, client and server of `proto/control.proto`.
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code")]
+pub mod pb {
+    include!("pb/fapi_mesh.control.v1.rs");
+}
+
+pub use destination::{Destination, DestinationKind, EndpointDoc, TokenDoc};
+pub use snapshot::{MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
+
+/// The version of this build, as sidecars and operator tell it to each other.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The service account of the operator, an identity that no enrolment issues.
+pub const OPERATOR_SERVICE_ACCOUNT: &str = "fapi-operator";

@@ -1,0 +1,67 @@
+//! The answer to a lookup: endpoints, identity to expect, audience and token, together.
+
+use std::net::SocketAddr;
+
+use fapi::SenderConstraint;
+use serde::{Deserialize, Serialize};
+
+/// What an authority stands for, as seen by one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Destination {
+    /// The authority as the app dialled it.
+    pub authority: String,
+    /// What it is.
+    pub kind: DestinationKind,
+}
+
+/// The kinds of destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DestinationKind {
+    /// Positively not in the mesh.
+    Unmeshed {
+        /// Where it is reached.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Nobody knows it.
+    Unknown,
+    /// A service of the mesh.
+    Meshed(Meshed),
+}
+
+/// A service of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Meshed {
+    /// `<service>.<namespace>`.
+    pub service: String,
+    /// The audience of its tokens; also the origin of `htu`.
+    pub audience: String,
+    /// Its pods.
+    pub endpoints: Vec<EndpointDoc>,
+    /// The token that a call carries; none if no FapiClient of the caller names the service.
+    pub token: Option<TokenDoc>,
+}
+
+/// One pod behind a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointDoc {
+    /// Where its sidecar listens.
+    pub address: SocketAddr,
+    /// The identity that its certificate must name.
+    pub spiffe_id: String,
+    /// Whether it takes new calls.
+    pub ready: bool,
+}
+
+/// Which token a call carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenDoc {
+    /// The scopes to ask for; empty: all that the target grants.
+    pub scopes: Vec<String>,
+    /// How the token is bound to its sender.
+    pub sender_constraint: SenderConstraint,
+}

@@ -1,0 +1,74 @@
+//! The snapshot document: everything one pod needs to judge its inbound calls.
+
+use std::net::SocketAddr;
+
+use fapi::WirePolicy;
+use serde::{Deserialize, Serialize};
+
+/// The desired state of one pod, complete in itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Snapshot {
+    /// The trust domain of the mesh.
+    pub trust_domain: String,
+    /// The identity that this pod's certificates name.
+    pub spiffe_id: String,
+    /// The pod that the snapshot is for.
+    pub pod_uid: String,
+    /// Its name, for people.
+    pub workload: WorkloadName,
+    /// The authorization server of the mesh.
+    pub mesh_issuer: MeshIssuer,
+    /// Every port that the sidecar guards.
+    pub ports: Vec<Port>,
+}
+
+/// Namespace and name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name of the pod in it.
+    pub name: String,
+}
+
+/// Where the mesh's authorization server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshIssuer {
+    /// The issuer identifier (RFC 8414), as it stands in `iss`.
+    pub issuer: String,
+    /// The token endpoint, an https URL.
+    pub token_endpoint: String,
+}
+
+/// One inbound port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Port {
+    /// The name that a policy's `sectionName` refers to.
+    pub name: String,
+    /// The port of the Service.
+    pub port: u16,
+    /// Where the sidecar listens.
+    pub listen: SocketAddr,
+    /// Where the app listens.
+    pub app: SocketAddr,
+    /// The policy that governs the port.
+    pub policy: PortPolicyDoc,
+}
+
+/// What governs a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PortPolicyDoc {
+    /// The one policy that governs it.
+    Policy(WirePolicy),
+    /// A policy that never compiled: the port is closed.
+    #[serde(rename_all = "camelCase")]
+    Invalid {
+        /// The policy, `namespace/name`.
+        name: String,
+    },
+}
