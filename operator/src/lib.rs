@@ -1,1 +1,11 @@
-//! placeholder
+//! The control plane of fapi-mesh: reads the desired state from a source,
+//! compiles one snapshot per pod, hands out certificates and tokens, and
+//! reports what the sidecars acknowledged.
+//!
+//! `source -> model -> index -> compile` is pure from the model on;
+//! [`view::View`] is the immutable result that every server of this process
+//! reads.
+
+pub mod acks;
+pub mod model;
+pub mod view;

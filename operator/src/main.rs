@@ -1,2 +1,2 @@
-//! placeholder
+//! `fapi-operator`: see the library.
 fn main() {}

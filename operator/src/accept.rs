@@ -1,0 +1,210 @@
+//! Accepting TLS connections for the operator's servers: bounded in number, with a deadline on the handshake,
+//! ended with the certificate of the other side.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::identity::peer_from_leaf;
+use control::tls::{ClientAuth, Identity, TlsError, TrustBundle};
+use fapi::Peer;
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::clock::Clock;
+
+/// A handshake takes milliseconds; more than this is a caller that holds a place.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A caller without a certificate enrols or reads public documents: a few short requests.
+const WITHOUT_CERTIFICATE: Duration = Duration::from_secs(60);
+/// What a connection gets to finish its requests once it must end.
+const DRAIN: Duration = Duration::from_secs(5);
+/// After a failure to accept (no file handles left): give others time to end.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How a server proves its identity and checks its callers.
+pub(crate) struct Tls {
+    identity: watch::Receiver<Arc<Identity>>,
+    bundle: TrustBundle,
+    alpn: &'static [&'static [u8]],
+}
+
+impl Tls {
+    /// Serves with the current `identity`; callers may present a certificate of `bundle`.
+    pub(crate) fn new(
+        identity: watch::Receiver<Arc<Identity>>,
+        bundle: TrustBundle,
+        alpn: &'static [&'static [u8]],
+    ) -> Self {
+        Self { identity, bundle, alpn }
+    }
+
+    fn acceptor(&mut self) -> Result<TlsAcceptor, TlsError> {
+        let identity = self.identity.borrow_and_update().clone();
+        let config = control::tls::server_config(&self.bundle, &identity, ClientAuth::Optional, self.alpn)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn renewed(&self) -> bool {
+        self.identity.has_changed().unwrap_or(false)
+    }
+}
+
+/// A caller that has proven to hold the key of a certificate of the mesh.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Who it is.
+    pub(crate) peer: Peer,
+    /// Its leaf, DER.
+    pub(crate) leaf: CertificateDer<'static>,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Connection {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// Who is at the other end; `None` if it presented no certificate.
+    pub(crate) caller: Option<Arc<Caller>>,
+    lifetime: Duration,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// When a connection must end: at shutdown, or with the certificate of its caller.
+pub(crate) struct Ending {
+    lifetime: Duration,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Accepts until `shutdown` says true (or its sender is gone), then waits a little for what is in progress.
+///
+/// # Errors
+/// Only if the first TLS configuration cannot be built.
+pub(crate) async fn run<F, Served>(
+    listener: TcpListener,
+    mut tls: Tls,
+    connections: usize,
+    clock: Clock,
+    mut shutdown: watch::Receiver<bool>,
+    serve: F,
+) -> Result<(), TlsError>
+where
+    F: Fn(Connection) -> Served + Clone + Send + 'static,
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(connections));
+    let mut acceptor = tls.acceptor()?;
+    let mut tasks = JoinSet::new();
+    while let Some((tcp, remote, slot)) = next(&listener, &slots, &mut shutdown).await {
+        while tasks.try_join_next().is_some() {}
+        if tls.renewed() {
+            match tls.acceptor() {
+                Ok(renewed) => acceptor = renewed,
+                Err(error) => tracing::error!(%error, "the renewed identity cannot be used; serving with the old one"),
+            }
+        }
+        let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());
+        tasks.spawn(async move {
+            let _slot = slot;
+            if let Some(connection) = handshake(tcp, remote, &acceptor, &clock, shutdown).await {
+                serve(connection).await;
+            }
+        });
+    }
+    drop(listener);
+    let drained = timeout(DRAIN + PAUSE, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tasks.shutdown().await;
+    }
+    Ok(())
+}
+
+/// The next connection, once there is room for it; `None` at shutdown.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let accepted = async {
+        let slot = slots.clone().acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((tcp, remote)) => return Some((tcp, remote, slot)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        accepted = accepted => accepted,
+        _ = shutdown.wait_for(|end| *end) => None,
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    acceptor: &TlsAcceptor,
+    clock: &Clock,
+    shutdown: watch::Receiver<bool>,
+) -> Option<Connection> {
+    // Requests are small and answered at once; waiting to fill a packet only adds delay.
+    let _ = tcp.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return refuse(remote, &error),
+        Err(_) => return refuse(remote, &io::ErrorKind::TimedOut.into()),
+    };
+    let caller = match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
+        None => None,
+        Some(leaf) => match peer_from_leaf(leaf) {
+            Ok(peer) => Some(Arc::new(Caller { peer, leaf: leaf.clone().into_owned() })),
+            Err(error) => return refuse(remote, &io::Error::other(error)),
+        },
+    };
+    let lifetime = caller.as_ref().map_or(WITHOUT_CERTIFICATE, |caller| clock.until(caller.peer.not_after));
+    Some(Connection { stream, caller, lifetime, shutdown })
+}
+
+fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
+    let reason = control::tls::rejection_of(error).map_or("failed", |rejection| rejection.id());
+    tracing::info!(event = "handshake", outcome = "refused", reason, peer = %remote, %error);
+    None
+}
+
+impl Connection {
+    /// Takes the connection apart: the stream, its caller, and when it must end.
+    pub(crate) fn split(self) -> (TlsStream<TcpStream>, Option<Arc<Caller>>, Ending) {
+        (self.stream, self.caller, Ending { lifetime: self.lifetime, shutdown: self.shutdown })
+    }
+}
+
+impl Ending {
+    /// Returns when the connection must end.
+    pub(crate) async fn reached(mut self) {
+        tokio::select! {
+            () = sleep(self.lifetime) => {}
+            _ = self.shutdown.wait_for(|end| *end) => {}
+        }
+    }
+}
+
+/// Drives a connection to its end. When `ending` comes, `wind_down` tells it to take no more requests, and
+/// what is in progress gets a few seconds.
+pub(crate) async fn drive<C: Future>(connection: C, ending: Ending, wind_down: impl FnOnce(Pin<&mut C>)) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = ending.reached() => {}
+    }
+    wind_down(connection.as_mut());
+    let _ = timeout(DRAIN, connection).await;
+}

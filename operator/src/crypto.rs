@@ -1,0 +1,42 @@
+//! The one file of the operator that names the crypto library for itself; certificates, TLS and tokens
+//! use the same one through `rcgen`, `control` and `fapi`.
+
+use aws_lc_rs::rand;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+/// `N` random bytes: serials, token ids, nonce secrets.
+///
+/// The generator cannot fail once it is seeded. Were it to, ending the process is the only safe answer,
+/// because whatever is made without randomness can be guessed.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if rand::fill(&mut bytes).is_err() {
+        tracing::error!("the random generator of the crypto library failed; the operator ends");
+        std::process::abort();
+    }
+    bytes
+}
+
+/// Whether `signature` is an ES256 signature (RFC 7518 section 3.4) over `message` by the key with this
+/// uncompressed point.
+pub(crate) fn verify_es256(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_do_not_repeat() {
+        assert_ne!(random::<16>(), random::<16>());
+    }
+
+    #[test]
+    fn an_empty_or_zero_signature_verifies_nothing() {
+        let point = [4; 65];
+        assert!(!verify_es256(&point, b"message", b""));
+        assert!(!verify_es256(&point, b"message", &[0; 64]));
+        assert!(!verify_es256(&[], b"message", &[0; 64]));
+    }
+}
