@@ -1,1 +1,41 @@
-//! placeholder
+//! The FAPI 2.0 rules as pure functions: who may call what, with which token, bound to which sender.
+//!
+//! [`decide`] is the one entry: a policy, keys, the TLS peer, a request and the time go in; an [`Admission`] that nothing
+//! else can make, a [`Refusal`] or the name of an issuer whose keys are wanted come out. The crate never reads a clock,
+//! never does IO and knows no runtime: time, randomness and keys are arguments.
+//!
+//! - values: [`value`], made only by their parsers
+//! - what may be refused and how it is told: [`Rejection`], [`answer`]
+//! - the rules that operator and sidecar share: [`WirePolicy`], [`Policy`]
+//! - keys and signatures: [`KeySet`], [`IssuerKeys`], [`SigningKey`]
+//! - proofs of possession: [`NonceMinter`], [`ReplaySet`], [`ProofSigner`], [`check_token_endpoint_proof`]
+
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
+mod challenge;
+mod crypto;
+mod decide;
+mod dpop;
+mod jwks;
+mod jws;
+mod path;
+mod peer;
+mod policy;
+mod rejection;
+pub mod value;
+
+pub use challenge::{Answer, Scheme, answer};
+pub use decide::{Admission, AdmissionKind, Context, ProvenTokens, Refusal, Request, Verdict, decide};
+pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
+pub use jwks::{IssuerKeys, JwksError, KeySet};
+pub use jws::{PrivateKeyDer, SigningError, SigningKey};
+pub use path::normal_path;
+pub use peer::Peer;
+pub use policy::{
+    Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, WireCaller, WirePolicy, WireResource, WireRule,
+};
+pub use rejection::Rejection;
+pub use value::{
+    Audience, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet, SenderConstraint, SigningAlg,
+    SpiffeId, TokenHash, TrustDomain, UnixTime,
+};

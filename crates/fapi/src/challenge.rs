@@ -1,0 +1,79 @@
+//! How a refusal is told to the caller: the one mapping from [`Rejection`] to the wire.
+
+use http::StatusCode;
+
+use crate::{
+    rejection::{Rejection, Tell},
+    value::{ScopeSet, SigningAlg},
+};
+
+/// The authentication scheme that the caller used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// None, or one that is not understood: the answer offers both.
+    None,
+    /// `Bearer` (RFC 6750).
+    Bearer,
+    /// `DPoP` (RFC 9449 section 7.1).
+    Dpop,
+}
+
+/// What the caller is told. It names the OAuth error and never the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The `WWW-Authenticate` header, if one belongs to the answer.
+    pub www_authenticate: Option<String>,
+    /// The error code for the body; `None` where RFC 6750 section 3.1 wants none.
+    pub error: Option<&'static str>,
+    /// Whether exactly one `DPoP-Nonce` and `Cache-Control: no-store` must be added (RFC 9449 section 9).
+    pub wants_nonce: bool,
+}
+
+/// The answer to a refused call. A rejection that ends a connection before HTTP gives 400 here, should it be asked.
+#[must_use]
+pub fn answer(rejection: Rejection, scheme: Scheme, needed_scope: Option<&ScopeSet>) -> Answer {
+    let status = rejection.status().and_then(|status| StatusCode::from_u16(status).ok());
+    let (error, www_authenticate) = match rejection.tell() {
+        Tell::Nothing => (None, None),
+        Tell::Plain(error) => (Some(error), None),
+        Tell::Credentials => (None, Some(challenges(Scheme::None, ""))),
+        Tell::Token => coded(scheme, "invalid_token"),
+        Tell::Request => coded(Scheme::None, "invalid_request"),
+        Tell::Proof => coded(Scheme::Dpop, "invalid_dpop_proof"),
+        Tell::Nonce => coded(Scheme::Dpop, "use_dpop_nonce"),
+        Tell::Scope => {
+            let needed = needed_scope.map(|scopes| format!(", scope=\"{scopes}\"")).unwrap_or_default();
+            let params = format!("error=\"{INSUFFICIENT}\"{needed}");
+            (Some(INSUFFICIENT), Some(challenges(scheme, &params)))
+        }
+    };
+    Answer {
+        status: status.unwrap_or(StatusCode::BAD_REQUEST),
+        www_authenticate,
+        error,
+        wants_nonce: rejection.tell() == Tell::Nonce,
+    }
+}
+
+fn coded(scheme: Scheme, error: &'static str) -> (Option<&'static str>, Option<String>) {
+    (Some(error), Some(challenges(scheme, &format!("error=\"{error}\""))))
+}
+
+fn challenges(scheme: Scheme, params: &str) -> String {
+    let algs = SigningAlg::OFFERED;
+    let comma = if params.is_empty() { "" } else { ", " };
+    let bearer = format!("Bearer {params}");
+    let dpop = format!("DPoP {params}{comma}algs=\"{algs}\"");
+    match scheme {
+        Scheme::None => format!("{}, {dpop}", bearer.trim_end()),
+        Scheme::Bearer => bearer,
+        Scheme::Dpop => dpop,
+    }
+}
+
+const INSUFFICIENT: &str = "insufficient_scope";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The only file of this crate that names the crypto library.
+
+use aws_lc_rs::{
+    constant_time, digest, hmac, pkcs8, rand,
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+        RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+    },
+};
+
+use crate::value::SigningAlg;
+
+/// SHA-256.
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
+    out
+}
+
+/// Whether two byte strings are equal, in a time that depends on their length alone.
+pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(a, b).is_ok()
+}
+
+/// A key for HMAC-SHA256.
+pub(crate) struct MacKey(hmac::Key);
+
+impl MacKey {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The first 16 bytes of the tag.
+    pub(crate) fn tag(&self, data: &[u8]) -> [u8; 16] {
+        let mut out = [0; 16];
+        let tag = hmac::sign(&self.0, data);
+        for (to, from) in out.iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        out
+    }
+}
+
+/// A public key, parsed once and fit for exactly one algorithm.
+#[derive(Debug)]
+pub(crate) struct PublicKey {
+    alg: SigningAlg,
+    key: ParsedPublicKey,
+}
+
+impl PublicKey {
+    /// A P-256 point: `x` and `y`, 32 bytes each; must lie on the curve.
+    pub(crate) fn p256(x: &[u8; 32], y: &[u8; 32]) -> Option<Self> {
+        let mut point = [4; 65];
+        for (to, from) in point.iter_mut().skip(1).zip(x.iter().chain(y)) {
+            *to = *from;
+        }
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()?;
+        Some(Self { alg: SigningAlg::Es256, key })
+    }
+
+    /// An Ed25519 point.
+    pub(crate) fn ed25519(x: &[u8; 32]) -> Option<Self> {
+        let key = ParsedPublicKey::new(&ED25519, x).ok()?;
+        Some(Self { alg: SigningAlg::EdDsa, key })
+    }
+
+    /// An RSA key of big-endian modulus and exponent.
+    pub(crate) fn rsa(n: &[u8], e: &[u8]) -> Option<Self> {
+        let key = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PSS_2048_8192_SHA256).ok()?;
+        Some(Self { alg: SigningAlg::Ps256, key })
+    }
+
+    pub(crate) const fn alg(&self) -> SigningAlg {
+        self.alg
+    }
+
+    /// Whether `signature` (ECDSA: r and s, 32 bytes each) is one of this key over `message`.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
+}
+
+/// An ES256 key pair, parsed once. The private half never leaves it but as PKCS#8.
+pub(crate) struct P256Pair(EcdsaKeyPair);
+
+/// PKCS#8 bytes that are wiped when dropped.
+pub(crate) struct Pkcs8(pkcs8::Document);
+
+impl AsRef<[u8]> for Pkcs8 {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl P256Pair {
+    pub(crate) fn generate() -> Option<Self> {
+        EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok().map(Self)
+    }
+
+    pub(crate) fn from_pkcs8(der: &[u8]) -> Option<Self> {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).ok().map(Self)
+    }
+
+    pub(crate) fn to_pkcs8(&self) -> Option<Pkcs8> {
+        self.0.to_pkcs8v1().ok().map(Pkcs8)
+    }
+
+    /// `x` and `y` of the public point.
+    pub(crate) fn public(&self) -> Option<([u8; 32], [u8; 32])> {
+        let point = self.0.public_key().as_ref().strip_prefix(&[4])?;
+        let (x, y) = point.split_first_chunk()?;
+        Some((*x, y.try_into().ok()?))
+    }
+
+    /// The signature as `r` and `s`, 32 bytes each (RFC 7518 section 3.4).
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
+        self.0.sign(&rand::SystemRandom::new(), message).ok()?.as_ref().try_into().ok()
+    }
+}
