@@ -54,12 +54,9 @@ impl LeafError {
         match self {
             Self::TrustDomain { .. } => Rejection::TrustDomainNotAllowed,
             Self::NotExpected { .. } => Rejection::PeerIdentityMismatch,
-            Self::Malformed
-            | Self::UriNames(_)
-            | Self::SpiffeId
-            | Self::Usage(_)
-            | Self::Validity
-            | Self::PodUid => Rejection::PeerCertificateUntrusted,
+            Self::Malformed | Self::UriNames(_) | Self::SpiffeId | Self::Usage(_) | Self::Validity | Self::PodUid => {
+                Rejection::PeerCertificateUntrusted
+            }
         }
     }
 }
@@ -129,11 +126,11 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<SpiffeId, LeafError> {
 }
 
 fn pod_uid(certificate: &X509Certificate<'_>) -> Result<Option<Arc<str>>, LeafError> {
-    let oid = x509_parser::der_parser::oid::Oid::from(POD_UID_OID).map_err(|_| LeafError::PodUid)?;
+    let oid = der_parser::oid::Oid::from(POD_UID_OID).map_err(|_| LeafError::PodUid)?;
     let Some(extension) = certificate.get_extension_unique(&oid).map_err(|_| LeafError::PodUid)? else {
         return Ok(None);
     };
-    let (rest, uid) = x509_parser::asn1_rs::Utf8String::from_der(extension.value).map_err(|_| LeafError::PodUid)?;
+    let (rest, uid) = asn1_rs::Utf8String::from_der(extension.value).map_err(|_| LeafError::PodUid)?;
     let uid = uid.as_ref();
     if !rest.is_empty() || uid.is_empty() || uid.len() > POD_UID_MAX {
         return Err(LeafError::PodUid);

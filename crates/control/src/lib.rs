@@ -13,7 +13,15 @@ pub mod snapshot;
 pub mod tls;
 
 /// The generated messages, client and server of `proto/control.proto`.
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic, clippy::restriction, reason = "generated code")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code"
+)]
 pub mod pb {
     include!("pb/fapi_mesh.control.v1.rs");
 }

@@ -164,9 +164,9 @@ pub fn rejection_of(error: &io::Error) -> Option<Rejection> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     match error {
         rustls::Error::NoCertificatesPresented => Some(Rejection::PeerCertificateMissing),
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => Some(
-            other.0.downcast_ref::<LeafError>().map_or(Rejection::PeerCertificateUntrusted, LeafError::rejection),
-        ),
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            Some(other.0.downcast_ref::<LeafError>().map_or(Rejection::PeerCertificateUntrusted, LeafError::rejection))
+        }
         rustls::Error::InvalidCertificate(_) => Some(Rejection::PeerCertificateUntrusted),
         _ => None,
     }

@@ -76,8 +76,7 @@ fn server(authority: &Authority, auth: ClientAuth) -> ServerConfig {
 fn members_of_the_mesh_meet() {
     let authority = Authority::new();
     let shop = authority.identity(SHOP);
-    let mut connection =
-        handshake(client(&authority, Some(&shop)), server(&authority, ClientAuth::Required)).unwrap();
+    let mut connection = handshake(client(&authority, Some(&shop)), server(&authority, ClientAuth::Required)).unwrap();
     assert_eq!(connection.peer_certificates().unwrap()[0], *shop.leaf().unwrap());
     assert_eq!(connection.alpn_protocol(), Some(b"h2".as_slice()));
     assert_eq!(connection.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
@@ -99,8 +98,7 @@ fn strangers_are_refused() {
     let authority = Authority::new();
     let stranger = Authority::new().identity(SHOP);
     let elsewhere = authority.identity("spiffe://evil.example/ns/bank/sa/shop");
-    let cases =
-        [(stranger, Rejection::PeerCertificateUntrusted), (elsewhere, Rejection::TrustDomainNotAllowed)];
+    let cases = [(stranger, Rejection::PeerCertificateUntrusted), (elsewhere, Rejection::TrustDomainNotAllowed)];
     for auth in [ClientAuth::Required, ClientAuth::Optional] {
         for (identity, expected) in &cases {
             let error = handshake(client(&authority, Some(identity)), server(&authority, auth)).unwrap_err();
