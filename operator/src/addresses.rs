@@ -21,6 +21,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// could sit on our port while we are away.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 const PORT_ATTEMPTS: usize = 64;
+const FORGET: &str = " (or remove addresses.json to choose a new port)";
 
 /// The content of `STATE/addresses.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,16 +94,16 @@ fn file(state: &Path) -> PathBuf {
 /// A remembered port that someone else holds is an error, never silently another port.
 pub(crate) async fn bind(asked: SocketAddr, before: Option<SocketAddr>) -> Result<TcpListener, AddressError> {
     if asked.port() != 0 {
-        return take(asked, "").await;
+        return take(asked, TAKE_OVER, "").await;
     }
     match before.filter(|before| before.ip() == asked.ip() && before.port() != 0) {
-        Some(before) => take(before, " (or remove addresses.json to choose a new port)").await,
+        Some(before) => take(before, TAKE_OVER, FORGET).await,
         None => free(asked.ip()).await,
     }
 }
 
-async fn take(address: SocketAddr, hint: &'static str) -> Result<TcpListener, AddressError> {
-    let attempts = TAKE_OVER.as_millis() / RETRY.as_millis();
+async fn take(address: SocketAddr, patience: Duration, hint: &'static str) -> Result<TcpListener, AddressError> {
+    let attempts = patience.as_millis() / RETRY.as_millis();
     for _ in 0..attempts {
         match TcpListener::bind(address).await {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(RETRY).await,
@@ -122,7 +123,7 @@ async fn free(host: IpAddr) -> Result<TcpListener, AddressError> {
             Err(source) => return Err(AddressError::Bind { address, source, hint: "" }),
         }
     }
-    take(SocketAddr::new(host, 0), "").await
+    take(SocketAddr::new(host, 0), TAKE_OVER, "").await
 }
 
 fn random_port() -> u16 {
@@ -152,9 +153,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_remembered_port_that_is_taken_is_an_error() {
-        tokio::time::pause();
         let other = bind(loopback(0), None).await.unwrap();
-        let error = bind(loopback(0), Some(other.local_addr().unwrap())).await.unwrap_err();
+        let error = take(other.local_addr().unwrap(), RETRY, FORGET).await.unwrap_err();
         assert!(matches!(error, AddressError::Bind { .. }));
         assert!(error.to_string().contains("addresses.json"), "{error}");
     }

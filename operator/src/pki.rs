@@ -27,6 +27,8 @@ use store::Store;
 pub(crate) use csr::{CsrError, PublicKey};
 pub(crate) use error::PkiError;
 pub(crate) use serving::{Serving, identity_of};
+#[cfg(test)]
+pub(crate) use x509::pem;
 
 /// The certificate authority of one mesh.
 pub(crate) struct Authority {
@@ -144,10 +146,15 @@ impl Authority {
     }
 }
 
+/// The DER of the SubjectPublicKeyInfo of a certificate; the error says what is wrong with the certificate.
+pub(crate) fn public_key_info(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
+    Ok(x509::facts(certificate)?.public_key_info)
+}
+
 impl Issuing {
     fn read(certificate: CertificateDer<'static>) -> Result<Self, PkiError> {
-        let facts = x509::facts(&certificate)
-            .map_err(|detail| PkiError::Damaged { path: "pki/issuing.pem".into(), detail })?;
+        let facts =
+            x509::facts(&certificate).map_err(|detail| PkiError::Damaged { path: "pki/issuing.pem".into(), detail })?;
         Ok(Self { certificate, not_after: facts.not_after })
     }
 }

@@ -51,7 +51,11 @@ impl PublicKey {
         let info = SubjectPublicKeyInfo::from_der(der).map_err(|_| CsrError::KeyType)?;
         let point = info.der_bytes();
         let uncompressed = point.len() == POINT && point.first() == Some(&4);
-        if info.algorithm() == &PKCS_ECDSA_P256_SHA256 && uncompressed { Ok(Self(info)) } else { Err(CsrError::KeyType) }
+        if info.algorithm() == &PKCS_ECDSA_P256_SHA256 && uncompressed {
+            Ok(Self(info))
+        } else {
+            Err(CsrError::KeyType)
+        }
     }
 
     /// Whether a SubjectPublicKeyInfo in DER names this key.

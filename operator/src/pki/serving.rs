@@ -84,10 +84,7 @@ impl Serving {
 }
 
 /// The identity that only the operator itself has.
-pub(crate) fn identity_of(
-    authority: &Authority,
-    operator_namespace: &str,
-) -> Result<SpiffeId, fapi::InvalidValue> {
+pub(crate) fn identity_of(authority: &Authority, operator_namespace: &str) -> Result<SpiffeId, fapi::InvalidValue> {
     SpiffeId::new(authority.trust_domain(), operator_namespace, control::OPERATOR_SERVICE_ACCOUNT)
 }
 

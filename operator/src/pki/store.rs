@@ -136,8 +136,8 @@ fn read_pair(folder: &Path, name: &str) -> Result<Pair, PkiError> {
 
     let path = certificate_path(folder, name);
     let bytes = present(files::read_optional(&path)?, &path)?;
-    let certificate = CertificateDer::from_pem_slice(&bytes)
-        .map_err(|_| damaged(&path, "it is no certificate in PEM"))?;
+    let certificate =
+        CertificateDer::from_pem_slice(&bytes).map_err(|_| damaged(&path, "it is no certificate in PEM"))?;
     let facts = x509::facts(&certificate).map_err(|detail| PkiError::Damaged { path: path.clone(), detail })?;
     if facts.public_key_info != key.subject_public_key_info() {
         return Err(damaged(&path, "it does not belong to the key beside it"));

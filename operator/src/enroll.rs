@@ -1,0 +1,197 @@
+//! Enrolment: a workload token and a public key become a certificate.
+//!
+//! Who the caller is comes from the token alone ([`TokenReview`], in a cluster the API server's), that the pod
+//! exists from the view, and everything in the certificate but the key from those two. A renewal also shows the
+//! certificate it replaces, and all three must mean the same pod.
+
+mod directory;
+mod refusal;
+mod review;
+#[cfg(test)]
+mod tests;
+mod token_files;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fapi::SpiffeId;
+use tokio::sync::watch;
+
+use crate::accept::Caller;
+use crate::clock::Clock;
+use crate::model::Pod;
+use crate::pki::{Authority, Issued, PublicKey, public_key_info};
+use crate::view::View;
+
+pub(crate) use directory::DirectoryTokens;
+pub(crate) use refusal::EnrollRefusal;
+pub(crate) use review::{Reviewed, TokenRefused, TokenReview};
+pub(crate) use token_files::TokenFiles;
+
+/// A review is one call to an API server nearby.
+const REVIEW: Duration = Duration::from_secs(5);
+/// A projected service account token has about 1,200 bytes.
+const MAX_TOKEN: usize = 8192;
+
+/// Gives pods their certificates.
+pub(crate) struct Enroller {
+    authority: Arc<Authority>,
+    review: Arc<dyn TokenReview>,
+    view: watch::Receiver<Arc<View>>,
+    clock: Clock,
+    /// The operator's own identity, which no enrolment issues.
+    reserved: SpiffeId,
+    /// Pods that have a certificate from this process.
+    enrolled: Mutex<HashSet<String>>,
+}
+
+/// What a sidecar gets.
+pub(crate) struct Enrolled {
+    /// The certificate and its end.
+    pub(crate) issued: Issued,
+    /// The roots of the mesh, PEM.
+    pub(crate) bundle_pem: Arc<str>,
+}
+
+impl Enroller {
+    /// An enroller that never issues `reserved`.
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        review: Arc<dyn TokenReview>,
+        view: watch::Receiver<Arc<View>>,
+        clock: Clock,
+        reserved: SpiffeId,
+    ) -> Self {
+        Self { authority, review, view, clock, reserved, enrolled: Mutex::default() }
+    }
+
+    /// Enrols the pod that `token` names, or renews the certificate of `caller`. Every outcome is logged.
+    pub(crate) async fn enroll(
+        &self,
+        token: &str,
+        csr_der: &[u8],
+        caller: Option<&Caller>,
+    ) -> Result<Enrolled, EnrollRefusal> {
+        let kind = if caller.is_some() { "renewal" } else { "first" };
+        match self.decide(token, csr_der, caller).await {
+            Ok((pod, issued)) => {
+                self.record(kind, &pod, &issued);
+                Ok(Enrolled { issued, bundle_pem: self.authority.bundle_pem() })
+            }
+            Err(refusal) => {
+                let reason = refusal.id();
+                let caller = caller.map_or("", |caller| caller.peer.spiffe_id.as_str());
+                tracing::warn!(event = "enrolment", outcome = "refused", kind, reason, caller, detail = %refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        token: &str,
+        csr_der: &[u8],
+        caller: Option<&Caller>,
+    ) -> Result<(Pod, Issued), EnrollRefusal> {
+        if !self.view.borrow().synced() {
+            return Err(EnrollRefusal::NotReady);
+        }
+        if token.len() > MAX_TOKEN {
+            return Err(EnrollRefusal::Token(TokenRefused::Malformed));
+        }
+        let reviewed = tokio::time::timeout(REVIEW, self.review.review(token))
+            .await
+            .map_err(|_| EnrollRefusal::Token(TokenRefused::Unavailable))?
+            .map_err(EnrollRefusal::Token)?;
+        let view = self.view.borrow().clone();
+        let (pod, id) = self.pod_of(&view, &reviewed)?;
+        let key = PublicKey::from_csr(csr_der)?;
+        self.check_key(&key, caller)?;
+        if let Some(caller) = caller {
+            self.check_renewal(caller, pod, &id)?;
+        }
+        let lifetime = view.lifetimes().certificate;
+        let issued = self.authority.issue_pod(&id, &pod.uid, &key, lifetime, self.clock.now())?;
+        Ok((pod.clone(), issued))
+    }
+
+    /// The pod that a reviewed token means, if the mesh has it, and its identity.
+    fn pod_of<'a>(&self, view: &'a View, reviewed: &Reviewed) -> Result<(&'a Pod, SpiffeId), EnrollRefusal> {
+        let pod = view.pod(&reviewed.pod_uid).ok_or(EnrollRefusal::PodUnknown)?;
+        let same = pod.namespace == reviewed.namespace
+            && pod.name == reviewed.pod_name
+            && pod.service_account == reviewed.service_account;
+        if !same {
+            return Err(EnrollRefusal::PodMismatch);
+        }
+        if !pod.meshed {
+            return Err(EnrollRefusal::NotMeshed);
+        }
+        let id = SpiffeId::new(self.authority.trust_domain(), &pod.namespace, &pod.service_account)
+            .map_err(|_| EnrollRefusal::PodMismatch)?;
+        if id == self.reserved {
+            return Err(EnrollRefusal::Reserved);
+        }
+        Ok((pod, id))
+    }
+
+    /// A key belongs to one certificate: not to an authority, and not to the certificate that is renewed.
+    fn check_key(&self, key: &PublicKey, caller: Option<&Caller>) -> Result<(), EnrollRefusal> {
+        let used = match caller {
+            Some(caller) => key.is(&public_key_info(&caller.leaf).map_err(|_| EnrollRefusal::OtherPod)?),
+            None => false,
+        };
+        if used || self.authority.owns(key) { Err(EnrollRefusal::KeyReused) } else { Ok(()) }
+    }
+
+    /// The certificate shown must be current and of the same pod as the token.
+    fn check_renewal(&self, caller: &Caller, pod: &Pod, id: &SpiffeId) -> Result<(), EnrollRefusal> {
+        let peer = &caller.peer;
+        if peer.pod_uid.as_deref() != Some(&pod.uid) || peer.spiffe_id != *id {
+            return Err(EnrollRefusal::OtherPod);
+        }
+        if peer.not_after <= self.clock.now() { Err(EnrollRefusal::CertificateEnded) } else { Ok(()) }
+    }
+
+    fn record(&self, kind: &str, pod: &Pod, issued: &Issued) {
+        let Pod { uid, name, namespace, service_account, .. } = pod;
+        let (serial, not_after) = (&issued.serial, issued.not_after.as_secs());
+        tracing::info!(
+            event = "enrolment",
+            outcome = "issued",
+            kind,
+            namespace,
+            pod = name,
+            pod_uid = uid,
+            service_account,
+            serial,
+            not_after
+        );
+        if !self.remember(uid) && kind == "first" {
+            // A restarted sidecar does this too; so does who has stolen the token of a living pod.
+            tracing::warn!(
+                event = "enrolment",
+                outcome = "repeated",
+                namespace,
+                pod = name,
+                pod_uid = uid,
+                serial,
+                "this pod has a certificate and enrolled as if it had none: its sidecar restarted, or somebody else has its token"
+            );
+        }
+    }
+
+    /// Remembers that a pod has a certificate; false if that was known. Pods that are gone are forgotten.
+    fn remember(&self, uid: &str) -> bool {
+        let mut enrolled = self.enrolled.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view.borrow();
+        if enrolled.len() > SPARE + 2 * view.pods().count() {
+            enrolled.retain(|uid| view.pod(uid).is_some());
+        }
+        enrolled.insert(uid.to_owned())
+    }
+}
+
+/// How many pods that are gone may be remembered before anybody looks.
+const SPARE: usize = 64;
