@@ -59,8 +59,11 @@ impl PublicKey {
         Some(Self { alg: SigningAlg::Es256, key })
     }
 
-    /// An Ed25519 point.
+    /// An Ed25519 point, not of small order: under such a key one signature fits every message.
     pub(crate) fn ed25519(x: &[u8; 32]) -> Option<Self> {
+        if is_small_order(x) {
+            return None;
+        }
         let key = ParsedPublicKey::new(&ED25519, x).ok()?;
         Some(Self { alg: SigningAlg::EdDsa, key })
     }
@@ -118,3 +121,37 @@ impl P256Pair {
         self.0.sign(&rand::SystemRandom::new(), message).ok()?.as_ref().try_into().ok()
     }
 }
+
+/// Whether a point has order 1, 2, 4 or 8, in any of its encodings.
+fn is_small_order(point: &[u8; 32]) -> bool {
+    let mut y = *point;
+    if let Some(last) = y.last_mut() {
+        // The sign of x does not change the order.
+        *last &= 0x7f;
+    }
+    let edge = |first: u8, middle: u8, last: u8| {
+        let [head, rest @ .., tail] = &y;
+        *head == first && *tail == last && rest.iter().all(|byte| *byte == middle)
+    };
+    // y = 0 and 1; then p - 1, p and p + 1, where p = 2^255 - 19; then the two y of order 8.
+    edge(0, 0, 0)
+        || edge(1, 0, 0)
+        || edge(0xec, 0xff, 0x7f)
+        || edge(0xed, 0xff, 0x7f)
+        || edge(0xee, 0xff, 0x7f)
+        || ORDER_8.contains(&y)
+}
+
+const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,14 @@
 //! Proof of possession (RFC 9449): what a proof must be, nonces, replay, and making proofs.
 
+mod check;
+mod htu;
 mod nonce;
+mod proof;
 mod replay;
 mod signer;
 
+pub(crate) use check::{CheckedProof, Target};
+use htu::Htu;
 use http::{HeaderMap, Method};
 pub use nonce::NonceMinter;
 pub use replay::ReplaySet;
@@ -11,6 +16,7 @@ pub use signer::{ProofClaims, ProofSigner};
 
 use crate::{
     rejection::Rejection,
+    token::{DPOP, at_most_one},
     value::{JwkThumbprint, SpiffeId, UnixTime},
 };
 
@@ -22,13 +28,22 @@ use crate::{
 /// [`Rejection::ProofMissing`] without a `DPoP` header, [`Rejection::RequestMalformed`] with several, else the rule that
 /// the proof breaks.
 pub fn check_token_endpoint_proof(
-    _headers: &HeaderMap,
-    _method: &Method,
-    _htu: &str,
-    _nonces: &NonceMinter,
-    _replay: &ReplaySet,
-    _caller: &SpiffeId,
-    _now: UnixTime,
+    headers: &HeaderMap,
+    method: &Method,
+    htu: &str,
+    nonces: &NonceMinter,
+    replay: &ReplaySet,
+    caller: &SpiffeId,
+    now: UnixTime,
 ) -> Result<JwkThumbprint, Rejection> {
-    Err(Rejection::ProofMalformed)
+    let header = at_most_one(&headers.get_all(DPOP))?.ok_or(Rejection::ProofMissing)?;
+    let own = Htu::parse(htu).ok_or(Rejection::ProofHtu)?;
+    let origins = std::iter::once(own.origin());
+    let target = Target { method, origins, path: own.path(), token: None, nonces, now };
+    let proof = CheckedProof::check(header, target)?;
+    replay.reserve(caller, proof.replay_key(), now)?;
+    Ok(proof.key())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,12 +16,15 @@ mod challenge;
 mod crypto;
 mod decide;
 mod dpop;
+mod json;
+mod jwk;
 mod jwks;
 mod jws;
 mod path;
 mod peer;
 mod policy;
 mod rejection;
+mod token;
 pub mod value;
 
 pub use challenge::{Answer, Scheme, answer};

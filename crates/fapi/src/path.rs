@@ -1,11 +1,90 @@
-//! The one form of a path that rules are matched on.
+//! The one form of a path that rules are matched on and that is forwarded.
+//!
+//! A path that two parsers could read differently is refused, not repaired: what was matched must be what the app sees.
 
 use crate::rejection::Rejection;
 
-/// Gives the path back if it can be read in one way only.
+/// Gives the path back if it can be read in one way only (RFC 3986 section 6.2).
+///
+/// Refused are: a path that does not start with `/`; empty, `.` and `..` segments; `;`, `\`, control characters, spaces and
+/// anything beyond ASCII; broken percent-encodings, and those of letters, digits and `- . _ ~ / \ % ;` or of control
+/// characters. One slash at the end is fine.
 ///
 /// # Errors
 /// [`Rejection::RequestMalformed`].
 pub fn normal_path(raw: &str) -> Result<&str, Rejection> {
-    if raw.starts_with('/') { Ok(raw) } else { Err(Rejection::RequestMalformed) }
+    if is_normal(raw) { Ok(raw) } else { Err(Rejection::RequestMalformed) }
+}
+
+fn is_normal(raw: &str) -> bool {
+    let Some(rest) = raw.strip_prefix('/') else { return false };
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_end = segments.peek().is_none();
+        if (segment.is_empty() && !is_end) || segment == "." || segment == ".." {
+            return false;
+        }
+    }
+    let mut bytes = rest.bytes();
+    while let Some(byte) = bytes.next() {
+        let good = match byte {
+            b'%' => encodes_safely(bytes.next(), bytes.next()),
+            b';' | b'\\' | b'?' | b'#' => false,
+            byte => byte.is_ascii_graphic(),
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether `%` and these digits stand for a byte that has no plain spelling and no meaning of its own.
+fn encodes_safely(high: Option<u8>, low: Option<u8>) -> bool {
+    let (Some(high), Some(low)) = (high.and_then(hex), low.and_then(hex)) else { return false };
+    let byte = high << 4 | low;
+    !(is_unreserved(byte) || byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'%' | b';'))
+}
+
+/// RFC 3986 section 2.3.
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The value of a hex digit.
+pub(crate) const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The path without the slash at its end, which is no segment: `/a/` is `/a`, and `/` is the empty text.
+pub(crate) fn without_end_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_are_given_back() {
+        for path in ["/", "/a", "/a/", "/a/b.c/~d_e-f", "/a:b@c!$&'()*+,=", "/%C3%A9/%20x", "/%c3%a9", "/...", "/a..b"] {
+            assert_eq!(normal_path(path), Ok(path));
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_twice_is_refused() {
+        for path in [
+            "", "a", "*", "//", "//a", "/a//b", "/a//", "/.", "/..", "/./a", "/a/../b", "/a/..", "/a;b", "/a;", "/a\\b", "/a b",
+            "/a\u{7f}", "/a\0", "/\u{e9}", "/a?b", "/a#b", "/%", "/%2", "/%zz", "/%+1", "/%41", "/%61", "/%7e", "/%2e", "/%2E%2e/a",
+            "/a%2fb", "/a%5cb", "/%25", "/%252e", "/%3b", "/%00", "/%0a", "/%7F", "https://payments.bank/a",
+        ] {
+            assert_eq!(normal_path(path), Err(Rejection::RequestMalformed), "{path:?}");
+        }
+    }
 }

@@ -1,19 +1,34 @@
 //! Who may call what: one document, compiled once, read by the issuer that grants and by the sidecar that judges.
 
+mod compile;
+mod rules;
 mod wire;
 
 use std::sync::Arc;
 
+use http::Method;
+use rules::Rules;
+pub(crate) use rules::Unmatched;
 pub use wire::{Mode, WireCaller, WirePolicy, WireResource, WireRule};
 
-use crate::value::{Audience, ScopeSet, SenderConstraint, SpiffeId, TrustDomain};
+use crate::value::{Audience, Issuer, Origin, ScopeSet, SenderConstraint, SpiffeId, TrustDomain};
 
 /// A compiled policy. Only this reaches the request path.
 #[derive(Debug)]
 pub struct Policy {
     name: Arc<str>,
     mode: Mode,
-    audiences: Vec<Audience>,
+    resources: Vec<Resource>,
+    issuers: Vec<Issuer>,
+    constraints: Vec<SenderConstraint>,
+    rules: Rules,
+}
+
+/// An audience with the origins under which it is called; they are only ever used as a pair.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    pub(crate) audience: Audience,
+    pub(crate) origins: Vec<Origin>,
 }
 
 /// One thing that is wrong with a policy document.
@@ -63,22 +78,31 @@ impl Policy {
     ///
     /// # Errors
     /// Everything that is wrong with the document.
-    pub fn compile(_domain: &TrustDomain, _wire: &WirePolicy) -> Result<Self, Vec<PolicyProblem>> {
-        Err(Vec::new())
+    pub fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Self, Vec<PolicyProblem>> {
+        compile::compile(domain, wire)
     }
 
     /// What a caller may be given, if it asks for these scopes (`None`: for all that it may have).
     ///
     /// # Errors
-    /// No rule names the caller, or none gives it the scopes.
-    pub fn grant(&self, _caller: &SpiffeId, _asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
-        Err(GrantRefusal::CallerNotAllowed)
+    /// No rule names the caller, or none that names it has all the scopes between them.
+    pub fn grant(&self, caller: &SpiffeId, asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
+        let mut rules = self.rules.all().filter(|rule| rule.callers.name(caller)).peekable();
+        if rules.peek().is_none() {
+            return Err(GrantRefusal::CallerNotAllowed);
+        }
+        let possible = rules.fold(ScopeSet::empty(), |sum, rule| sum.union(&rule.scopes));
+        match asked {
+            None => Ok(Grant { scopes: possible }),
+            Some(asked) if possible.is_superset(asked) => Ok(Grant { scopes: asked.clone() }),
+            Some(asked) => Err(GrantRefusal::ScopeNotAllowed(asked.difference(&possible))),
+        }
     }
 
     /// Whether tokens bound in this way are taken.
     #[must_use]
-    pub fn accepts(&self, _constraint: SenderConstraint) -> bool {
-        false
+    pub fn accepts(&self, constraint: SenderConstraint) -> bool {
+        self.constraints.contains(&constraint)
     }
 
     /// The name of the policy object, `namespace/name`, or `built-in`.
@@ -95,6 +119,32 @@ impl Policy {
 
     /// The audiences, one of which a token must name.
     pub fn audiences(&self) -> impl Iterator<Item = &Audience> {
-        self.audiences.iter()
+        self.resources.iter().map(|resource| &resource.audience)
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    pub(crate) fn issuer(&self, text: &str) -> Option<&Issuer> {
+        self.issuers.iter().find(|issuer| issuer.as_str() == text)
+    }
+
+    pub(crate) fn resources(&self) -> &[Resource] {
+        &self.resources
+    }
+
+    /// Judges a request on a normal path.
+    pub(crate) fn judge(
+        &self,
+        path: &str,
+        method: &Method,
+        caller: &SpiffeId,
+        scopes: &ScopeSet,
+    ) -> Result<(), Unmatched<'_>> {
+        self.rules.judge(path, method, caller, scopes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ mod scope;
 mod spiffe;
 mod thumbprint;
 mod time;
-mod url;
+pub(crate) mod url;
 
 pub use alg::{SenderConstraint, SigningAlg};
 pub use scope::ScopeSet;

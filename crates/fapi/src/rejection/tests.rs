@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use super::*;
 
 /// The stable ids, in the order of the design. An id that is missing here, or spelled otherwise, breaks users' dashboards.

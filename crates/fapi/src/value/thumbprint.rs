@@ -59,7 +59,11 @@ impl TokenHash {
     /// The hash of a token.
     #[must_use]
     pub fn of(token: &str) -> Self {
-        Self(crypto::sha256(token.as_bytes()))
+        Self::of_bytes(token.as_bytes())
+    }
+
+    pub(crate) fn of_bytes(token: &[u8]) -> Self {
+        Self(crypto::sha256(token))
     }
 
     /// The whole hash as the `ath` claim of a proof wants it (RFC 9449 section 4.2).

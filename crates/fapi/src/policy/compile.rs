@@ -1,0 +1,129 @@
+use std::{collections::HashSet, sync::Arc};
+
+use http::Method;
+
+use super::{
+    Policy, PolicyProblem, Resource, WireCaller, WirePolicy, WireRule,
+    rules::{Callers, Rule, Rules},
+};
+use crate::{
+    path::normal_path,
+    value::{Audience, InvalidValue, Issuer, Origin, ScopeSet, SpiffeId, TrustDomain},
+};
+
+/// Compiles a document and collects everything that is wrong with it.
+pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy, Vec<PolicyProblem>> {
+    let mut report = Report::default();
+    if wire.name.is_empty() {
+        report.add("name", "must not be empty");
+    }
+    report.need("resources", &wire.resources);
+    report.need("issuers", &wire.issuers);
+    report.need("senderConstraints", &wire.sender_constraints);
+    report.need("rules", &wire.rules);
+    let resources = resources(&mut report, wire);
+    let issuers = report.each("issuers", &wire.issuers, |text| Issuer::parse(text));
+    let mut rules = Rules::default();
+    for (index, rule) in wire.rules.iter().enumerate() {
+        let compiled = self::rule(&mut report, &format!("rules[{index}]"), domain, rule);
+        rules.add(compiled, &rule.paths, &rule.path_prefixes);
+    }
+    if !report.0.is_empty() {
+        return Err(report.0);
+    }
+    let name = Arc::from(wire.name.as_str());
+    Ok(Policy { name, mode: wire.mode, resources, issuers, constraints: wire.sender_constraints.clone(), rules })
+}
+
+fn resources(report: &mut Report, wire: &WirePolicy) -> Vec<Resource> {
+    let mut out = Vec::new();
+    for (index, resource) in wire.resources.iter().enumerate() {
+        let field = format!("resources[{index}]");
+        report.need(&format!("{field}.origins"), &resource.origins);
+        let origins = report.each(&format!("{field}.origins"), &resource.origins, |text| Origin::parse(text));
+        match Audience::parse(&resource.audience) {
+            Ok(audience) => out.push(Resource { audience, origins }),
+            Err(error) => report.add(&format!("{field}.audience"), &error.to_string()),
+        }
+    }
+    out
+}
+
+fn rule(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireRule) -> Rule {
+    report.need(&format!("{field}.callers"), &wire.callers);
+    let methods = report.each(&format!("{field}.methods"), &wire.methods, |text| method(text));
+    report.each(&format!("{field}.paths"), &wire.paths, |text| check_path(text));
+    report.each(&format!("{field}.pathPrefixes"), &wire.path_prefixes, |text| check_path(text));
+    let scopes = ScopeSet::from_list(&wire.scopes).unwrap_or_else(|error| {
+        report.add(&format!("{field}.scopes"), &error.to_string());
+        ScopeSet::empty()
+    });
+    let mut callers = Callers { domain: domain.clone(), accounts: HashSet::new(), namespaces: HashSet::new() };
+    for (index, caller) in wire.callers.iter().enumerate() {
+        if let Err(error) = add_caller(&mut callers, caller) {
+            report.add(&format!("{field}.callers[{index}]"), &error.to_string());
+        }
+    }
+    Rule { methods, callers, scopes }
+}
+
+fn add_caller(callers: &mut Callers, wire: &WireCaller) -> Result<(), InvalidValue> {
+    // Any account name will do to have the namespace checked.
+    let account = wire.service_account.as_deref();
+    let id = SpiffeId::new(&callers.domain, &wire.namespace, account.unwrap_or("default"))?;
+    if account.is_some() {
+        callers.accounts.insert(id);
+    } else {
+        callers.namespaces.insert(wire.namespace.as_str().into());
+    }
+    Ok(())
+}
+
+fn method(text: &str) -> Result<Method, InvalidValue> {
+    let bad = InvalidValue { what: "method", problem: "want an HTTP method in capitals, such as GET" };
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(bad);
+    }
+    Method::from_bytes(text.as_bytes()).map_err(|_| bad)
+}
+
+fn check_path(text: &str) -> Result<(), InvalidValue> {
+    let plain = !text.contains(['%', '*', ';']);
+    if plain && normal_path(text).is_ok() {
+        return Ok(());
+    }
+    let problem = "want an absolute path in normal form: starts with /, no //, no . or .. segments, no % * ; ? #";
+    Err(InvalidValue { what: "path", problem })
+}
+
+#[derive(Default)]
+struct Report(Vec<PolicyProblem>);
+
+impl Report {
+    fn add(&mut self, field: &str, message: &str) {
+        self.0.push(PolicyProblem { field: field.to_owned(), message: message.to_owned() });
+    }
+
+    /// An empty list could be read as "all", so it is refused.
+    fn need<T>(&mut self, field: &str, list: &[T]) {
+        if list.is_empty() {
+            self.add(field, "must not be empty");
+        }
+    }
+
+    fn each<T>(
+        &mut self,
+        field: &str,
+        texts: &[String],
+        parse: impl Fn(&str) -> Result<T, InvalidValue>,
+    ) -> Vec<T> {
+        let mut out = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match parse(text) {
+                Ok(value) => out.push(value),
+                Err(error) => self.add(&format!("{field}[{index}]"), &format!("{error}, not {text:?}")),
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,100 @@
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    json::{Members, NotStrict, View},
+    value::{CertThumbprint, JwkThumbprint, ScopeSet, UnixTime},
+};
+
+/// The claims of an access token, read strictly (RFC 9068 section 2.2; RFC 7800 for `cnf`, RFC 8693 for `act`).
+#[derive(Debug)]
+pub(crate) struct Claims {
+    pub(crate) issuer: Box<str>,
+    pub(crate) client_id: Arc<str>,
+    /// The outermost `act.sub`, or else `sub`: who sends the token now (RFC 8693 section 4.1).
+    pub(crate) actor: Box<str>,
+    pub(crate) audiences: Vec<Box<str>>,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) issued: UnixTime,
+    pub(crate) not_before: Option<UnixTime>,
+    pub(crate) expires: UnixTime,
+    pub(crate) confirmation: Confirmation,
+}
+
+/// What `cnf` says about the sender.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmation {
+    /// `x5t#S256` (RFC 8705 section 3.1).
+    pub(crate) certificate: Option<CertThumbprint>,
+    /// `jkt` (RFC 9449 section 6.1).
+    pub(crate) proof_key: Option<JwkThumbprint>,
+    /// There is a member that is not understood.
+    pub(crate) unknown: bool,
+}
+
+impl Claims {
+    pub(super) fn parse(payload: View<'_>) -> Result<Self, NotStrict> {
+        let subject = not_empty(payload.need_text("sub")?)?;
+        let actor = match payload.value("act") {
+            Some(act) => current_actor(act)?,
+            None => subject,
+        };
+        // Required, and its uniqueness is the issuer's business.
+        not_empty(payload.need_text("jti")?)?;
+        Ok(Self {
+            issuer: payload.need_text("iss")?.into(),
+            client_id: not_empty(payload.need_text("client_id")?)?.into(),
+            actor: actor.into(),
+            audiences: audiences(payload.value("aud").ok_or(NotStrict)?)?,
+            scopes: ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?,
+            issued: UnixTime::from_secs(payload.need_seconds("iat")?),
+            not_before: payload.seconds("nbf")?.map(UnixTime::from_secs),
+            expires: UnixTime::from_secs(payload.need_seconds("exp")?),
+            confirmation: confirmation(payload)?,
+        })
+    }
+}
+
+fn not_empty(text: &str) -> Result<&str, NotStrict> {
+    if text.is_empty() { Err(NotStrict) } else { Ok(text) }
+}
+
+/// `aud` is a text or a list of texts (RFC 7519 section 4.1.3).
+fn audiences(value: &Value) -> Result<Vec<Box<str>>, NotStrict> {
+    let texts = match value {
+        Value::String(_) => std::slice::from_ref(value),
+        Value::Array(list) if (1..=MAX_AUDIENCES).contains(&list.len()) => list,
+        _ => return Err(NotStrict),
+    };
+    texts.iter().map(|text| text.as_str().map(Box::from).ok_or(NotStrict)).collect()
+}
+
+/// The `sub` of the outermost actor. Inner ones are history, yet must be well formed and not too many.
+fn current_actor(act: &Value) -> Result<&str, NotStrict> {
+    let outermost = Members::of(act)?;
+    let (mut inner, mut depth) = (outermost, 1);
+    while let Some(next) = inner.value("act") {
+        depth += 1;
+        inner = Members::of(next)?;
+        not_empty(inner.need_text("sub")?)?;
+        if depth > MAX_ACTORS {
+            return Err(NotStrict);
+        }
+    }
+    not_empty(outermost.need_text("sub")?)
+}
+
+fn confirmation(payload: View<'_>) -> Result<Confirmation, NotStrict> {
+    let Some(cnf) = payload.value("cnf") else { return Ok(Confirmation::default()) };
+    let cnf = Members::of(cnf)?;
+    let certificate = cnf.text(X5T)?.map(CertThumbprint::parse).transpose().map_err(|_| NotStrict)?;
+    let proof_key = cnf.text(JKT)?.map(JwkThumbprint::parse).transpose().map_err(|_| NotStrict)?;
+    let unknown = cnf.names().any(|name| name != X5T && name != JKT);
+    Ok(Confirmation { certificate, proof_key, unknown })
+}
+
+const X5T: &str = "x5t#S256";
+const JKT: &str = "jkt";
+const MAX_AUDIENCES: usize = 16;
+const MAX_ACTORS: usize = 8;
