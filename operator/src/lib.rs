@@ -6,6 +6,15 @@
 //! [`view::View`] is the immutable result that every server of this process
 //! reads.
 
+mod accept;
 pub mod acks;
+mod addresses;
+mod clock;
+mod crypto;
+mod enroll;
+mod files;
 pub mod model;
+mod pki;
+#[cfg(test)]
+mod testing;
 pub mod view;
