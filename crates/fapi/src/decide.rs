@@ -1,64 +1,18 @@
-//! The decision.
+//! The decision: the checks in their order, and the only place that makes an [`Admission`].
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
-
 use crate::{
+    bind::{AllowedCall, BoundToken, ReservedCall},
     challenge::{Answer, Scheme, answer},
-    dpop::{NonceMinter, ReplaySet},
-    jwks::IssuerKeys,
-    peer::Peer,
-    policy::{Policy, PortPolicy},
+    path::normal_path,
+    policy::{Mode, Policy, PortPolicy},
+    proven::ProvenTokens,
     rejection::Rejection,
-    value::{Issuer, SpiffeId, TokenHash, UnixTime},
+    request::{Context, Request},
+    token::{CurrentToken, KeyLookup, NotSigned, ParsedToken, ReceivedToken, SignedToken},
+    value::{Issuer, ScopeSet, SpiffeId, TokenHash, UnixTime},
 };
-
-/// A request as it arrived, before any rewrite.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The path, still percent-encoded, without query.
-    pub path: &'a str,
-    /// The query, without `?`.
-    pub query: Option<&'a str>,
-    /// All headers.
-    pub headers: &'a HeaderMap,
-}
-
-/// Everything that a decision depends on beside the request.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// The policy of the port.
-    pub policy: &'a PortPolicy,
-    /// The keys of all issuers.
-    pub keys: &'a IssuerKeys,
-    /// Set once the shell has fetched keys for this request: a key that is still missing then refuses.
-    pub keys_fresh: bool,
-    /// The peer of the TLS connection.
-    pub peer: &'a Peer,
-    /// The nonces of this process.
-    pub nonces: &'a NonceMinter,
-    /// The proofs seen by this process.
-    pub replay: &'a ReplaySet,
-    /// A number that changes with policy, keys, revocations and trust bundle.
-    pub generation: u64,
-    /// The time.
-    pub now: UnixTime,
-}
-
-/// Tokens whose signature and certificate binding were proven on one connection.
-#[derive(Debug, Default)]
-pub struct ProvenTokens {}
-
-impl ProvenTokens {
-    /// None yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
 
 /// The outcome of a decision.
 #[derive(Debug)]
@@ -67,8 +21,91 @@ pub enum Verdict {
     Admit(Admission),
     /// It may not.
     Refuse(Refusal),
-    /// The keys of this issuer are missing: fetch them, ask again with `keys_fresh`.
+    /// A key of this issuer is missing: fetch its keys, ask again with [`Context::keys_fresh`].
     NeedKeys(Issuer),
+}
+
+/// Decides about one request. Without effect but for the reservation of a DPoP proof, which comes last.
+pub fn decide(ctx: &Context<'_>, request: &Request<'_>, proven: &mut ProvenTokens) -> Verdict {
+    let policy = match ctx.policy {
+        PortPolicy::Policy(policy) => policy,
+        PortPolicy::Missing => return Verdict::Refuse(Refusal::of(Rejection::PolicyMissing)),
+        PortPolicy::Invalid { name } => {
+            let refusal = Refusal::of(Rejection::PolicyInvalid);
+            return Verdict::Refuse(Refusal { policy: Some(Arc::clone(name)), ..refusal });
+        }
+    };
+    let mut seen = Seen::default();
+    match judge(ctx, policy, request, proven, &mut seen) {
+        Ok(call) => Verdict::Admit(admit(Grounds::Proven(call), ctx, policy, seen)),
+        Err(NotSigned::NeedKeys(issuer)) => Verdict::NeedKeys(issuer),
+        Err(NotSigned::Refused(rejection)) if policy.mode() == Mode::Audit && rejection.waivable_in_audit() => {
+            Verdict::Admit(admit(Grounds::Observed(rejection), ctx, policy, seen))
+        }
+        Err(NotSigned::Refused(rejection)) => Verdict::Refuse(refuse(rejection, policy, seen)),
+    }
+}
+
+/// The checks, in their order. Each takes what only the one before it can make.
+fn judge(
+    ctx: &Context<'_>,
+    policy: &Policy,
+    request: &Request<'_>,
+    proven: &mut ProvenTokens,
+    seen: &mut Seen,
+) -> Result<ReservedCall, NotSigned> {
+    let path = normal_path(request.path)?;
+    let received = ReceivedToken::find(request.headers, request.query)?;
+    seen.scheme = Some(received.scheme());
+    let known = proven.find(ctx.generation, received.bytes());
+    let is_new = known.is_none();
+    let signed = match known {
+        Some(signed) => signed,
+        None => Arc::new(verify(ctx, policy, &received, seen)?),
+    };
+    seen.token = Some(Arc::clone(&signed));
+    let current = CurrentToken::check(&signed, policy, ctx.now)?;
+    let bound = BoundToken::prove(current, &received, policy, request, ctx)?;
+    if is_new {
+        proven.keep(received.bytes(), &signed);
+    }
+    let allowed = AllowedCall::check(&bound, policy, path, request, ctx).map_err(|unmatched| {
+        seen.needed = unmatched.needed.cloned();
+        unmatched.rejection
+    })?;
+    Ok(allowed.reserve(ctx)?)
+}
+
+fn verify(
+    ctx: &Context<'_>,
+    policy: &Policy,
+    received: &ReceivedToken<'_>,
+    seen: &mut Seen,
+) -> Result<SignedToken, NotSigned> {
+    let hash = TokenHash::of_bytes(received.bytes());
+    seen.hash = Some(hash);
+    let parsed = ParsedToken::parse(received)?;
+    SignedToken::verify(parsed, hash, policy, KeyLookup { keys: ctx.keys, fresh: ctx.keys_fresh })
+}
+
+/// What was learnt on the way, for logs and answers.
+#[derive(Default)]
+struct Seen {
+    scheme: Option<Scheme>,
+    hash: Option<TokenHash>,
+    /// Only with a good signature.
+    token: Option<Arc<SignedToken>>,
+    needed: Option<ScopeSet>,
+}
+
+impl Seen {
+    fn client_id(&self) -> Option<Arc<str>> {
+        self.token.as_ref().map(|token| Arc::clone(&token.claims().client_id))
+    }
+
+    fn token_hash(&self) -> Option<TokenHash> {
+        self.token.as_ref().map(|token| *token.hash()).or(self.hash)
+    }
 }
 
 /// The permit without which nothing is forwarded. Only [`decide`] makes it.
@@ -79,7 +116,7 @@ pub struct Admission {
     caller: SpiffeId,
     token_hash: Option<TokenHash>,
     expires: Option<UnixTime>,
-    policy: Arc<Policy>,
+    policy: Arc<str>,
 }
 
 /// Why a request may pass.
@@ -116,7 +153,7 @@ impl Admission {
         self.token_hash.as_ref()
     }
 
-    /// When the token ends; long exchanges must end then.
+    /// When the token ends, and with it every long exchange that it opened; `None` if observed.
     #[must_use]
     pub const fn expires(&self) -> Option<UnixTime> {
         self.expires
@@ -125,7 +162,30 @@ impl Admission {
     /// The name of the policy.
     #[must_use]
     pub fn policy(&self) -> &str {
-        self.policy.name()
+        &self.policy
+    }
+}
+
+enum Grounds {
+    Proven(ReservedCall),
+    Observed(Rejection),
+}
+
+/// The one place where an admission is made.
+fn admit(grounds: Grounds, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admission {
+    let (kind, expires) = match grounds {
+        Grounds::Proven(ReservedCall { .. }) => {
+            (AdmissionKind::Proven, seen.token.as_ref().map(|token| token.claims().expires))
+        }
+        Grounds::Observed(rejection) => (AdmissionKind::Observed(rejection), None),
+    };
+    Admission {
+        kind,
+        client_id: seen.client_id(),
+        caller: ctx.peer.spiffe_id.clone(),
+        token_hash: seen.token_hash(),
+        expires,
+        policy: policy.shared_name(),
     }
 }
 
@@ -153,7 +213,15 @@ impl Refusal {
     }
 }
 
-/// Decides about one request.
-pub fn decide(_ctx: &Context<'_>, _req: &Request<'_>, _proven: &mut ProvenTokens) -> Verdict {
-    Verdict::Refuse(Refusal::of(Rejection::PolicyMissing))
+fn refuse(rejection: Rejection, policy: &Policy, seen: Seen) -> Refusal {
+    Refusal {
+        rejection,
+        answer: answer(rejection, seen.scheme.unwrap_or(Scheme::None), seen.needed.as_ref()),
+        client_id: seen.client_id(),
+        token_hash: seen.token_hash(),
+        policy: Some(policy.shared_name()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ mod replay;
 mod signer;
 
 pub(crate) use check::{CheckedProof, Target};
-use htu::Htu;
 use http::{HeaderMap, Method};
+use htu::Htu;
 pub use nonce::NonceMinter;
 pub use replay::ReplaySet;
 pub use signer::{ProofClaims, ProofSigner};

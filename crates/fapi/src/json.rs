@@ -149,12 +149,9 @@ mod tests {
 
     #[test]
     fn a_member_given_twice_is_refused_at_every_level() {
-        for text in [
-            r#"{"a":1,"a":1}"#,
-            r#"{"b":{"a":1,"a":2}}"#,
-            r#"{"b":[{"c":{"a":1,"a":2}}]}"#,
-            r#"{"a":1,"\u0061":2}"#,
-        ] {
+        for text in
+            [r#"{"a":1,"a":1}"#, r#"{"b":{"a":1,"a":2}}"#, r#"{"b":[{"c":{"a":1,"a":2}}]}"#, r#"{"a":1,"\u0061":2}"#]
+        {
             assert_eq!(Members::parse(text.as_bytes()).unwrap_err(), NotStrict, "{text}");
         }
         assert!(Members::parse(br#"{"a":{"a":{"a":1}}}"#).is_ok());

@@ -37,9 +37,9 @@ impl Jwk {
 
 fn may_verify(jwk: View<'_>) -> bool {
     let good_use = jwk.value("use").is_none_or(|value| value.as_str() == Some("sig"));
-    let good_ops = jwk.value("key_ops").is_none_or(|value| {
-        value.as_array().is_some_and(|ops| ops.iter().any(|op| op.as_str() == Some("verify")))
-    });
+    let good_ops = jwk
+        .value("key_ops")
+        .is_none_or(|value| value.as_array().is_some_and(|ops| ops.iter().any(|op| op.as_str() == Some("verify"))));
     good_use && good_ops
 }
 

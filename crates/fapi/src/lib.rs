@@ -12,6 +12,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
+mod bind;
 mod challenge;
 mod crypto;
 mod decide;
@@ -23,12 +24,14 @@ mod jws;
 mod path;
 mod peer;
 mod policy;
+mod proven;
 mod rejection;
+mod request;
 mod token;
 pub mod value;
 
 pub use challenge::{Answer, Scheme, answer};
-pub use decide::{Admission, AdmissionKind, Context, ProvenTokens, Refusal, Request, Verdict, decide};
+pub use decide::{Admission, AdmissionKind, Refusal, Verdict, decide};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
 pub use jws::{PrivateKeyDer, SigningError, SigningKey};
@@ -37,7 +40,9 @@ pub use peer::Peer;
 pub use policy::{
     Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, WireCaller, WirePolicy, WireResource, WireRule,
 };
+pub use proven::ProvenTokens;
 pub use rejection::Rejection;
+pub use request::{Context, Request};
 pub use value::{
     Audience, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet, SenderConstraint, SigningAlg,
     SpiffeId, TokenHash, TrustDomain, UnixTime,

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn plain_paths_are_given_back() {
-        for path in ["/", "/a", "/a/", "/a/b.c/~d_e-f", "/a:b@c!$&'()*+,=", "/%C3%A9/%20x", "/%c3%a9", "/...", "/a..b"] {
+        for path in ["/", "/a", "/a/", "/a/b.c/~d_e-f", "/a:b@c!$&'()*+,=", "/%C3%A9/%20x", "/%c3%a9", "/...", "/a..b"]
+        {
             assert_eq!(normal_path(path), Ok(path));
         }
     }
@@ -80,9 +81,45 @@ mod tests {
     #[test]
     fn what_could_be_read_twice_is_refused() {
         for path in [
-            "", "a", "*", "//", "//a", "/a//b", "/a//", "/.", "/..", "/./a", "/a/../b", "/a/..", "/a;b", "/a;", "/a\\b", "/a b",
-            "/a\u{7f}", "/a\0", "/\u{e9}", "/a?b", "/a#b", "/%", "/%2", "/%zz", "/%+1", "/%41", "/%61", "/%7e", "/%2e", "/%2E%2e/a",
-            "/a%2fb", "/a%5cb", "/%25", "/%252e", "/%3b", "/%00", "/%0a", "/%7F", "https://payments.bank/a",
+            "",
+            "a",
+            "*",
+            "//",
+            "//a",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/..",
+            "/./a",
+            "/a/../b",
+            "/a/..",
+            "/a;b",
+            "/a;",
+            "/a\\b",
+            "/a b",
+            "/a\u{7f}",
+            "/a\0",
+            "/\u{e9}",
+            "/a?b",
+            "/a#b",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/%+1",
+            "/%41",
+            "/%61",
+            "/%7e",
+            "/%2e",
+            "/%2E%2e/a",
+            "/a%2fb",
+            "/a%5cb",
+            "/%25",
+            "/%252e",
+            "/%3b",
+            "/%00",
+            "/%0a",
+            "/%7F",
+            "https://payments.bank/a",
         ] {
             assert_eq!(normal_path(path), Err(Rejection::RequestMalformed), "{path:?}");
         }

@@ -1,6 +1,9 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::{crypto::MacKey, value::UnixTime};
+use crate::{
+    crypto::{self, MacKey},
+    value::UnixTime,
+};
 
 /// Makes and recognises the nonces of one process (RFC 9449 section 8): the time and a MAC over it, so nothing is stored.
 ///
@@ -8,7 +11,7 @@ use crate::{crypto::MacKey, value::UnixTime};
 pub struct NonceMinter(MacKey);
 
 impl NonceMinter {
-    /// A minter with a random secret.
+    /// A minter with this secret, which must be random and new.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
         Self(MacKey::new(&secret))
@@ -33,8 +36,16 @@ impl NonceMinter {
         }
         let Some((time, tag)) = bytes.split_first_chunk::<8>() else { return false };
         let minted = UnixTime::from_secs(u64::from_be_bytes(*time));
-        crate::crypto::equal(&self.0.tag(time), tag) && minted <= now && now <= minted.plus(LIFE)
+        crypto::equal(&self.0.tag(time), tag) && minted <= now && now <= minted.plus(LIFE)
     }
 }
 
+/// Never shows the secret.
+impl std::fmt::Debug for NonceMinter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NonceMinter")
+    }
+}
+
+/// Seconds that a nonce is good for.
 const LIFE: u64 = 300;

@@ -1,7 +1,7 @@
 use crate::{
+    json::Members,
     json::NotStrict,
     jwk::Jwk,
-    json::Members,
     jws::Compact,
     rejection::Rejection,
     value::{JwkThumbprint, SigningAlg, UnixTime},

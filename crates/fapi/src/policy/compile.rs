@@ -22,7 +22,7 @@ pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy,
     report.need("senderConstraints", &wire.sender_constraints);
     report.need("rules", &wire.rules);
     let resources = resources(&mut report, wire);
-    let issuers = report.each("issuers", &wire.issuers, |text| Issuer::parse(text));
+    let issuers = report.each("issuers", &wire.issuers, Issuer::parse);
     let mut rules = Rules::default();
     for (index, rule) in wire.rules.iter().enumerate() {
         let compiled = self::rule(&mut report, &format!("rules[{index}]"), domain, rule);
@@ -40,7 +40,7 @@ fn resources(report: &mut Report, wire: &WirePolicy) -> Vec<Resource> {
     for (index, resource) in wire.resources.iter().enumerate() {
         let field = format!("resources[{index}]");
         report.need(&format!("{field}.origins"), &resource.origins);
-        let origins = report.each(&format!("{field}.origins"), &resource.origins, |text| Origin::parse(text));
+        let origins = report.each(&format!("{field}.origins"), &resource.origins, Origin::parse);
         match Audience::parse(&resource.audience) {
             Ok(audience) => out.push(Resource { audience, origins }),
             Err(error) => report.add(&format!("{field}.audience"), &error.to_string()),
@@ -51,9 +51,9 @@ fn resources(report: &mut Report, wire: &WirePolicy) -> Vec<Resource> {
 
 fn rule(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireRule) -> Rule {
     report.need(&format!("{field}.callers"), &wire.callers);
-    let methods = report.each(&format!("{field}.methods"), &wire.methods, |text| method(text));
-    report.each(&format!("{field}.paths"), &wire.paths, |text| check_path(text));
-    report.each(&format!("{field}.pathPrefixes"), &wire.path_prefixes, |text| check_path(text));
+    let methods = report.each(&format!("{field}.methods"), &wire.methods, method);
+    report.each(&format!("{field}.paths"), &wire.paths, check_path);
+    report.each(&format!("{field}.pathPrefixes"), &wire.path_prefixes, check_path);
     let scopes = ScopeSet::from_list(&wire.scopes).unwrap_or_else(|error| {
         report.add(&format!("{field}.scopes"), &error.to_string());
         ScopeSet::empty()
@@ -111,12 +111,7 @@ impl Report {
         }
     }
 
-    fn each<T>(
-        &mut self,
-        field: &str,
-        texts: &[String],
-        parse: impl Fn(&str) -> Result<T, InvalidValue>,
-    ) -> Vec<T> {
+    fn each<T>(&mut self, field: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, InvalidValue>) -> Vec<T> {
         let mut out = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             match parse(text) {

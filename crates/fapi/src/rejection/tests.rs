@@ -21,7 +21,10 @@ fn every_rejection_has_a_source_a_hint_and_its_place() {
     for (place, rejection) in Rejection::ALL.iter().enumerate() {
         assert_eq!(rejection.index(), place);
         assert_eq!(Rejection::from_id(rejection.id()), Some(*rejection));
-        assert!(["RFC ", "FAPI 2.0 SP ", "SPIFFE "].iter().any(|start| rejection.source().starts_with(start)), "{rejection}");
+        assert!(
+            ["RFC ", "FAPI 2.0 SP ", "SPIFFE "].iter().any(|start| rejection.source().starts_with(start)),
+            "{rejection}"
+        );
         assert!(rejection.hint().len() > 10, "{rejection}");
     }
 }
@@ -37,7 +40,9 @@ fn what_is_told_before_http_has_no_status() {
 
 #[test]
 fn audit_never_passes_what_cannot_be_judged() {
-    for rejection in [Rejection::PolicyMissing, Rejection::PolicyInvalid, Rejection::RequestMalformed, Rejection::Revoked] {
+    for rejection in
+        [Rejection::PolicyMissing, Rejection::PolicyInvalid, Rejection::RequestMalformed, Rejection::Revoked]
+    {
         assert!(!rejection.waivable_in_audit(), "{rejection}");
     }
     assert!(Rejection::TokenMissing.waivable_in_audit());

@@ -102,10 +102,14 @@ mod tests {
 
     #[test]
     fn a_token_in_the_query_is_seen_in_every_spelling() {
-        for query in ["access_token=x", "a=b&access_token=x", "access_token", "%61ccess%5ftoken=x", "a=b;access_token=x"] {
+        for query in
+            ["access_token=x", "a=b&access_token=x", "access_token", "%61ccess%5ftoken=x", "a=b;access_token=x"]
+        {
             assert!(names_a_token(query), "{query}");
         }
-        for query in ["", "token=access_token", "my_access_token=x", "access_tokens=1", "%=access_token", "access_toke%6"] {
+        for query in
+            ["", "token=access_token", "my_access_token=x", "access_tokens=1", "%=access_token", "access_toke%6"]
+        {
             assert!(!names_a_token(query), "{query}");
         }
     }

@@ -90,10 +90,6 @@ impl SpiffeId {
         &self.text
     }
 
-    pub(crate) fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.text)
-    }
-
     fn assemble(text: Arc<str>, domain: usize, namespace: usize) -> Self {
         let domain_end = SCHEME.len() + domain;
         let namespace_end = domain_end + NS.len() + namespace;

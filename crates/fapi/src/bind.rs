@@ -1,0 +1,112 @@
+//! Where a token is tied to the one who sends it.
+
+use crate::{
+    challenge::Scheme,
+    dpop::{CheckedProof, Target},
+    policy::{Policy, Unmatched},
+    rejection::Rejection,
+    request::{Context, Request},
+    token::{CurrentToken, ReceivedToken},
+    value::{CertThumbprint, JwkThumbprint, SenderConstraint},
+};
+
+/// A current token whose every confirmation member the sender has proven, held by the workload it was issued to.
+#[derive(Debug)]
+pub(crate) struct BoundToken<'a> {
+    token: CurrentToken<'a>,
+    proof: Option<CheckedProof>,
+}
+
+impl<'a> BoundToken<'a> {
+    /// Checks `cnf` (RFC 7800), each of its members (RFC 8705 section 3, RFC 9449 section 7) and then the current actor.
+    pub(crate) fn prove(
+        token: CurrentToken<'a>,
+        received: &ReceivedToken<'_>,
+        policy: &Policy,
+        request: &Request<'_>,
+        ctx: &Context<'_>,
+    ) -> Result<Self, Rejection> {
+        let confirmation = &token.claims().confirmation;
+        if confirmation.unknown {
+            return Err(Rejection::BindingUnknown);
+        }
+        let (certificate, key) = (confirmation.certificate, confirmation.proof_key);
+        let by_certificate = certificate.is_some() && policy.accepts(SenderConstraint::Mtls);
+        let by_proof = key.is_some() && policy.accepts(SenderConstraint::Dpop);
+        if !by_certificate && !by_proof {
+            return Err(Rejection::BindingMissing);
+        }
+        check_certificate(certificate, ctx)?;
+        let proof = match key {
+            Some(key) => Some(check_proof(&token, key, received, request, ctx)?),
+            // Nothing in the token asks for the proof that the scheme promises (N7).
+            None if received.scheme() == Scheme::Dpop => return Err(Rejection::BindingMissing),
+            None => None,
+        };
+        if *token.claims().actor != *ctx.peer.spiffe_id.as_str() {
+            return Err(Rejection::CallerMismatch);
+        }
+        Ok(Self { token, proof })
+    }
+}
+
+fn check_certificate(bound_to: Option<CertThumbprint>, ctx: &Context<'_>) -> Result<(), Rejection> {
+    match bound_to {
+        Some(thumbprint) if thumbprint != ctx.peer.thumbprint => Err(Rejection::BindingCertMismatch),
+        _ => Ok(()),
+    }
+}
+
+fn check_proof(
+    token: &CurrentToken<'_>,
+    key: JwkThumbprint,
+    received: &ReceivedToken<'_>,
+    request: &Request<'_>,
+    ctx: &Context<'_>,
+) -> Result<CheckedProof, Rejection> {
+    if received.scheme() != Scheme::Dpop {
+        return Err(Rejection::BoundTokenSentAsBearer);
+    }
+    let header = received.proof().ok_or(Rejection::ProofMissing)?;
+    let target = Target {
+        method: request.method,
+        origins: token.resources().flat_map(|resource| &resource.origins),
+        path: request.path,
+        token: Some((token.signed().hash(), key)),
+        nonces: ctx.nonces,
+        now: ctx.now,
+    };
+    CheckedProof::check(header, target)
+}
+
+/// A call that a rule allows. Only the reservation of its proof is left.
+#[derive(Debug)]
+pub(crate) struct AllowedCall {
+    replay_key: Option<[u8; 16]>,
+}
+
+impl AllowedCall {
+    /// Checks rule, caller and scope on a path in normal form.
+    pub(crate) fn check<'p>(
+        bound: &BoundToken<'_>,
+        policy: &'p Policy,
+        path: &str,
+        request: &Request<'_>,
+        ctx: &Context<'_>,
+    ) -> Result<Self, Unmatched<'p>> {
+        policy.judge(path, request.method, &ctx.peer.spiffe_id, &bound.token.claims().scopes)?;
+        Ok(Self { replay_key: bound.proof.as_ref().map(CheckedProof::replay_key) })
+    }
+
+    /// Reserves the proof, the last check and the only effect of a decision.
+    pub(crate) fn reserve(self, ctx: &Context<'_>) -> Result<ReservedCall, Rejection> {
+        if let Some(key) = self.replay_key {
+            ctx.replay.reserve(&ctx.peer.spiffe_id, key, ctx.now)?;
+        }
+        Ok(ReservedCall(()))
+    }
+}
+
+/// A call that passed every check. Only this makes an admission that carries an identity.
+#[derive(Debug)]
+pub(crate) struct ReservedCall(());

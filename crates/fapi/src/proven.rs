@@ -1,0 +1,49 @@
+//! What one connection has proven already, so that it is not proven again for each request.
+
+use std::sync::Arc;
+
+use crate::token::SignedToken;
+
+/// Tokens whose signature and sender were proven on one connection, under one generation of policy, keys and revocations.
+///
+/// Make one per connection and never share it. A token found here has its bytes compared and nothing else skipped but
+/// parsing and the signature: `typ`, times, audience, binding, proof, caller, rule and scope are checked on every request.
+#[derive(Debug, Default)]
+pub struct ProvenTokens {
+    generation: u64,
+    tokens: Vec<(Box<[u8]>, Arc<SignedToken>)>,
+    next: usize,
+}
+
+impl ProvenTokens {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The token of exactly these bytes, if it was proven under this generation.
+    pub(crate) fn find(&mut self, generation: u64, bytes: &[u8]) -> Option<Arc<SignedToken>> {
+        if self.generation != generation {
+            self.tokens.clear();
+            self.generation = generation;
+        }
+        let found = self.tokens.iter().find(|(known, _)| **known == *bytes);
+        found.map(|(_, token)| Arc::clone(token))
+    }
+
+    /// Keeps a token proven under the generation of the last [`ProvenTokens::find`]; the oldest makes room.
+    pub(crate) fn keep(&mut self, bytes: &[u8], token: &Arc<SignedToken>) {
+        let entry = (Box::from(bytes), Arc::clone(token));
+        if self.tokens.len() < PLACES {
+            self.tokens.push(entry);
+            return;
+        }
+        if let Some(oldest) = self.tokens.get_mut(self.next) {
+            *oldest = entry;
+        }
+        self.next = (self.next + 1) % PLACES;
+    }
+}
+
+const PLACES: usize = 8;
