@@ -1,0 +1,178 @@
+//! The command line, as clap reads it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// See and attack a mesh that gives every call mutual TLS and a token bound to its sender.
+#[derive(Debug, Parser)]
+#[command(name = "fapictl", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole mesh on this machine, play the story, attack it, end it
+    Demo(DemoArgs),
+    /// Enrol as a workload and keep its certificate and key in a folder
+    Identity(IdentityArgs),
+    /// Ask the issuer for an access token and print it
+    Token(TokenArgs),
+    /// Make a DPoP proof with the key that `token --dpop` kept, and print it
+    Proof(ProofArgs),
+    /// The plain-HTTP program behind each sidecar of the demo
+    #[command(hide = true)]
+    App(AppArgs),
+    /// Become another program that ends when the caller ends
+    #[command(hide = true)]
+    WithParent(WithParentArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Stay up after the story, until Ctrl-C, and print commands to paste
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// How the outcome is told: a table, or one JSON object a step
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Where the mesh keeps everything; an empty folder, or one of an earlier demo, which is emptied
+    /// [default: a new temporary folder, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Where fapi-operator and fapi-sidecar are [default: beside fapictl]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdentityArgs {
+    /// The state folder of the operator (the demo's --state)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// The workload to enrol as: its namespace and name
+    #[arg(long, value_name = "NS/NAME", value_parser = workload)]
+    pub(crate) workload: (String, String),
+    /// Where cert.pem, chain.pem, key.pem and ca.pem go
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The namespace that the operator's own identity is in
+    #[arg(long, default_value = "fapi-mesh")]
+    pub(crate) operator_namespace: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenArgs {
+    /// A folder made by `fapictl identity`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity: PathBuf,
+    /// The mesh issuer: `issuer` of demo.json
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: String,
+    /// The service the token is for, as https://SERVICE.NAMESPACE
+    #[arg(long)]
+    pub(crate) audience: String,
+    /// The scopes to ask for [default: all that the service grants this caller]
+    #[arg(long)]
+    pub(crate) scope: Option<String>,
+    /// Bind the token to a proof key instead of the certificate; the key is kept as dpop.key
+    #[arg(long)]
+    pub(crate) dpop: bool,
+    /// The namespace that the operator's own identity is in
+    #[arg(long, default_value = "fapi-mesh")]
+    pub(crate) operator_namespace: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProofArgs {
+    /// The folder that `fapictl token --dpop` was given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) identity: PathBuf,
+    /// The method of the request that the proof is for
+    #[arg(long)]
+    pub(crate) method: String,
+    /// The address of the request, as https://SERVICE.NAMESPACE/path
+    #[arg(long)]
+    pub(crate) url: String,
+    /// The access token that goes with it
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file with the access token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The nonce that the server asked for (its DPoP-Nonce header)
+    #[arg(long)]
+    pub(crate) nonce: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AppArgs {
+    /// Its name, as it stands in answers
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where it listens
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// The service it calls, as any plain program would: http://ledger.bank
+    #[arg(long)]
+    pub(crate) calls: Option<String>,
+    /// The proxy it was told to use
+    #[arg(long, env = "http_proxy")]
+    pub(crate) http_proxy: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WithParentArgs {
+    /// The process that starts this one
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+fn workload(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write it as NAMESPACE/NAME, as in bank/shop-1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_workload_is_a_namespace_and_a_name() {
+        assert_eq!(workload("bank/shop-1").unwrap(), ("bank".to_owned(), "shop-1".to_owned()));
+        for wrong in ["bank", "/shop", "bank/", "a/b/c"] {
+            assert!(workload(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_end_with_code_two() {
+        let error = Args::try_parse_from(["fapictl", "token"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}
