@@ -1,0 +1,133 @@
+//! FapiClient: whom a service account calls.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::SenderConstraint;
+use crate::patterns::{LABEL, SCOPE, SUBDOMAIN};
+
+/// Whom a service account calls. It asks; the rules of the called side grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fapi-mesh.dev",
+    version = "v1alpha1",
+    kind = "FapiClient",
+    namespaced,
+    shortname = "fclient",
+    category = "fapi-mesh",
+    status = "FapiClientStatus",
+    derive = "PartialEq",
+    doc = "Whom a service account calls. It asks; the rules of the called side grant. What is asked and not granted shows in the status.",
+    annotation("helm.sh/resource-policy", "keep"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Service Account", type_ = "string", json_path = ".spec.serviceAccountName"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FapiClientSpec {
+    /// The service account, in this namespace, whose pods call. Immutable: make another FapiClient instead. FapiClients of
+    /// one service account add up.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("serviceAccountName is immutable"))]
+    pub service_account_name: String,
+
+    /// The Services that it calls, each once.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new(
+            "self.all(t, self.exists_one(u, u.serviceName == t.serviceName && (has(u.__namespace__) ? u.__namespace__ : '') == (has(t.__namespace__) ? t.__namespace__ : '')))"
+        )
+        .message("each Service once")
+    )]
+    pub targets: Vec<Target>,
+}
+
+/// A Service that is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// The name of the Service.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub service_name: String,
+
+    /// Its namespace; without it, this one. A Service of another namespace is called only where its FapiPolicy names the
+    /// caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub namespace: Option<String>,
+
+    /// The scopes to ask for; without them, all that the target's rules give this caller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = SCOPE)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub scopes: Vec<String>,
+
+    /// How the token is bound to its sender; without it, by certificate if the target takes that, else by DPoP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SenderConstraint")]
+    pub sender_constraint: Option<SenderConstraint>,
+}
+
+/// What became of the request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FapiClientStatus {
+    /// `Ready`, `ResolvedRefs`, `Granted`, `Programmed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The client id at the mesh's issuer: the SPIFFE ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 2048))]
+    pub client_id: Option<String>,
+
+    /// Each target by itself: good ones work while others are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub targets: Vec<TargetStatus>,
+}
+
+/// What became of one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// The name of the Service.
+    #[schemars(length(max = 63))]
+    pub service_name: String,
+
+    /// Its namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+
+    /// The audience of the tokens.
+    #[schemars(length(max = 2048))]
+    pub audience: String,
+
+    /// How the tokens are bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SenderConstraint")]
+    pub sender_constraint: Option<SenderConstraint>,
+
+    /// The scopes of the tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096), inner(length(max = 128)))]
+    pub scopes: Vec<String>,
+
+    /// `Granted`, or why not.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 1024))]
+    pub message: Option<String>,
+}

@@ -1,0 +1,94 @@
+//! FapiMesh: the settings of the whole mesh.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::patterns::{DURATION, TRUST_DOMAIN};
+
+/// The settings of the whole mesh. There is at most one, named `default`; without it the mesh runs on the defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fapi-mesh.dev",
+    version = "v1alpha1",
+    kind = "FapiMesh",
+    plural = "fapimeshes",
+    shortname = "fmesh",
+    category = "fapi-mesh",
+    status = "FapiMeshStatus",
+    derive = "PartialEq",
+    doc = "The settings of the whole mesh. There is at most one, named `default`; without it the mesh runs on the defaults.",
+    annotation("helm.sh/resource-policy", "keep"),
+    validation = Rule::new("self.metadata.name == 'default'").message("there is one FapiMesh: name it default"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Trust Domain", type_ = "string", json_path = ".spec.trustDomain"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.trustDomain) == has(oldSelf.trustDomain) && (!has(self.trustDomain) || self.trustDomain == oldSelf.trustDomain)"
+    )
+    .message("trustDomain is immutable: every certificate and every peer carries it")
+)]
+pub struct FapiMeshSpec {
+    /// The trust domain in every identity, such as `bank.example`. Immutable. Without it, the one that the operator was
+    /// started with, `cluster.local` if it was given none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 255), regex(pattern = TRUST_DOMAIN))]
+    pub trust_domain: Option<String>,
+
+    /// How long a workload certificate lives, 10s to 168h. It is renewed at two thirds.
+    #[serde(default = "certificate_lifetime")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('168h')")
+            .message("from 10s to 168h")
+    )]
+    pub certificate_lifetime: String,
+
+    /// How long an access token lives, 5s to 12h. It is refreshed at half, and ends with the certificate at the latest.
+    #[serde(default = "token_lifetime")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('12h')")
+            .message("from 5s to 12h")
+    )]
+    pub token_lifetime: String,
+}
+
+/// What became of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FapiMeshStatus {
+    /// The summary: `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The identifier of the mesh's own authorization server (RFC 8414), an https URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 2048))]
+    pub issuer: Option<String>,
+}
+
+fn certificate_lifetime() -> String {
+    "12h".to_owned()
+}
+
+fn token_lifetime() -> String {
+    "1h".to_owned()
+}
+
+impl Default for FapiMeshSpec {
+    fn default() -> Self {
+        Self { trust_domain: None, certificate_lifetime: certificate_lifetime(), token_lifetime: token_lifetime() }
+    }
+}

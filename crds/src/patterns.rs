@@ -1,0 +1,20 @@
+//! The shapes of strings, spelled once.
+
+/// A DNS label (RFC 1123): namespaces, Services, ports.
+pub(crate) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A DNS name of labels: service accounts.
+pub(crate) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A SPIFFE trust domain that is also a DNS name.
+pub(crate) const TRUST_DOMAIN: &str = SUBDOMAIN;
+/// A scope token (RFC 6749 section 3.3).
+pub(crate) const SCOPE: &str = r"^[!#-\[\]-~]+$";
+/// A path in normal form: no empty, `.` or `..` segment, nothing encoded, no `;` and no `*`.
+pub(crate) const PATH: &str = concat!(
+    r"^/$|^(/(",
+    r"[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@-]*",
+    r"|\.[A-Za-z0-9_~!$&'()+,=:@-][A-Za-z0-9._~!$&'()+,=:@-]*",
+    r"|\.\.[A-Za-z0-9._~!$&'()+,=:@-]+",
+    r"))+/?$",
+);
+/// A duration (GEP-2257): `90s`, `12h`, `1h30m`.
+pub(crate) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";

@@ -1,0 +1,122 @@
+//! FapiPolicy: who may call, and what the token must be.
+
+pub mod rule;
+pub mod status;
+
+use kube::{CustomResource, KubeSchema};
+pub use rule::{Caller, Method, Rule as PolicyRule};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+pub use status::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts};
+
+use crate::SenderConstraint;
+use crate::patterns::LABEL;
+
+/// Who may call the pods behind a Service, or all pods of the namespace, and what their tokens must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "fapi-mesh.dev",
+    version = "v1alpha1",
+    kind = "FapiPolicy",
+    plural = "fapipolicies",
+    namespaced,
+    shortname = "fpolicy",
+    category = "fapi-mesh",
+    status = "FapiPolicyStatus",
+    derive = "PartialEq",
+    doc = "Who may call the pods behind a Service, or all pods of the namespace, and what their tokens must be. The most specific policy governs a port alone.",
+    annotation("helm.sh/resource-policy", "keep"),
+    label("gateway.networking.k8s.io/policy", "Inherited"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FapiPolicySpec {
+    /// What the policy governs, always in its own namespace.
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<TargetRef>,
+
+    /// `Enforce`, or `Audit`: what would be refused passes without identity headers, and is logged.
+    #[serde(default = "enforce")]
+    pub mode: Mode,
+
+    /// The ways of binding a token that are taken; callers' sidecars follow.
+    #[serde(default = "both")]
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub sender_constraints: Vec<SenderConstraint>,
+
+    /// Who may do what. The rules of the most specific path govern a request, and among these any one admits; their order
+    /// means nothing. Without rules, every service account of this namespace may do everything.
+    #[serde(default = "one_empty_rule")]
+    #[schemars(length(min = 1, max = 128))]
+    pub rules: Vec<PolicyRule>,
+}
+
+/// What a policy governs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.sectionName) || self.kind == 'Service'")
+        .message("sectionName is the name of a Service's port: only a Service has it")
+)]
+pub struct TargetRef {
+    /// The API group: the core group, which is the empty one.
+    #[serde(default)]
+    #[schemars(length(max = 0))]
+    pub group: String,
+
+    /// `Service` or `Namespace`.
+    #[serde(default = "service")]
+    pub kind: TargetKind,
+
+    /// The name of the Service, or of this namespace.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub name: String,
+
+    /// The name of one port of the Service; without it, all ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = LABEL))]
+    pub section_name: Option<String>,
+}
+
+/// The kinds that a policy can govern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// The ports of the pods behind a Service.
+    Service,
+    /// The ports of all pods of the namespace.
+    Namespace,
+}
+
+/// What becomes of a call that the rules refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// It is refused.
+    Enforce,
+    /// It passes without identity headers and is logged as `would_refuse`.
+    Audit,
+}
+
+fn enforce() -> Mode {
+    Mode::Enforce
+}
+
+fn both() -> Vec<SenderConstraint> {
+    vec![SenderConstraint::Mtls, SenderConstraint::Dpop]
+}
+
+fn one_empty_rule() -> Vec<PolicyRule> {
+    vec![PolicyRule::default()]
+}
+
+fn service() -> TargetKind {
+    TargetKind::Service
+}

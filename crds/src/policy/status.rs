@@ -1,0 +1,82 @@
+//! The status of a FapiPolicy.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::TargetKind;
+
+/// What became of the policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FapiPolicyStatus {
+    /// The summary over all targets: `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Each target by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub ancestors: Vec<AncestorStatus>,
+}
+
+/// What became of the policy at one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorStatus {
+    /// The target.
+    pub ancestor_ref: AncestorRef,
+
+    /// Who says so.
+    #[schemars(length(max = 253))]
+    pub controller_name: String,
+
+    /// `Accepted`, `ResolvedRefs`, `Programmed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The pods that it governs.
+    pub pods: PodCounts,
+}
+
+/// A target, as the policy names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorRef {
+    /// `Service` or `Namespace`.
+    pub kind: TargetKind,
+
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+
+    /// One port of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63))]
+    pub section_name: Option<String>,
+}
+
+/// How far a policy got. No pod counts twice for being behind several ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods with a port that this policy governs.
+    #[schemars(range(min = 0))]
+    pub matched: i32,
+
+    /// Those whose sidecar runs it.
+    #[schemars(range(min = 0))]
+    pub programmed: i32,
+
+    /// Those whose sidecar refused it.
+    #[schemars(range(min = 0))]
+    pub rejected: i32,
+
+    /// Those that run no sidecar.
+    #[schemars(range(min = 0))]
+    pub without_sidecar: i32,
+}
