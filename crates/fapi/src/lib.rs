@@ -27,6 +27,8 @@ mod policy;
 mod proven;
 mod rejection;
 mod request;
+#[cfg(test)]
+mod testing;
 mod token;
 pub mod value;
 

@@ -1,1 +1,7 @@
-
+mod audit;
+mod binding;
+mod proof;
+mod properties;
+mod request;
+mod rules;
+mod token;
