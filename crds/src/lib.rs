@@ -4,6 +4,7 @@
 //! object, a namespace equal to another) is checked by the operator.
 
 #![allow(unreachable_pub, reason = "the KubeSchema derive copies each struct into a function of its own")]
+#![allow(clippy::duplicated_attributes, reason = "every column of a kind says its own type and path")]
 
 pub mod client;
 pub mod conditions;

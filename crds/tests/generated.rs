@@ -65,10 +65,8 @@ fn check(schema: &Value, path: &str) {
             assert!(!description.contains("{{"), "{inner}: Helm would read this as a template");
         }
         // The types of Kubernetes itself are not ours to bound.
-        if !["metadata", "apiVersion", "kind"].contains(&name.as_str()) || path.contains('.') {
-            if name != "conditions" {
-                check(property, &inner);
-            }
+        if !["metadata", "apiVersion", "kind", "conditions"].contains(&name.as_str()) {
+            check(property, &inner);
         }
     }
     if let Some(items) = schema.get("items") {
