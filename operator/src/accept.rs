@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use control::identity::peer_from_leaf;
 use control::tls::{ClientAuth, Identity, TlsError, TrustBundle};
-use fapi::Peer;
-use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::caller::Caller;
 use crate::clock::Clock;
 
 /// A handshake takes milliseconds; more than this is a caller that holds a place.
@@ -56,15 +55,6 @@ impl Tls {
     fn renewed(&self) -> bool {
         self.identity.has_changed().unwrap_or(false)
     }
-}
-
-/// A caller that has proven to hold the key of a certificate of the mesh.
-#[derive(Debug)]
-pub(crate) struct Caller {
-    /// Who it is.
-    pub(crate) peer: Peer,
-    /// Its leaf, DER.
-    pub(crate) leaf: CertificateDer<'static>,
 }
 
 /// A connection whose handshake is done.

@@ -1,8 +1,10 @@
 //! The one file of the operator that names the crypto library for itself; certificates, TLS and tokens
 //! use the same one through `rcgen`, `control` and `fapi`.
 
-use aws_lc_rs::rand;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::{digest, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// `N` random bytes: serials, token ids, nonce secrets.
 ///
@@ -15,6 +17,11 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
         std::process::abort();
     }
     bytes
+}
+
+/// SHA-256 in base64url: two documents of the same digest are the same document.
+pub(crate) fn digest(document: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, document))
 }
 
 /// Whether `signature` is an ES256 signature (RFC 7518 section 3.4) over `message` by the key with this

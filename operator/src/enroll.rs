@@ -18,7 +18,7 @@ use std::time::Duration;
 use fapi::SpiffeId;
 use tokio::sync::watch;
 
-use crate::accept::Caller;
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::model::Pod;
 use crate::pki::{Authority, Issued, PublicKey, public_key_info};

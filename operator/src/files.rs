@@ -90,7 +90,7 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a rename in the folder of `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
+fn sync_parent(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(FileError::io("flush", parent))
 }
@@ -101,6 +101,19 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), FileError> {
     builder.recursive(true).mode(0o700);
     builder.create(path).map_err(FileError::io("create", path))?;
     refuse_open(path)
+}
+
+/// Makes a private folder that appears with all its content in one step, or not at all.
+pub(crate) fn appear<E: From<FileError>>(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let beside = temporary_name(folder);
+    // Left by a start that was cut short: nobody has ever used what is in it.
+    if beside.exists() {
+        fs::remove_dir_all(&beside).map_err(FileError::io("remove", &beside))?;
+    }
+    private_folder(&beside)?;
+    fill(&beside)?;
+    fs::rename(&beside, folder).map_err(FileError::io("create", folder))?;
+    Ok(sync_parent(folder)?)
 }
 
 /// Reads a secret, unless others may read it too.

@@ -9,10 +9,13 @@
 mod accept;
 pub mod acks;
 mod addresses;
+mod caller;
 mod clock;
+mod control_server;
 mod crypto;
 mod enroll;
 mod files;
+mod issuer;
 pub mod model;
 mod pki;
 #[cfg(test)]

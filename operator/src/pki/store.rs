@@ -4,7 +4,6 @@
 //! that ever had it (`trust-bundle.pem` tells) and lacks any of it is refused: sidecars hold the old root,
 //! and a new one made silently would cut them all off.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use fapi::{CertThumbprint, TrustDomain, UnixTime};
@@ -72,18 +71,12 @@ impl Store {
         let certificate = ca::certify_issuing(trust_domain, &root, &key, now)?;
         let kept = Kept { root, issuing: Pair { certificate, key } };
 
-        let beside = self.state.join(".pki.new");
-        // Left by a start that was cut short: nobody has ever trusted what is in it.
-        if beside.exists() {
-            fs::remove_dir_all(&beside).map_err(FileError::io("remove", &beside))?;
-        }
-        files::private_folder(&beside)?;
-        write_pair(&beside, ROOT, &kept.root)?;
-        write_pair(&beside, ISSUING, &kept.issuing)?;
-        files::replace(&fingerprint_path(&beside), fingerprint(&kept.root).as_bytes(), PUBLIC)?;
-        let folder = self.folder();
-        fs::rename(&beside, &folder).map_err(FileError::io("create", &folder))?;
-        files::sync_parent(&folder)?;
+        files::appear(&self.folder(), |folder| {
+            write_pair(folder, ROOT, &kept.root)?;
+            write_pair(folder, ISSUING, &kept.issuing)?;
+            let recorded = fingerprint(&kept.root);
+            files::replace(&fingerprint_path(folder), recorded.as_bytes(), PUBLIC).map_err(PkiError::from)
+        })?;
         Ok(kept)
     }
 

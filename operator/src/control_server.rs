@@ -1,0 +1,102 @@
+//! The control server: certificates for pods, and one stream per sidecar with what it must enforce.
+//!
+//! Which pod a stream belongs to is read from the certificate of its connection, never from a message: a pod can
+//! only ever read its own policy.
+
+mod outbox;
+mod service;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::MeshIssuer;
+use control::pb::control_server::ControlServer;
+use control::tls::TlsError;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::codegen::Service;
+
+use crate::accept::{self, Connection, Tls, drive};
+use crate::acks::Acks;
+use crate::clock::Clock;
+use crate::enroll::Enroller;
+use crate::issuer::{Delivered, Published};
+use crate::view::View;
+use service::ControlService;
+
+/// The protocol of the control server over TLS.
+pub(crate) const ALPN: &[&[u8]] = &[b"h2"];
+
+/// One per sidecar, and one more while it renews its certificate.
+const CONNECTIONS: usize = 20_000;
+/// A sidecar needs two: its stream, and one call to renew.
+const STREAMS: u32 = 16;
+/// The largest message of a sidecar is an enrolment: a token and a request of a few KB.
+const MAX_MESSAGE: usize = 64 * 1024;
+const MAX_HEADERS: u32 = 16 * 1024;
+/// A peer that is gone without a word is noticed within these two.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(10);
+
+/// What the control server serves from.
+pub(crate) struct Deps {
+    pub(crate) enroller: Arc<Enroller>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) acks: Arc<Acks>,
+    /// The issuer's public keys.
+    pub(crate) keys: watch::Receiver<Arc<Published>>,
+    /// Told which keys each stream was sent.
+    pub(crate) delivered: Arc<Delivered>,
+    /// The mesh issuer, as snapshots name it.
+    pub(crate) issuer: MeshIssuer,
+    /// The roots of the mesh, PEM.
+    pub(crate) bundle_pem: Arc<str>,
+    /// Each change tells every open stream to renew its certificate now.
+    pub(crate) renew: watch::Receiver<u64>,
+    pub(crate) clock: Clock,
+}
+
+/// Serves until `shutdown` says true; open streams are then ended in order.
+///
+/// # Errors
+/// If the TLS configuration cannot be built.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Tls,
+    deps: Deps,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), TlsError> {
+    let clock = deps.clock.clone();
+    let service = ControlService::new(Arc::new(deps), shutdown.clone());
+    let server = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
+    accept::run(listener, tls, CONNECTIONS, clock, shutdown, move |accepted| connection(server.clone(), accepted)).await
+}
+
+async fn connection(server: ControlServer<ControlService>, connection: Connection) {
+    let (stream, caller, ending) = connection.split();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let mut server = server.clone();
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        async move { Ok::<_, Infallible>(server.call(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(MAX_HEADERS);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, ending, |connection| connection.graceful_shutdown()).await;
+}

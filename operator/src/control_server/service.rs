@@ -1,0 +1,103 @@
+//! The two calls of the control protocol: who may make them, and how a refusal is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::pb;
+use control::pb::control_server::Control;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::Deps;
+use super::stream::PodStream;
+use crate::caller::Caller;
+use crate::enroll::{EnrollRefusal, TokenRefused};
+
+/// A review, a signature, and a busy machine.
+const ENROLL: Duration = Duration::from_secs(10);
+/// Messages on their way to a slow reader; everything behind them is merged to the newest.
+const OUTSTANDING: usize = 4;
+
+/// The service behind every connection.
+pub(super) struct ControlService {
+    deps: Arc<Deps>,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl ControlService {
+    pub(super) fn new(deps: Arc<Deps>, shutdown: watch::Receiver<bool>) -> Self {
+        Self { deps, shutdown }
+    }
+
+    /// The caller of a stream: with a current certificate, of a pod that lives.
+    fn pod_caller<T>(&self, request: &Request<T>) -> Result<Arc<Caller>, Status> {
+        let caller = caller(request)
+            .ok_or_else(|| Status::unauthenticated("a control stream needs a client certificate; enrol first"))?;
+        let view = self.deps.view.borrow();
+        if !view.synced() {
+            return Err(Status::unavailable("the operator has not read the desired state yet; try again"));
+        }
+        if caller.peer.not_after <= self.deps.clock.now() {
+            return Err(Status::unauthenticated("the certificate of this connection has ended; renew it"));
+        }
+        if caller.pod(&view).is_none() {
+            return Err(unknown_pod());
+        }
+        Ok(caller)
+    }
+}
+
+/// The answer to a certificate whose pod the mesh does not have (any more).
+pub(super) fn unknown_pod() -> Status {
+    Status::permission_denied("the pod of this certificate is not in the mesh")
+}
+
+fn caller<T>(request: &Request<T>) -> Option<Arc<Caller>> {
+    request.extensions().get::<Arc<Caller>>().cloned()
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type ConnectStream = ReceiverStream<Result<pb::OperatorMessage, Status>>;
+
+    async fn enroll(&self, request: Request<pb::EnrollRequest>) -> Result<Response<pb::EnrollResponse>, Status> {
+        let caller = caller(&request);
+        let pb::EnrollRequest { token, csr_der } = request.into_inner();
+        let enrolled = tokio::time::timeout(ENROLL, self.deps.enroller.enroll(&token, &csr_der, caller.as_deref()))
+            .await
+            .map_err(|_| Status::deadline_exceeded("the enrolment took too long; try again"))?
+            .map_err(|refusal| Status::new(code(&refusal), refusal.to_string()))?;
+        Ok(Response::new(pb::EnrollResponse {
+            chain_der: enrolled.issued.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            not_after: enrolled.issued.not_after.as_secs(),
+            trust_bundle_pem: enrolled.bundle_pem.to_string(),
+        }))
+    }
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<pb::SidecarMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let caller = self.pod_caller(&request)?;
+        let pod_uid = caller.peer.pod_uid.clone().ok_or_else(unknown_pod)?;
+        let (outgoing, messages) = mpsc::channel(OUTSTANDING);
+        let stream = PodStream::new(self.deps.clone(), caller, pod_uid, self.shutdown.clone());
+        tokio::spawn(stream.run(request.into_inner(), outgoing));
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+/// What a sidecar should make of a refusal: try again, read its token again, or tell somebody.
+fn code(refusal: &EnrollRefusal) -> Code {
+    match refusal {
+        EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) => Code::Unavailable,
+        EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded => Code::Unauthenticated,
+        EnrollRefusal::PodUnknown => Code::NotFound,
+        EnrollRefusal::PodMismatch | EnrollRefusal::NotMeshed | EnrollRefusal::Reserved | EnrollRefusal::OtherPod => {
+            Code::PermissionDenied
+        }
+        EnrollRefusal::Csr(_) | EnrollRefusal::KeyReused => Code::InvalidArgument,
+        EnrollRefusal::Authority(_) => Code::Internal,
+    }
+}

@@ -1,0 +1,205 @@
+//! One control stream, from its first message to its end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::pb::{self, sidecar_message::Kind};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_stream::StreamExt;
+use tonic::{Status, Streaming};
+
+use super::Deps;
+use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
+use super::service::unknown_pod;
+use crate::acks::AckEvent;
+use crate::caller::Caller;
+use crate::issuer::{Delivery, Published};
+use crate::view::View;
+
+/// A sidecar introduces itself at once.
+const HELLO: Duration = Duration::from_secs(10);
+/// A reader that takes nothing for this long has stopped reading.
+const STALLED: Duration = Duration::from_secs(30);
+/// For the reason of the end to leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A version is a digest.
+const MAX_VERSION: usize = 128;
+
+type Outgoing = mpsc::Sender<Result<pb::OperatorMessage, Status>>;
+
+/// The operator's side of one sidecar's stream.
+pub(super) struct PodStream {
+    deps: Arc<Deps>,
+    caller: Arc<Caller>,
+    pod_uid: Arc<str>,
+    view: watch::Receiver<Arc<View>>,
+    keys: watch::Receiver<Arc<Published>>,
+    renew: watch::Receiver<u64>,
+    shutdown: watch::Receiver<bool>,
+    outbox: Outbox,
+    delivery: Delivery,
+}
+
+/// How a stream ends: the sidecar went, or is told why.
+enum End {
+    Gone,
+    Told(Status),
+}
+
+/// What a stream waits for.
+enum Happened<'a> {
+    View,
+    Keys,
+    Renew,
+    Message(pb::SidecarMessage),
+    /// There is room for one more message.
+    Room(mpsc::Permit<'a, Result<pb::OperatorMessage, Status>>),
+    Gone,
+    End(Status),
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Told(status)
+    }
+}
+
+impl PodStream {
+    pub(super) fn new(
+        deps: Arc<Deps>,
+        caller: Arc<Caller>,
+        pod_uid: Arc<str>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        let mut renew = deps.renew.clone();
+        // Only what is asked from now on concerns a certificate that is this new.
+        renew.mark_unchanged();
+        let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
+        deps.acks.record(&pod_uid, AckEvent::Connected);
+        Self { deps, caller, pod_uid, view, keys, renew, shutdown, outbox: Outbox::new(), delivery }
+    }
+
+    /// Runs until the sidecar, its certificate, its pod or the operator ends.
+    pub(super) async fn run(mut self, incoming: Streaming<pb::SidecarMessage>, outgoing: Outgoing) {
+        tracing::debug!(event = "stream", outcome = "opened", pod_uid = %self.pod_uid);
+        let end = self.serve(incoming, &outgoing).await;
+        match end {
+            End::Gone => tracing::debug!(event = "stream", outcome = "closed", pod_uid = %self.pod_uid),
+            End::Told(status) => {
+                tracing::info!(event = "stream", outcome = "ended", pod_uid = %self.pod_uid, reason = status.message());
+                let _ = timeout(FAREWELL, outgoing.send(Err(status))).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut incoming: Streaming<pb::SidecarMessage>, outgoing: &Outgoing) -> End {
+        let mut hello = pin!(sleep(HELLO));
+        let mut expiry = pin!(sleep(self.deps.clock.until(self.caller.peer.not_after)));
+        let mut stalled = pin!(sleep(STALLED));
+        let mut was_pending = true;
+        loop {
+            let pending = self.outbox.pending();
+            if pending && !was_pending {
+                stalled.set(sleep(STALLED));
+            }
+            was_pending = pending;
+            let happened = tokio::select! {
+                biased;
+                _ = self.shutdown.wait_for(|end| *end) => Happened::End(Status::unavailable("the operator is ending")),
+                () = expiry.as_mut() => Happened::End(Status::unauthenticated("the certificate of this stream has ended")),
+                changed = self.view.changed() => changed.map_or(Happened::Gone, |()| Happened::View),
+                changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
+                changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
+                message = incoming.next() => match message {
+                    Some(Ok(message)) => Happened::Message(message),
+                    Some(Err(_)) | None => Happened::Gone,
+                },
+                room = outgoing.reserve(), if pending => room.map_or(Happened::Gone, Happened::Room),
+                () = stalled.as_mut(), if pending => Happened::End(Status::deadline_exceeded("messages are not being read")),
+                () = hello.as_mut(), if !self.outbox.greeted() =>
+                    Happened::End(Status::deadline_exceeded("no hello came; it is the first message of a stream")),
+            };
+            if matches!(happened, Happened::Room(_)) {
+                stalled.set(sleep(STALLED));
+            }
+            if let Err(end) = self.act(happened) {
+                return end;
+            }
+        }
+    }
+
+    fn act(&mut self, happened: Happened<'_>) -> Result<(), End> {
+        match happened {
+            Happened::View => self.view_changed()?,
+            Happened::Keys => self.outbox.keys_changed(),
+            Happened::Renew => self.outbox.renew(),
+            Happened::Message(message) => self.receive(message)?,
+            Happened::Room(room) => {
+                if let Some(message) = self.next() {
+                    room.send(Ok(message));
+                }
+            }
+            Happened::Gone => return Err(End::Gone),
+            Happened::End(status) => return Err(End::Told(status)),
+        }
+        Ok(())
+    }
+
+    fn view_changed(&mut self) -> Result<(), End> {
+        let view = self.view.borrow_and_update().clone();
+        if self.caller.pod(&view).is_none() {
+            return Err(unknown_pod().into());
+        }
+        self.outbox.view_changed();
+        Ok(())
+    }
+
+    fn receive(&mut self, message: pb::SidecarMessage) -> Result<(), End> {
+        match message.kind {
+            Some(Kind::Hello(hello)) => self.outbox.greet(hello.applied_order),
+            Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
+            Some(Kind::Lookup(lookup)) => self.outbox.lookup(&lookup.authority).map_err(|_| {
+                let limit = format!("a stream may ask about {MAX_AUTHORITIES} authorities; connect again to go on");
+                Status::resource_exhausted(limit)
+            })?,
+            // A newer sidecar may say what this operator does not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&self, ack: pb::Ack) -> Result<(), End> {
+        let pb::Ack { version, nack_reason } = ack;
+        if version.is_empty() || version.len() > MAX_VERSION {
+            return Err(Status::invalid_argument("an acknowledgement names the version it is for").into());
+        }
+        let event = if nack_reason.is_empty() {
+            AckEvent::Acked { version }
+        } else {
+            let reason: String = nack_reason.chars().filter(|c| !c.is_control()).collect();
+            tracing::warn!(event = "nack", pod_uid = %self.pod_uid, version, reason);
+            AckEvent::Nacked { version, reason }
+        };
+        self.deps.acks.record(&self.pod_uid, event);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<pb::OperatorMessage> {
+        let (view, keys) = (self.view.borrow().clone(), self.keys.borrow().clone());
+        let Deps { issuer, bundle_pem, .. } = &*self.deps;
+        let now = Now { pod_uid: &self.pod_uid, view: &view, keys: &keys, issuer, bundle_pem };
+        let message = self.outbox.next(&now)?;
+        if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
+            self.delivery.sent(digest);
+        }
+        Some(message)
+    }
+}
+
+impl Drop for PodStream {
+    fn drop(&mut self) {
+        self.deps.acks.record(&self.pod_uid, AckEvent::Disconnected);
+    }
+}

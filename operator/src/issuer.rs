@@ -1,0 +1,88 @@
+//! The mesh issuer: a small OAuth 2.0 authorization server for workloads (FAPI 2.0, RFC 6749 section 4.4).
+//!
+//! `client_credentials` with `tls_client_auth` (RFC 8705 section 2.1), tokens of RFC 9068 bound to the certificate of
+//! the connection or to a DPoP key. It grants only what the policies of the target grant; there are no client secrets,
+//! no registrations and no refresh tokens.
+
+mod error;
+mod form;
+mod grant;
+mod http;
+mod keys;
+mod metadata;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use control::MeshIssuer;
+use control::tls::TlsError;
+use fapi::{NonceMinter, ReplaySet};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::accept::{self, Tls};
+use crate::clock::Clock;
+use crate::crypto;
+use crate::view::View;
+
+pub(crate) use keys::{Delivered, Delivery, Keys, KeysError, Published, Rotation};
+
+/// The protocols that the issuer speaks over TLS.
+pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Connections at one time; each sidecar has one, briefly.
+const CONNECTIONS: usize = 4096;
+/// Proofs remembered, and how many of them one caller may fill.
+const PROOFS: usize = 65_536;
+const PROOFS_PER_CALLER: usize = 1024;
+
+/// The authorization server of the mesh.
+pub(crate) struct MeshAuthorizationServer {
+    names: MeshIssuer,
+    metadata: Bytes,
+    keys: Arc<Keys>,
+    view: watch::Receiver<Arc<View>>,
+    clock: Clock,
+    nonces: NonceMinter,
+    replay: ReplaySet,
+}
+
+/// The names of the issuer that listens at `issuer` (`https://` and an address, no slash at its end).
+pub(crate) fn names(issuer: &str) -> MeshIssuer {
+    MeshIssuer { issuer: issuer.to_owned(), token_endpoint: format!("{issuer}{}", http::TOKEN) }
+}
+
+impl MeshAuthorizationServer {
+    /// A server that grants by what `view` says and signs with `keys`.
+    pub(crate) fn new(names: MeshIssuer, keys: Arc<Keys>, view: watch::Receiver<Arc<View>>, clock: Clock) -> Self {
+        Self {
+            metadata: metadata::document(&names),
+            names,
+            keys,
+            view,
+            clock,
+            nonces: NonceMinter::new(crypto::random()),
+            replay: ReplaySet::new(PROOFS, PROOFS_PER_CALLER),
+        }
+    }
+}
+
+/// Serves until `shutdown` says true, then lets requests in progress finish.
+///
+/// # Errors
+/// If the TLS configuration cannot be built.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Tls,
+    server: Arc<MeshAuthorizationServer>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), TlsError> {
+    let clock = server.clock.clone();
+    accept::run(listener, tls, CONNECTIONS, clock, shutdown, move |connection| {
+        http::connection(server.clone(), connection)
+    })
+    .await
+}

@@ -1,0 +1,193 @@
+//! The issuer's HTTP side: routes, bounds, deadlines, and how answers look.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serde_json::json;
+
+use super::MeshAuthorizationServer;
+use super::error::TokenError;
+use super::form::Form;
+use super::token::{self, Facts, Issued};
+use crate::accept::{Connection, drive};
+use crate::caller::Caller;
+
+/// The token endpoint.
+pub(super) const TOKEN: &str = "/token";
+/// The public keys.
+pub(super) const JWKS: &str = "/jwks";
+/// RFC 8414 section 3, for an issuer identifier without a path.
+pub(super) const METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// A token request has about 300 bytes.
+const MAX_BODY: usize = 16 * 1024;
+const MAX_HEADERS: u32 = 32 * 1024;
+/// From the first byte of a request to its answer.
+const REQUEST: Duration = Duration::from_secs(10);
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(10);
+const STREAMS: u32 = 64;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves one connection to its end.
+pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection: Connection) {
+    let (stream, caller, ending) = connection.split();
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request| {
+        let (server, caller) = (server.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(answer(&server, caller.as_deref(), request).await) }
+    });
+    let io = TokioIo::new(stream);
+    if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(MAX_HEADERS);
+        drive(builder.serve_connection(io, service), ending, |connection| connection.graceful_shutdown()).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(REQUEST).max_buf_size(MAX_HEADERS as usize);
+        drive(builder.serve_connection(io, service), ending, |connection| connection.graceful_shutdown()).await;
+    }
+}
+
+async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        TOKEN => token(server, caller, request).await,
+        METADATA if read => document("public, max-age=300".to_owned(), server.metadata.clone()),
+        JWKS if read => {
+            let jwks = server.keys.published().borrow().jwks.clone();
+            document(format!("public, max-age={}", server.keys.max_age().as_secs()), jwks.into())
+        }
+        METADATA | JWKS => {
+            let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            answer
+        }
+        _ => empty(StatusCode::NOT_FOUND),
+    }
+}
+
+async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
+    let proof = token::has_proof(request.headers());
+    let mut facts = Facts::default();
+    let outcome = judge(server, caller, request, &mut facts).await;
+    token::log(&facts, &outcome);
+    // RFC 9449 section 8.2: a new nonce on any answer replaces the one before.
+    let nonce = (proof && facts.client.is_some()).then(|| server.nonces.mint(server.clock.now()));
+    let mut answer = match &outcome {
+        Ok(issued) => issued_answer(issued),
+        Err(error) => refused_answer(error),
+    };
+    if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+        answer.headers_mut().insert("dpop-nonce", nonce);
+    }
+    answer
+}
+
+async fn judge(
+    server: &MeshAuthorizationServer,
+    caller: Option<&Caller>,
+    request: Request<Incoming>,
+    facts: &mut Facts,
+) -> Result<Issued, TokenError> {
+    if request.method() != Method::POST {
+        return Err(TokenError::Method);
+    }
+    if request.uri().query().is_some() {
+        return Err(TokenError::Query);
+    }
+    if !is_form(request.headers().get(header::CONTENT_TYPE)) {
+        return Err(TokenError::ContentType);
+    }
+    let (parts, body) = request.into_parts();
+    let body = tokio::time::timeout(REQUEST, Limited::new(body, MAX_BODY).collect())
+        .await
+        .map_err(|_| TokenError::TooSlow)?
+        .map_err(|error| if error.is::<LengthLimitError>() { TokenError::TooLarge } else { TokenError::Malformed })?;
+    let form = Form::parse(&body.to_bytes())?;
+    token::decide(server, caller, &parts.headers, &form, facts)
+}
+
+/// A form, with or without parameters of the media type.
+fn is_form(content_type: Option<&HeaderValue>) -> bool {
+    let media_type = content_type.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+}
+
+/// RFC 6749 section 5.1.
+fn issued_answer(issued: &Issued) -> Answer {
+    let mut body = json!({
+        "access_token": issued.token,
+        "token_type": issued.token_type,
+        "expires_in": issued.expires_in,
+    });
+    if let (false, Some(members)) = (issued.scopes.is_empty(), body.as_object_mut()) {
+        members.insert("scope".to_owned(), issued.scopes.to_string().into());
+    }
+    private(StatusCode::OK, &body)
+}
+
+/// RFC 6749 section 5.2.
+fn refused_answer(error: &TokenError) -> Answer {
+    let wire = error.wire();
+    let mut answer = private(wire.status, &json!({"error": wire.code, "error_description": error.to_string()}));
+    let headers = answer.headers_mut();
+    match error {
+        TokenError::Method => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST"))),
+        TokenError::OtherAuthentication { scheme: Some(scheme) } => {
+            if let Ok(scheme) = HeaderValue::from_str(scheme) {
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+            }
+        }
+        // The rest of the body is not worth reading.
+        TokenError::TooLarge | TokenError::TooSlow => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ if wire.status == StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+/// An answer for one client's eyes.
+fn private(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = json_answer(status, body.to_string().into(), HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+/// A document that anyone may read and keep for a while.
+fn document(cache: String, body: Bytes) -> Answer {
+    let cache = HeaderValue::try_from(cache).unwrap_or(HeaderValue::from_static("no-store"));
+    json_answer(StatusCode::OK, body, cache)
+}
+
+fn json_answer(status: StatusCode, body: Bytes, cache: HeaderValue) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(header::CACHE_CONTROL, cache);
+    answer
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,170 @@
+//! The keys that sign access tokens: kept on disk, rotated with overlap.
+//!
+//! Order of every change: to disk, then to everyone who verifies, then in use. A key is published for a whole
+//! interval before it signs, and stays published until the last token it signed has ended.
+
+mod delivered;
+mod file;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fapi::{SigningError, UnixTime};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::files::FileError;
+
+pub(crate) use delivered::{Delivered, Delivery};
+use ring::Ring;
+pub(crate) use ring::Rotation;
+
+/// The media type of access tokens (RFC 9068 section 2.1).
+const TYP: &str = "at+jwt";
+/// Timers stand still while a machine sleeps, so the clock is asked at least this often.
+const CHECK: Duration = Duration::from_secs(30);
+
+/// The issuer's keys.
+pub(crate) struct Keys {
+    folder: PathBuf,
+    clock: Clock,
+    rotation: Rotation,
+    /// When this process began: who lost its stream with the last one needs time to come back.
+    started: UnixTime,
+    ring: Mutex<Ring>,
+    published: watch::Sender<Arc<Published>>,
+    delivered: Arc<Delivered>,
+}
+
+/// The public keys, as everyone gets them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// A JWK Set (RFC 7517 section 5).
+    pub(crate) jwks: Vec<u8>,
+    /// Changes exactly with `jwks`.
+    pub(crate) digest: String,
+}
+
+/// Why the keys cannot be used; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeysError {
+    /// The file cannot be read or written, or is open to others.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// This state had keys, and they are gone.
+    #[error(
+        "{} is missing: restore it from a backup, or remove the folder it was in to start with new keys \
+         (every token in use is then refused until it is fetched again)",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not what was written.
+    #[error(
+        "{} cannot be used: {detail}; restore it from a backup, or remove the folder it is in to start with new keys \
+         (every token in use is then refused until it is fetched again)",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The crypto library refused.
+    #[error("the issuer's keys: {0}")]
+    Signing(#[from] SigningError),
+}
+
+impl Keys {
+    /// Opens the keys of `state`, making them at the first start; a lost or damaged file is never replaced silently.
+    pub(crate) fn open(state: &Path, rotation: Rotation, clock: Clock) -> Result<Self, KeysError> {
+        let folder = state.join("issuer");
+        let now = clock.now();
+        let ring = if folder.exists() { file::read(&folder)? } else { file::create(&folder, now)? };
+        let published = watch::Sender::new(Arc::new(Published::of(&ring)));
+        let delivered = Arc::default();
+        Ok(Self { folder, clock, rotation, started: now, ring: Mutex::new(ring), published, delivered })
+    }
+
+    /// The public keys, now and after each change.
+    pub(crate) fn published(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
+    }
+
+    /// Who has been sent which keys; a new key waits for all of them.
+    pub(crate) fn delivered(&self) -> Arc<Delivered> {
+        self.delivered.clone()
+    }
+
+    /// How long a copy of the public keys may be used without asking again.
+    pub(crate) fn max_age(&self) -> Duration {
+        self.rotation.lead()
+    }
+
+    /// Signs the claims of a token that lives at most `lifetime` from now.
+    pub(crate) fn sign(&self, claims: &impl Serialize, lifetime: Duration) -> Result<String, KeysError> {
+        let key = {
+            let mut ring = self.ring();
+            // On disk first: after a crash the key must still be published for as long as its tokens live.
+            if let Some(longer) = ring.covering(lifetime) {
+                file::write(&self.folder, &longer)?;
+                *ring = longer;
+            }
+            ring.signer()
+        };
+        Ok(key.sign_jwt(TYP, claims)?)
+    }
+
+    /// Rotates until `shutdown` says true. What fails is logged and tried again; the keys in use go on.
+    pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let pause = (self.rotation.interval() / 10).clamp(Duration::from_millis(100), CHECK);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+            if let Err(error) = self.tick() {
+                tracing::error!(event = "keys", %error, "cannot rotate the issuer's keys");
+            }
+        }
+    }
+
+    /// Does what is due: drops keys whose tokens have ended, and lets the next key sign.
+    fn tick(&self) -> Result<(), KeysError> {
+        let mut ring = self.ring();
+        let settled = self.clock.now() >= self.started.plus(self.rotation.lead().as_secs());
+        let all_have = settled && self.delivered.everyone_has(&self.published.borrow().digest);
+        let Some(changed) = ring.step(self.clock.now(), &self.rotation, all_have)? else { return Ok(()) };
+        file::write(&self.folder, &changed)?;
+        tracing::info!(
+            event = "keys",
+            signer = changed.signer().kid(),
+            published = changed.len(),
+            "issuer keys changed"
+        );
+        self.published.send_replace(Arc::new(Published::of(&changed)));
+        *ring = changed;
+        Ok(())
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // A ring is replaced as a whole, so another holder's panic leaves a good one.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Published {
+    fn of(ring: &Ring) -> Self {
+        let jwks = ring.jwks();
+        let digest = crate::crypto::digest(&jwks);
+        Self { jwks, digest }
+    }
+}

@@ -1,0 +1,227 @@
+//! One token request, from its parameters to a signed token. The order of the checks is the order of this file.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fapi::{
+    Audience, CertThumbprint, JwkThumbprint, Peer, Rejection, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
+    check_token_endpoint_proof,
+};
+use http::{HeaderMap, Method, header};
+use serde::Serialize;
+
+use super::error::TokenError;
+use super::form::Form;
+use super::{MeshAuthorizationServer, grant};
+use crate::caller::Caller;
+use crate::crypto;
+use crate::view::View;
+
+/// A token that may be handed out.
+pub(super) struct Issued {
+    pub(super) token: String,
+    pub(super) token_type: &'static str,
+    pub(super) expires_in: u64,
+    pub(super) scopes: ScopeSet,
+}
+
+/// What is known of a request for the log, filled in as it is proven.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) client: Option<SpiffeId>,
+    pub(super) audience: Option<Audience>,
+}
+
+/// What a token is bound to.
+enum Binding {
+    Certificate(CertThumbprint),
+    Key(JwkThumbprint),
+}
+
+/// The claims of RFC 9068 section 2.2 and `cnf` of RFC 8705 section 3.1 or RFC 9449 section 6.1.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    client_id: &'a str,
+    aud: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    scope: String,
+    cnf: Confirmation,
+}
+
+#[derive(Serialize)]
+enum Confirmation {
+    #[serde(rename = "x5t#S256")]
+    Certificate(String),
+    #[serde(rename = "jkt")]
+    Key(String),
+}
+
+/// Judges a request; what is proven on the way stands in `facts`, whatever the outcome.
+pub(super) fn decide(
+    server: &MeshAuthorizationServer,
+    caller: Option<&Caller>,
+    headers: &HeaderMap,
+    form: &Form,
+    facts: &mut Facts,
+) -> Result<Issued, TokenError> {
+    let view = server.view.borrow().clone();
+    let peer = authenticate(server, &view, caller, headers, form)?;
+    facts.client = Some(peer.spiffe_id.clone());
+    check_grant_type(form)?;
+    let audience = audience(form)?;
+    let target = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
+    facts.audience = Some(audience.clone());
+    let asked = match &form.scope {
+        Some(scope) => Some(ScopeSet::parse(scope).map_err(|_| TokenError::ScopeMalformed)?),
+        None => None,
+    };
+    let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
+    let scopes = grant::scopes(&target.policies, &peer.spiffe_id, constraint, asked.as_ref())?;
+    // Last, because a proof counts once: it is spent only on a request that is otherwise good.
+    let binding = bind(server, peer, constraint, headers)?;
+    sign(server, &view, peer, &audience, scopes, binding)
+}
+
+/// `tls_client_auth` (RFC 8705 section 2.1): the certificate is current, of a pod that lives, and of the client
+/// that the request names.
+fn authenticate<'a>(
+    server: &MeshAuthorizationServer,
+    view: &View,
+    caller: Option<&'a Caller>,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<&'a Peer, TokenError> {
+    if !view.synced() {
+        return Err(TokenError::NotReady);
+    }
+    if let Some(credentials) = headers.get(header::AUTHORIZATION) {
+        return Err(TokenError::OtherAuthentication { scheme: scheme(credentials.as_bytes()) });
+    }
+    if form.authenticates {
+        return Err(TokenError::OtherAuthentication { scheme: None });
+    }
+    let caller = caller.ok_or(TokenError::CertificateMissing)?;
+    let peer = &caller.peer;
+    let client_id = form.client_id.as_deref().ok_or(TokenError::ClientIdMissing)?;
+    if client_id != peer.spiffe_id.as_str() {
+        return Err(TokenError::ClientIdMismatch);
+    }
+    if peer.not_after <= server.clock.now() {
+        return Err(TokenError::CertificateEnded);
+    }
+    caller.pod(view).ok_or(TokenError::PodUnknown)?;
+    Ok(peer)
+}
+
+fn check_grant_type(form: &Form) -> Result<(), TokenError> {
+    match form.grant_type.as_deref() {
+        None => Err(TokenError::GrantTypeMissing),
+        Some("client_credentials") => Ok(()),
+        Some(_) => Err(TokenError::GrantTypeUnsupported),
+    }
+}
+
+/// The one audience that is asked for (RFC 8707 section 2); a token for several could be passed on between them.
+fn audience(form: &Form) -> Result<Audience, TokenError> {
+    match form.resources.as_slice() {
+        [] => Err(TokenError::ResourceMissing),
+        [resource] => Audience::parse(resource).map_err(|_| TokenError::ResourceMalformed),
+        [_, _, ..] => Err(TokenError::ResourceMalformed),
+    }
+}
+
+fn bind(
+    server: &MeshAuthorizationServer,
+    peer: &Peer,
+    constraint: SenderConstraint,
+    headers: &HeaderMap,
+) -> Result<Binding, TokenError> {
+    match constraint {
+        SenderConstraint::Mtls => Ok(Binding::Certificate(peer.thumbprint)),
+        SenderConstraint::Dpop => check_token_endpoint_proof(
+            headers,
+            &Method::POST,
+            &server.names.token_endpoint,
+            &server.nonces,
+            &server.replay,
+            &peer.spiffe_id,
+            server.clock.now(),
+        )
+        .map(Binding::Key)
+        .map_err(TokenError::Proof),
+    }
+}
+
+fn sign(
+    server: &MeshAuthorizationServer,
+    view: &View,
+    peer: &Peer,
+    audience: &Audience,
+    scopes: ScopeSet,
+    binding: Binding,
+) -> Result<Issued, TokenError> {
+    let now = server.clock.now();
+    let exp = now.plus(view.lifetimes().token.as_secs()).min(peer.not_after);
+    let expires_in = exp.as_secs().saturating_sub(now.as_secs());
+    let (token_type, cnf) = match binding {
+        Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
+        Binding::Key(thumbprint) => ("DPoP", Confirmation::Key(thumbprint.to_string())),
+    };
+    let id = peer.spiffe_id.as_str();
+    let claims = Claims {
+        iss: &server.names.issuer,
+        sub: id,
+        client_id: id,
+        aud: audience.as_str(),
+        iat: now.as_secs(),
+        exp: exp.as_secs(),
+        jti: URL_SAFE_NO_PAD.encode(crypto::random::<16>()),
+        scope: scopes.to_string(),
+        cnf,
+    };
+    let token = server.keys.sign(&claims, Duration::from_secs(expires_in)).map_err(|error| {
+        tracing::error!(event = "keys", %error, "cannot sign an access token");
+        TokenError::Signing
+    })?;
+    Ok(Issued { token, token_type, expires_in, scopes })
+}
+
+/// The scheme of an Authorization header, if it is one that may be repeated to the caller.
+fn scheme(credentials: &[u8]) -> Option<String> {
+    let scheme = credentials.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let good = (1..=32).contains(&scheme.len()) && scheme.iter().all(u8::is_ascii_alphanumeric);
+    let scheme = if good { scheme } else { b"Bearer" };
+    String::from_utf8(scheme.to_vec()).ok()
+}
+
+/// Every decision, good or bad, is one line of the log; never a token or a proof.
+pub(super) fn log(facts: &Facts, outcome: &Result<Issued, TokenError>) {
+    let client_id = facts.client.as_ref().map_or("", SpiffeId::as_str);
+    let audience = facts.audience.as_ref().map_or("", Audience::as_str);
+    match outcome {
+        Ok(issued) => {
+            let (token, scope) = (TokenHash::of(&issued.token), &issued.scopes);
+            let (token_type, expires_in) = (issued.token_type, issued.expires_in);
+            tracing::info!(
+                event = "token", outcome = "issued", reason = "", client_id, audience, %scope, token_type, expires_in, %token
+            );
+        }
+        Err(error) => {
+            let (reason, code) = (error.id(), error.wire().code);
+            tracing::info!(event = "token", outcome = "refused", reason, error = code, client_id, audience);
+        }
+    }
+}
+
+/// Whether the request came with a proof, which the answer then gives a fresh nonce to.
+pub(super) fn has_proof(headers: &HeaderMap) -> bool {
+    headers.contains_key(DPOP)
+}
+
+const DPOP: &str = "dpop";
