@@ -153,5 +153,32 @@ const ORDER_8: [[u8; 32]; 2] = [
     ],
 ];
 
+/// Keys of the kinds that we verify and do not sign with.
+#[cfg(test)]
+pub(crate) mod testing {
+    use aws_lc_rs::{
+        encoding::{AsDer, Pkcs8V1Der},
+        rsa::KeySize,
+        signature::{Ed25519KeyPair, RsaKeyPair},
+    };
+
+    use super::*;
+
+    pub(crate) fn rsa_pkcs8(bits: usize) -> Vec<u8> {
+        let size = if bits == 2048 { KeySize::Rsa2048 } else { KeySize::Rsa3072 };
+        let pair = RsaKeyPair::generate(size).unwrap();
+        AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap().as_ref().to_vec()
+    }
+
+    pub(crate) fn ed25519_pkcs8() -> Vec<u8> {
+        Ed25519KeyPair::generate_pkcs8v1(&rand::SystemRandom::new()).unwrap().as_ref().to_vec()
+    }
+
+    /// Whether the crypto library alone would take a signature under any Ed25519 key.
+    pub(crate) fn library_takes(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+        ParsedPublicKey::new(&ED25519, key).is_ok_and(|key| key.verify_sig(message, signature).is_ok())
+    }
+}
+
 #[cfg(test)]
 mod tests;

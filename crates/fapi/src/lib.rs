@@ -10,7 +10,7 @@
 //! - keys and signatures: [`KeySet`], [`IssuerKeys`], [`SigningKey`]
 //! - proofs of possession: [`NonceMinter`], [`ReplaySet`], [`ProofSigner`], [`check_token_endpoint_proof`]
 
-#![warn(clippy::indexing_slicing, clippy::string_slice)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
 
 mod bind;
 mod challenge;
@@ -29,6 +29,7 @@ mod rejection;
 mod request;
 #[cfg(test)]
 mod testing;
+mod threats;
 mod token;
 pub mod value;
 
