@@ -1,1 +1,35 @@
-//! placeholder
+//! The data plane of fapi-mesh: one process beside each workload.
+//!
+//! Inbound it ends the mutual TLS of its callers, lets [`fapi::decide`] judge every request and forwards what was
+//! admitted to the app; outbound it gives the app's calls a connection, an identity and a bound token.
+//!
+//! | module | knows |
+//! |---|---|
+//! | `run` | which threads exist and what each of them owns |
+//! | `state` | what the control thread publishes to the data workers |
+//! | `control_client`, `identity`, `tokens` | how that state comes to be: operator, certificates, issuer |
+//! | `workers` | accepting, least loaded worker, bounds |
+//! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
+//! | `outbound` | one call from the app to a peer |
+//! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
+
+pub mod args;
+pub mod run;
+
+pub(crate) mod admin;
+pub(crate) mod body;
+pub(crate) mod clock;
+pub(crate) mod control_client;
+pub(crate) mod forward;
+pub(crate) mod headers;
+pub(crate) mod identity;
+pub(crate) mod inbound;
+pub(crate) mod local;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod outbound;
+pub(crate) mod random;
+pub(crate) mod state;
+pub(crate) mod stop;
+pub(crate) mod tokens;
+pub(crate) mod workers;

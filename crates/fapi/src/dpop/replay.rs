@@ -43,6 +43,19 @@ impl ReplaySet {
         }
     }
 
+    /// How many proofs are remembered, for metrics.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let held = |shard: &Shard| shard.0.iter().map(|bucket| bucket.seen.len()).sum::<usize>();
+        self.shards.iter().map(|shard| shard.lock().map_or(0, |shard| held(&shard))).sum()
+    }
+
+    /// Whether none is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Remembers a proof that passed every other check; a step that cannot be seen half done.
     pub(crate) fn reserve(&self, caller: &SpiffeId, key: [u8; 16], now: UnixTime) -> Result<(), Rejection> {
         let [first, ..] = key;

@@ -1,0 +1,97 @@
+//! The command line. Every flag can also be given in the environment, as `FAPI_` and its name.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use fapi::{SpiffeId, TrustDomain};
+
+use crate::{identity::Settings, outbound::Between};
+
+/// The sidecar of fapi-mesh: mutual TLS, bound tokens and their checks for one workload.
+#[derive(Debug, Parser)]
+#[command(name = "fapi-sidecar", version)]
+pub struct Args {
+    /// The operator's control server, host:port.
+    #[arg(long, env = "FAPI_CONTROL", value_name = "HOST:PORT")]
+    pub control: String,
+    /// The trust domain of the mesh.
+    #[arg(long, env = "FAPI_TRUST_DOMAIN")]
+    pub trust_domain: String,
+    /// The namespace that the operator runs in; part of the identity that it must show.
+    #[arg(long, env = "FAPI_OPERATOR_NAMESPACE", default_value = "fapi-mesh")]
+    pub operator_namespace: String,
+    /// The roots of the mesh, PEM; read at each first contact with the operator.
+    #[arg(long, env = "FAPI_TRUST_BUNDLE", value_name = "FILE")]
+    pub trust_bundle: PathBuf,
+    /// The workload's token for enrolment; read at each enrolment.
+    #[arg(long, env = "FAPI_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Where the app's calls come in, as an HTTP proxy.
+    #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub outbound_listen: SocketAddr,
+    /// Probes, metrics and the applied configuration.
+    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub admin_listen: SocketAddr,
+    /// Threads that carry calls: one per core that the process may use.
+    #[arg(long, env = "FAPI_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// What is spoken between two sidecars, where both would do.
+    #[arg(long, env = "FAPI_BETWEEN", value_enum, default_value = "h2")]
+    pub between: Between,
+    /// Seconds that calls in progress have to finish after SIGTERM.
+    #[arg(long, env = "FAPI_DRAIN_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub drain_seconds: u64,
+}
+
+/// A flag that does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ArgsError {
+    /// Not a trust domain.
+    #[error("--trust-domain {given}: {problem}; give the trust domain of the mesh, such as bank.example")]
+    TrustDomain {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        problem: fapi::InvalidValue,
+    },
+    /// Not the name of a namespace.
+    #[error("--operator-namespace {given}: {problem}; give the namespace that the operator runs in")]
+    OperatorNamespace {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        problem: fapi::InvalidValue,
+    },
+}
+
+impl Args {
+    /// The trust domain.
+    ///
+    /// # Errors
+    /// The flag is not one.
+    pub(crate) fn trust_domain(&self) -> Result<TrustDomain, ArgsError> {
+        let given = self.trust_domain.clone();
+        TrustDomain::parse(&given).map_err(|problem| ArgsError::TrustDomain { given, problem })
+    }
+
+    /// What first contact with the operator needs.
+    ///
+    /// # Errors
+    /// The operator's identity cannot be made of the flags.
+    pub(crate) fn settings(&self, trust_domain: &TrustDomain) -> Result<Settings, ArgsError> {
+        let operator = SpiffeId::new(trust_domain, &self.operator_namespace, control::OPERATOR_SERVICE_ACCOUNT);
+        let given = self.operator_namespace.clone();
+        let operator = operator.map_err(|problem| ArgsError::OperatorNamespace { given, problem })?;
+        Ok(Settings {
+            control: self.control.clone(),
+            operator,
+            trust_bundle: self.trust_bundle.clone(),
+            token: self.token_file.clone(),
+        })
+    }
+
+    /// How long calls in progress have to finish.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
