@@ -35,8 +35,9 @@ bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
-generate: ## Rewrites what is generated: CRDs, protocol code, golden files
+generate: ## Rewrites what is generated: CRDs, protocol code, golden files, docs/reasons.md
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
+	UPDATE=1 $(CARGO) test --locked -p e2e --test tidy
 
 tools: ## Installs the tools of `make check`
 	$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) cargo-machete@$(CARGO_MACHETE_VERSION)
