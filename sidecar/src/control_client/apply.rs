@@ -1,0 +1,132 @@
+//! What the operator says, put in force or refused with a reason.
+
+use std::{collections::HashMap, sync::Arc};
+
+use control::{
+    Destination, Snapshot, features,
+    pb::{self, Ack, SidecarMessage, operator_message, sidecar_message},
+    tls::TrustBundle,
+};
+use fapi::{Issuer, KeySet};
+use tokio::sync::Notify;
+
+use super::{Lookups, destination::Resolved};
+use crate::{state::Shared, tokens::Tokens};
+
+/// Applies messages, from whichever stream they come.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    lookups: Arc<Lookups>,
+    tokens: Arc<Tokens>,
+    renew: Arc<Notify>,
+    bundle_digest: String,
+    key_digests: HashMap<String, String>,
+    token_endpoint: Option<String>,
+}
+
+/// An issuer more than these is not taken: a snapshot names at most 8 per port.
+const MAX_ISSUERS: usize = 256;
+
+impl Applier {
+    pub(super) fn new(shared: Arc<Shared>, lookups: Arc<Lookups>, tokens: Arc<Tokens>, renew: Arc<Notify>) -> Self {
+        let (bundle_digest, key_digests) = (String::new(), HashMap::new());
+        Self { shared, lookups, tokens, renew, bundle_digest, key_digests, token_endpoint: None }
+    }
+
+    /// Applies one message; gives the answer that it asks for.
+    pub(super) fn apply(&mut self, message: pb::OperatorMessage) -> Option<SidecarMessage> {
+        use operator_message::Kind;
+        match message.kind? {
+            Kind::Snapshot(snapshot) => return Some(self.snapshot(&snapshot)),
+            Kind::TrustBundle(bundle) => self.trust_bundle(bundle),
+            Kind::KeySet(keys) => self.key_set(keys),
+            Kind::Destination(destination) => self.destination(&destination),
+            Kind::Renew(pb::Renew {}) => self.renew.notify_one(),
+        }
+        None
+    }
+
+    fn snapshot(&mut self, snapshot: &pb::Snapshot) -> SidecarMessage {
+        let nack_reason = match self.try_snapshot(snapshot) {
+            Ok(()) => String::new(),
+            Err(reason) => {
+                tracing::warn!(version = snapshot.version, order = snapshot.order, reason, "snapshot refused");
+                reason
+            }
+        };
+        let ack = Ack { version: snapshot.version.clone(), nack_reason };
+        SidecarMessage { kind: Some(sidecar_message::Kind::Ack(ack)) }
+    }
+
+    fn try_snapshot(&mut self, snapshot: &pb::Snapshot) -> Result<(), String> {
+        if let Some(feature) = features::missing(&snapshot.required_features) {
+            return Err(format!("this sidecar ({}) cannot enforce {feature}; upgrade it", control::VERSION));
+        }
+        let in_force = self.shared.applied();
+        if in_force.is_some_and(|applied| *applied.version == *snapshot.version && applied.order == snapshot.order) {
+            return Ok(());
+        }
+        let document: Snapshot = serde_json::from_slice(&snapshot.document).map_err(|error| {
+            format!("the snapshot cannot be read: {error}; operator and sidecar may be too far apart")
+        })?;
+        let token_endpoint = document.mesh_issuer.token_endpoint.clone();
+        self.shared.apply(&snapshot.version, snapshot.order, document)?;
+        if self.token_endpoint.as_ref() != Some(&token_endpoint) {
+            self.token_endpoint = Some(token_endpoint);
+            self.lookups.reread(|document| resolve(document, self.token_endpoint.as_deref(), &self.tokens));
+        }
+        Ok(())
+    }
+
+    fn trust_bundle(&mut self, bundle: pb::TrustBundle) {
+        if bundle.digest == self.bundle_digest {
+            return;
+        }
+        let read = TrustBundle::from_pem(self.shared.trust_domain(), &bundle.pem);
+        let installed = read.map_err(Into::into).and_then(|read| self.shared.install_bundle(Arc::new(read)));
+        match installed {
+            Ok(()) => self.bundle_digest = bundle.digest,
+            Err(error) => tracing::warn!(%error, "trust bundle refused; the last good one stays in force"),
+        }
+    }
+
+    fn key_set(&mut self, keys: pb::KeySet) {
+        let known = self.key_digests.get(&keys.issuer);
+        if known == Some(&keys.digest) {
+            return;
+        }
+        if known.is_none() && self.key_digests.len() >= MAX_ISSUERS {
+            tracing::warn!(issuer = keys.issuer, "keys refused: there are keys of {MAX_ISSUERS} issuers already");
+            return;
+        }
+        let (Ok(issuer), Ok(set)) = (Issuer::parse(&keys.issuer), KeySet::from_jwks_json(&keys.jwks)) else {
+            tracing::warn!(issuer = keys.issuer, "keys refused: not an issuer and a JWK Set; the last good ones stay");
+            return;
+        };
+        self.key_digests.insert(keys.issuer, keys.digest);
+        self.shared.install_keys(issuer, set);
+    }
+
+    fn destination(&self, destination: &pb::Destination) {
+        let document: Destination = match serde_json::from_slice(&destination.document) {
+            Ok(document) => document,
+            Err(error) => {
+                tracing::warn!(authority = destination.authority, %error, "destination refused: it cannot be read");
+                return;
+            }
+        };
+        if document.authority != destination.authority {
+            tracing::warn!(authority = destination.authority, "destination refused: it is about another authority");
+            return;
+        }
+        if let Some(resolved) = resolve(&document, self.token_endpoint.as_deref(), &self.tokens) {
+            self.lookups.answer(document, resolved);
+        }
+    }
+}
+
+fn resolve(document: &Destination, token_endpoint: Option<&str>, tokens: &Arc<Tokens>) -> Option<Resolved> {
+    Resolved::new(document, token_endpoint, tokens)
+        .inspect_err(|error| tracing::warn!(authority = document.authority, %error, "destination refused"))
+        .ok()
+}

@@ -1,0 +1,116 @@
+//! One stream to the operator, from its opening to its end.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use control::{
+    features,
+    pb::{Hello, Lookup, OperatorMessage, SidecarMessage, sidecar_message::Kind},
+    tls::Identity,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::{Lookups, channel, dial::DialError, lookups::MAX_AUTHORITIES};
+use crate::{identity::Settings, state::Shared};
+
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Room for every lookup at once, and acknowledgements.
+const QUEUE: usize = MAX_AUTHORITIES + 64;
+
+/// Why a stream could not be opened, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("there is no certificate or no trust bundle yet")]
+    NotCertified,
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the operator ended the stream: {}: {}", .0.code(), .0.message())]
+    Ended(#[from] Box<tonic::Status>),
+    #[error("the operator did not open the stream within {OPEN_WITHIN:?}")]
+    TooSlow,
+    #[error("the operator closed the stream")]
+    Closed,
+    #[error("the operator does not read what is sent")]
+    Stuck,
+}
+
+/// An open stream. Dropping it ends it.
+pub(super) struct Session {
+    /// The certificate that it was opened with.
+    identity: Arc<Identity>,
+    to_operator: mpsc::Sender<SidecarMessage>,
+    from_operator: Streaming<OperatorMessage>,
+    asked: HashSet<Arc<str>>,
+}
+
+impl Session {
+    /// Opens a stream, says who we are and asks for every destination in use.
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        settings: Settings,
+        lookups: Arc<Lookups>,
+    ) -> Result<Self, SessionError> {
+        timeout(OPEN_WITHIN, Self::try_open(&shared, &settings, &lookups)).await.unwrap_or(Err(SessionError::TooSlow))
+    }
+
+    async fn try_open(shared: &Shared, settings: &Settings, lookups: &Lookups) -> Result<Self, SessionError> {
+        let (Some(generation), Some(bundle)) = (shared.identity(), shared.bundle()) else {
+            return Err(SessionError::NotCertified);
+        };
+        let identity = generation.identity.clone();
+        let mut client = channel::connect(&settings.control, &bundle, Some(&identity), &settings.operator).await?;
+        let (to_operator, queue) = mpsc::channel(QUEUE);
+        send(&to_operator, hello(shared))?;
+        let from_operator = client.connect(ReceiverStream::new(queue)).await.map_err(Box::new)?.into_inner();
+        let mut session = Self { identity, to_operator, from_operator, asked: HashSet::new() };
+        session.ask(lookups.take_all())?;
+        Ok(session)
+    }
+
+    /// The next message of the operator.
+    pub(super) async fn next(&mut self) -> Result<OperatorMessage, SessionError> {
+        self.from_operator.message().await.map_err(Box::new)?.ok_or(SessionError::Closed)
+    }
+
+    /// Sends a message without waiting.
+    pub(super) fn send(&self, message: SidecarMessage) -> Result<(), SessionError> {
+        send(&self.to_operator, message)
+    }
+
+    /// Asks for what this stream was not asked for yet.
+    pub(super) fn ask(&mut self, authorities: Vec<Arc<str>>) -> Result<(), SessionError> {
+        for authority in authorities {
+            if self.asked.insert(authority.clone()) {
+                let lookup = Lookup { authority: authority.to_string() };
+                self.send(SidecarMessage { kind: Some(Kind::Lookup(lookup)) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it was opened with another certificate than the one in use.
+    pub(super) fn is_outdated(&self, shared: &Shared) -> bool {
+        shared.identity().is_some_and(|current| !Arc::ptr_eq(&current.identity, &self.identity))
+    }
+
+    /// Whether it has used up the lookups that the operator answers on one stream, most of them for destinations that
+    /// nobody uses any more. There is no way to take one back, so another stream must take over.
+    pub(super) fn is_used_up(&self, lookups: &Lookups) -> bool {
+        const SPARE: usize = MAX_AUTHORITIES / 8;
+        self.asked.len() + SPARE >= MAX_AUTHORITIES && lookups.len() + SPARE <= self.asked.len()
+    }
+}
+
+fn send(queue: &mpsc::Sender<SidecarMessage>, message: SidecarMessage) -> Result<(), SessionError> {
+    queue.try_send(message).map_err(|_| SessionError::Stuck)
+}
+
+fn hello(shared: &Shared) -> SidecarMessage {
+    let hello = Hello {
+        version: control::VERSION.to_owned(),
+        features: features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
+        applied_order: shared.applied().map_or(0, |applied| applied.order),
+    };
+    SidecarMessage { kind: Some(Kind::Hello(hello)) }
+}

@@ -1,0 +1,139 @@
+//! One certificate from the operator: a new key, a CSR, a workload token, over a connection whose server is known.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use control::{
+    identity::LeafError,
+    pb::{EnrollRequest, EnrollResponse},
+    tls::{Identity, TlsError, TrustBundle},
+};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::time::timeout;
+
+use super::{Certificate, Settings};
+use crate::{
+    control_client::{channel, dial::DialError},
+    state::{Shared, StateError},
+};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A leaf, an issuing CA, and room for a cross-signed one.
+const CHAIN_MAX: usize = 4;
+/// No honest token or bundle is larger.
+const FILE_MAX: u64 = 256 * 1024;
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    #[error("cannot read {path}: {source}; the operator or the platform writes it")]
+    File { path: String, source: io::Error },
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("no key or CSR could be made: {0}")]
+    Csr(#[from] rcgen::Error),
+    #[error("the operator refused: {}: {}", .0.code(), .0.message())]
+    Refused(#[from] Box<tonic::Status>),
+    #[error("the operator did not answer within {ANSWER_WITHIN:?}")]
+    TooSlow,
+    #[error("the operator sent a certificate that is not ours: {0}")]
+    Answer(&'static str),
+    #[error("the operator sent a certificate that breaks the rules of the mesh: {0}")]
+    Leaf(#[from] LeafError),
+}
+
+/// The way to certificates.
+pub(super) struct Enrolment {
+    shared: Arc<Shared>,
+    settings: Settings,
+    /// The streamed bundle may be outdated after a long absence: a failed attempt is followed by one with the file.
+    distrust_streamed_bundle: bool,
+}
+
+impl Enrolment {
+    pub(super) fn new(shared: Arc<Shared>, settings: Settings) -> Self {
+        Self { shared, settings, distrust_streamed_bundle: false }
+    }
+
+    /// Asks once. With a certificate that is still good, over it: that is a renewal.
+    pub(super) async fn enrol(&mut self) -> Result<Certificate, EnrolError> {
+        let result = timeout(ANSWER_WITHIN, self.ask()).await.unwrap_or(Err(EnrolError::TooSlow));
+        self.distrust_streamed_bundle = match &result {
+            Ok(_) => false,
+            Err(_) => !self.distrust_streamed_bundle,
+        };
+        result
+    }
+
+    async fn ask(&self) -> Result<Certificate, EnrolError> {
+        let bundle = self.bundle().await?;
+        let current = self.current();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let csr = CertificateParams::default().serialize_request(&key)?;
+        let Settings { control, operator, token, .. } = &self.settings;
+        // The server is known before anything is sent.
+        let identity = current.as_ref().map(|certificate| &*certificate.identity);
+        let mut client = channel::connect(control, &bundle, identity, operator).await?;
+        let token = read(token).await?.trim().to_owned();
+        let request = EnrollRequest { token, csr_der: csr.der().to_vec() };
+        let answer = client.enroll(request).await.map_err(Box::new)?.into_inner();
+        let next = self.certificate(&key, &answer, current.as_ref())?;
+        let bundle = TrustBundle::from_pem(self.shared.trust_domain(), &answer.trust_bundle_pem)?;
+        if self.shared.bundle().is_none() {
+            self.shared.install_bundle(Arc::new(bundle))?;
+        }
+        Ok(next)
+    }
+
+    /// The roots to know the operator by.
+    async fn bundle(&self) -> Result<Arc<TrustBundle>, EnrolError> {
+        if let Some(streamed) = self.shared.bundle().filter(|_| !self.distrust_streamed_bundle) {
+            return Ok(streamed);
+        }
+        let pem = read(&self.settings.trust_bundle).await?;
+        Ok(Arc::new(TrustBundle::from_pem(self.shared.trust_domain(), &pem)?))
+    }
+
+    /// The certificate in use, unless it is over: then this is a first contact again.
+    fn current(&self) -> Option<Certificate> {
+        let generation = self.shared.identity()?;
+        let certificate = Certificate::new(generation.identity.clone()).ok()?;
+        (self.shared.clock.now() < certificate.not_after).then_some(certificate)
+    }
+
+    fn certificate(
+        &self,
+        key: &KeyPair,
+        answer: &EnrollResponse,
+        current: Option<&Certificate>,
+    ) -> Result<Certificate, EnrolError> {
+        if answer.chain_der.is_empty() || answer.chain_der.len() > CHAIN_MAX {
+            return Err(EnrolError::Answer("its chain is empty or too long"));
+        }
+        let chain = answer.chain_der.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        // Fails when the leaf is not of our key.
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let next = Certificate::new(Arc::new(Identity::new(chain, key)?))?;
+        let changed = |current: &Certificate| current.spiffe_id != next.spiffe_id;
+        if next.spiffe_id.trust_domain() != self.shared.trust_domain().as_str() || current.is_some_and(changed) {
+            return Err(EnrolError::Answer("it names another identity"));
+        }
+        if next.not_after <= self.shared.clock.now() {
+            return Err(EnrolError::Answer("it is over already; compare the clocks"));
+        }
+        Ok(next)
+    }
+}
+
+async fn read(path: &Path) -> Result<String, EnrolError> {
+    let failed = |source| EnrolError::File { path: path.display().to_string(), source };
+    let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
+    if size > FILE_MAX {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
+    tokio::fs::read_to_string(path).await.map_err(failed)
+}

@@ -1,0 +1,119 @@
+//! One call of the app, from its head to the head of the answer.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use super::{
+    Between, Outbound,
+    body::{AppBody, OutBody},
+    bridge,
+    exchange::Exchange,
+    failure::Failure,
+    head,
+    lease::Lease,
+    own::Protocol,
+};
+use crate::{
+    local::is_uuid,
+    log::{Decision, Direction, Outcome},
+};
+
+impl Outbound {
+    /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
+    pub(super) async fn call(self: Rc<Self>, mut request: Request<Incoming>) -> Response<OutBody> {
+        let id = self.interaction_id(&mut request);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let mut response = match self.forward(request).await {
+            Ok(response) => {
+                self.local.shared.metrics.decisions(Direction::Outbound).count(Outcome::Admitted, None);
+                response
+            }
+            Err(failure) => {
+                self.record(&failure, &method, &uri, &id);
+                failure.response()
+            }
+        };
+        response.headers_mut().insert(head::INTERACTION_ID, id);
+        response
+    }
+
+    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<OutBody>, Failure> {
+        let target = self.target(head::authority(&request)?)?;
+        let view = self.view(&target).await?;
+        let meshed = view.meshed().is_some();
+        if meshed {
+            head::refuse_credentials(request.headers())?;
+        }
+        let app_side = head::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
+        let protocol = self.protocol(&request, meshed, app_side.is_some());
+        let mut message = request.map(AppBody::from);
+        head::prepare(&mut message, &target, protocol, app_side.is_some());
+        let exchange = Exchange { outbound: self, target: &target, view: &view, protocol };
+        let (response, lease) = exchange.send(message).await?;
+        match app_side {
+            Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(bridge::switch(response, app_side, lease))
+            }
+            _ => Ok(pass(response, lease)),
+        }
+    }
+
+    /// Upgrades exist in HTTP/1.1 only, trailers surely arrive in HTTP/2 only; what is not in the mesh is called as the
+    /// app calls.
+    fn protocol(&self, request: &Request<Incoming>, meshed: bool, websocket: bool) -> Protocol {
+        let preferred = match (meshed, self.between) {
+            (true, Between::H1) if head::wants_trailers(request.headers()) => Protocol::H2,
+            (true, Between::H1) => Protocol::H1,
+            (true, Between::H2) => Protocol::H2,
+            (false, _) if request.version() == Version::HTTP_2 => Protocol::H2,
+            (false, _) => Protocol::H1,
+        };
+        if websocket { Protocol::H1 } else { preferred }
+    }
+
+    /// The id of the call: the app's, if it is one.
+    fn interaction_id(&self, request: &mut Request<Incoming>) -> HeaderValue {
+        let found = request.headers().get(head::INTERACTION_ID);
+        if let Some(found) = found.filter(|found| is_uuid(found.as_bytes())) {
+            return found.clone();
+        }
+        let made = self.local.interaction_id();
+        // Hexadecimal digits and hyphens.
+        let made = HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""));
+        request.headers_mut().insert(head::INTERACTION_ID, made.clone());
+        made
+    }
+
+    fn record(&self, failure: &Failure, method: &Method, uri: &Uri, id: &HeaderValue) {
+        let shared = &self.local.shared;
+        let rejection = failure.rejection();
+        let outcome = if rejection.is_some() { Outcome::Refused } else { Outcome::Admitted };
+        shared.metrics.decisions(Direction::Outbound).count(outcome, rejection);
+        let (own, applied) = (shared.identity(), shared.applied());
+        self.local.log.decision(&Decision {
+            direction: Direction::Outbound,
+            outcome,
+            reason: rejection,
+            interaction_id: id.to_str().ok(),
+            caller: own.as_ref().map(|own| own.spiffe_id.as_str()),
+            client_id: None,
+            method: Some(method.as_str()),
+            path: Some(uri.path()),
+            policy_version: applied.as_ref().map(|applied| &*applied.version),
+            policy: None,
+            token: None,
+            status: Some(failure.status().as_u16()),
+            peer: None,
+            destination: uri.authority().map(http::uri::Authority::as_str),
+            upstream: if rejection.is_none() { Some(failure.id()) } else { None },
+        });
+    }
+}
+
+fn pass(response: Response<Incoming>, lease: Lease) -> Response<OutBody> {
+    let (mut head, body) = response.into_parts();
+    head::clean_response(&mut head.headers);
+    Response::from_parts(head, OutBody::peer(body, lease))
+}

@@ -1,0 +1,218 @@
+//! New connections: TLS that shows our certificate to exactly the expected peer, or plaintext to what is not in the mesh.
+
+use std::{rc::Rc, sync::Arc};
+
+use fapi::{Rejection, UnixTime};
+use hyper::{
+    client::conn::{http1, http2},
+    rt::{Read, Write},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use tokio::{net::TcpStream, time::sleep_until};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    body::AppBody,
+    failure::Failure,
+    own::{Own, Protocol},
+    peer::Peer,
+    pool::{Connection, H1, OpenGuard, Plan, Terms},
+};
+use crate::{control_client::dial, local::LocalExecutor, state::Shared};
+
+/// The largest head that a peer may answer with.
+const HEAD_BYTES: usize = 64 * 1024;
+const H2_STREAM_WINDOW: u32 = 1024 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What a connection is asked for.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) protocol: Protocol,
+    /// Our side of it; `None` for plaintext.
+    pub(super) own: Option<Rc<Own>>,
+    /// Not one that has served a request before.
+    pub(super) fresh: bool,
+}
+
+impl Wanted {
+    fn number(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.number)
+    }
+}
+
+/// A connection to `peer` from its pool, or a new one.
+pub(super) async fn checkout(
+    shared: &Arc<Shared>,
+    peer: &Rc<Peer>,
+    wanted: &Wanted,
+    now: UnixTime,
+) -> Result<Connection, Failure> {
+    match wanted.protocol {
+        Protocol::H1 => {
+            if !wanted.fresh
+                && let Some(idle) = peer.pool.take_h1(wanted.number(), now)
+            {
+                return Ok(Connection::H1(idle));
+            }
+            let guard = peer.pool.enter_h1().ok_or(Failure::Busy)?;
+            counted(shared, peer, h1(shared.clone(), peer, wanted, guard).await).map(Connection::H1)
+        }
+        Protocol::H2 => shared_h2(shared, peer, wanted, now).await,
+    }
+}
+
+async fn shared_h2(
+    shared: &Arc<Shared>,
+    peer: &Rc<Peer>,
+    wanted: &Wanted,
+    now: UnixTime,
+) -> Result<Connection, Failure> {
+    loop {
+        match peer.pool.h2().plan(wanted.number(), now, wanted.fresh) {
+            Plan::Use(connection) => return Ok(Connection::H2(connection)),
+            Plan::Wait(connecting) => connecting.done().await?,
+            Plan::Connect(connecting) => {
+                // A task of its own: others wait for it too, so it must not end with this request.
+                let (shared, peer, wanted) = (shared.clone(), peer.clone(), wanted.clone());
+                tokio::task::spawn_local(async move {
+                    let made = counted(&shared, &peer, h2(shared.clone(), &peer, &wanted).await);
+                    peer.pool.h2().connected(made);
+                });
+                connecting.done().await?;
+            }
+        }
+    }
+}
+
+fn counted<T>(shared: &Shared, peer: &Peer, made: Result<T, Failure>) -> Result<T, Failure> {
+    let attempts = &shared.metrics.peer_connects;
+    if made.is_ok() {
+        attempts.succeeded.add(1);
+    } else {
+        attempts.failed.add(1);
+        peer.load.failed();
+    }
+    made
+}
+
+async fn h1(shared: Arc<Shared>, peer: &Peer, wanted: &Wanted, guard: OpenGuard) -> Result<H1, Failure> {
+    let stream = tcp(peer).await?;
+    let sender = match &wanted.own {
+        None => {
+            let terms = Terms::plaintext();
+            (speak_h1(shared, stream, terms, guard).await?, terms)
+        }
+        Some(own) => {
+            let (stream, terms) = tls(&shared, stream, peer, own, Protocol::H1).await?;
+            (speak_h1(shared, stream, terms, guard).await?, terms)
+        }
+    };
+    Ok(H1::new(sender.0, sender.1))
+}
+
+async fn h2(
+    shared: Arc<Shared>,
+    peer: &Peer,
+    wanted: &Wanted,
+) -> Result<(http2::SendRequest<AppBody>, Terms), Failure> {
+    let stream = tcp(peer).await?;
+    Ok(match &wanted.own {
+        None => {
+            let terms = Terms::plaintext();
+            (speak_h2(shared, stream, terms).await?, terms)
+        }
+        Some(own) => {
+            let (stream, terms) = tls(&shared, stream, peer, own, Protocol::H2).await?;
+            (speak_h2(shared, stream, terms).await?, terms)
+        }
+    })
+}
+
+async fn tcp(peer: &Peer) -> Result<TcpStream, Failure> {
+    dial::tcp(peer.address).await.map_err(|error| {
+        tracing::debug!(%error, "no connection to a peer");
+        Failure::Unreachable
+    })
+}
+
+/// Proves both sides. The peer must show exactly the expected identity: an address alone says nothing.
+async fn tls(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: &Peer,
+    own: &Own,
+    protocol: Protocol,
+) -> Result<(TlsStream<TcpStream>, Terms), Failure> {
+    let expect = peer.expect.as_ref().ok_or(Failure::Rejected(Rejection::PlaintextNotAllowed))?;
+    let config = own.client_config(expect, protocol).map_err(|error| {
+        tracing::error!(%error, "no TLS configuration for a peer");
+        Failure::Unreachable
+    })?;
+    let stream = dial::tls(stream, peer.address, config).await.map_err(|error| {
+        tracing::warn!(%error, expect = %expect, "the handshake with a peer failed");
+        // Whatever is wrong with the peer's certificate: it is not the workload that was expected.
+        error.rejection().map_or(Failure::Unreachable, |_| Failure::Rejected(Rejection::PeerIdentityMismatch))
+    })?;
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() != Some(protocol.alpn()) {
+        tracing::warn!(address = %peer.address, "a peer does not speak the protocol that every sidecar speaks");
+        return Err(Failure::Unreachable);
+    }
+    let leaf = session.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+    let facts = leaf.and_then(|leaf| control::identity::peer_from_leaf(leaf).ok());
+    let facts = facts.ok_or(Failure::Rejected(Rejection::PeerIdentityMismatch))?;
+    let terms = Terms::until(own.number, shared.clock.now(), facts.not_after.min(own.certificate.not_after));
+    Ok((stream, terms))
+}
+
+async fn speak_h1<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    terms: Terms,
+    guard: OpenGuard,
+) -> Result<http1::SendRequest<AppBody>, Failure>
+where
+    TokioIo<S>: Read + Write + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
+    tokio::task::spawn_local(async move {
+        let _guard = guard;
+        until_end(&shared, terms, connection.with_upgrades()).await;
+    });
+    Ok(sender)
+}
+
+async fn speak_h2<S>(shared: Arc<Shared>, stream: S, terms: Terms) -> Result<http2::SendRequest<AppBody>, Failure>
+where
+    TokioIo<S>: Read + Write + Unpin + 'static,
+{
+    let handshake = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .keep_alive_interval(super::KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(super::KEEP_ALIVE_WITHIN)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
+    tokio::task::spawn_local(async move { until_end(&shared, terms, connection).await });
+    Ok(sender)
+}
+
+/// Moves the bytes of a connection. No connection outlives the certificates that it was made with.
+async fn until_end<C>(shared: &Shared, terms: Terms, connection: C)
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    let _open = shared.metrics.peer_connections.enter();
+    tokio::select! {
+        biased;
+        // What broke it shows at the requests.
+        _ = connection => {}
+        () = sleep_until(shared.clock.deadline(terms.ends_at)) => {}
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a token could not be had.
+
+use fapi::Rejection;
+use http::StatusCode;
+
+/// Why one fetch failed. The text is for the log: it never holds a token or anything the issuer wrote freely.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The issuer answered, and the answer is no (RFC 6749 section 5.2, RFC 8707 section 2).
+    #[error(
+        "the issuer does not grant it: {0}; look at the status of the FapiClient and at the rules of the target's FapiPolicy"
+    )]
+    NotGranted(&'static str),
+    /// The issuer refused for a reason that asking again may cure.
+    #[error("the issuer refused: {0}")]
+    Refused(&'static str),
+    /// The issuer wants its nonce in the proof (RFC 9449 section 8).
+    #[error("the issuer asked for its nonce twice in a row")]
+    Nonce,
+    /// An answer that is no OAuth answer.
+    #[error("the issuer answered {0} without an OAuth error")]
+    Status(StatusCode),
+    /// An answer that is not what was asked for.
+    #[error("the issuer's answer cannot be used: {0}")]
+    Answer(&'static str),
+    /// The issuer could not be reached, or did not answer in time.
+    #[error("the issuer cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+impl FetchError {
+    /// The error of an OAuth error code. Codes we do not know are told apart no further: what a peer wrote stays out of the log.
+    pub(super) fn from_oauth(code: &str, status: StatusCode) -> Self {
+        match code {
+            "invalid_target" => Self::NotGranted("invalid_target"),
+            "invalid_scope" => Self::NotGranted("invalid_scope"),
+            "access_denied" => Self::NotGranted("access_denied"),
+            "use_dpop_nonce" => Self::Nonce,
+            "invalid_client" => Self::Refused("invalid_client"),
+            "unauthorized_client" => Self::Refused("unauthorized_client"),
+            "invalid_dpop_proof" => Self::Refused("invalid_dpop_proof"),
+            "invalid_request" => Self::Refused("invalid_request"),
+            "temporarily_unavailable" => Self::Refused("temporarily_unavailable"),
+            _ => Self::Status(status),
+        }
+    }
+
+    /// What the app is told when there is no token because of this.
+    pub(crate) fn rejection(&self) -> Rejection {
+        match self {
+            Self::NotGranted(_) => Rejection::NotGranted,
+            Self::Refused(_) | Self::Nonce | Self::Status(_) | Self::Answer(_) | Self::Unreachable(_) => {
+                Rejection::TokenUnavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The life of one token slot: fetch, refresh at half of the token's life, retry, rest while nobody asks.
+
+use std::{sync::Arc, time::Duration};
+
+use fapi::CertThumbprint;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{FetchError, IssuerClient, TokenKey, TokenSlot, Tokens};
+use crate::{clock::monotonic, control_client::backoff::Backoff, identity::Certificate};
+
+/// How long the answer "not granted" stands. Short, because a policy may change at any time.
+const NOT_GRANTED_FOR: Duration = Duration::from_secs(1);
+/// A token that a peer refused is fetched again, but not more often than this.
+const DOUBT_EVERY: Duration = Duration::from_secs(2);
+/// After so many refreshes without one use, the token is left to end.
+const UNUSED_REFRESHES: u32 = 8;
+
+/// Keeps the slot filled until nobody holds it any more.
+pub(super) async fn keep(tokens: Arc<Tokens>, issuer: Arc<IssuerClient>, key: TokenKey, slot: Arc<TokenSlot>) {
+    let keeper = Keeper { rotations: tokens.in_use.subscribe(), tokens, issuer, key, slot };
+    keeper.run().await;
+}
+
+struct Keeper {
+    tokens: Arc<Tokens>,
+    issuer: Arc<IssuerClient>,
+    key: TokenKey,
+    slot: Arc<TokenSlot>,
+    rotations: watch::Receiver<Option<Certificate>>,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        let mut unused = 0;
+        while !self.tokens.release(&self.key, &self.slot) {
+            let Some(certificate) = self.certificate().await else { return };
+            if !self.until_due(certificate.thumbprint, &mut unused).await {
+                continue;
+            }
+            // Boxed: a keeper at rest should be small, there may be thousands.
+            match Box::pin(self.issuer.fetch(&self.tokens.shared, &certificate, &self.key)).await {
+                Ok(token) => {
+                    self.slot.store(token, self.tokens.shared.clock.now());
+                    backoff.reset();
+                }
+                Err(error) => self.failed(certificate.thumbprint, &error, &mut backoff).await,
+            }
+        }
+    }
+
+    /// The certificate in use, once there is one. `None` at the end of the process.
+    async fn certificate(&mut self) -> Option<Certificate> {
+        self.rotations.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Waits until a token should be fetched. False: the certificate changed, look again.
+    async fn until_due(&mut self, certificate: CertThumbprint, unused: &mut u32) -> bool {
+        let Some(refresh_at) = self.slot.refresh_at(certificate, self.tokens.shared.clock.now()) else {
+            return true;
+        };
+        let begun = monotonic();
+        tokio::select! {
+            () = sleep_until(refresh_at) => {}
+            () = self.slot.wanted() => {
+                sleep_until(refresh_at.min(begun + DOUBT_EVERY)).await;
+                return true;
+            }
+            _ = self.rotations.changed() => return false,
+        }
+        *unused = if self.slot.take_used() { 0 } else { *unused + 1 };
+        if *unused < UNUSED_REFRESHES {
+            return true;
+        }
+        *unused = 0;
+        self.rest().await
+    }
+
+    async fn failed(&mut self, certificate: CertThumbprint, error: &FetchError, backoff: &mut Backoff) {
+        let mut wait = backoff.next();
+        if matches!(error, FetchError::NotGranted(_)) {
+            wait = wait.max(NOT_GRANTED_FOR);
+        }
+        tracing::warn!(audience = self.key.audience, %error, retry_ms = wait.as_millis(), "no token");
+        self.slot.fail(error, monotonic() + wait);
+        sleep(wait).await;
+        if self.slot.refresh_at(certificate, self.tokens.shared.clock.now()).is_none() {
+            self.rest().await;
+        }
+    }
+
+    /// Waits until somebody asks. False: the certificate changed.
+    async fn rest(&mut self) -> bool {
+        tokio::select! {
+            () = self.slot.wanted() => true,
+            _ = self.rotations.changed() => false,
+        }
+    }
+}
+
+/// When to refresh a token that ends `life` from now: about half of it, so that a loss of the issuer is outlived by the
+/// other half.
+pub(super) fn refresh_at(now: Instant, life: Duration) -> Instant {
+    now + crate::random::between(life.mul_f64(0.45), life.mul_f64(0.5))
+}
