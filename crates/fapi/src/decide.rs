@@ -21,11 +21,13 @@ pub enum Verdict {
     Admit(Admission),
     /// It may not.
     Refuse(Refusal),
-    /// A key of this issuer is missing: fetch its keys, ask again with [`Context::keys_fresh`].
+    /// A key of this issuer is missing: fetch its keys and ask again with [`Context::keys_fresh`]. Anybody can cause this
+    /// with an invented key id, so the shell fetches at most once per cooldown and sets `keys_fresh` in between too.
     NeedKeys(Issuer),
 }
 
 /// Decides about one request. Without effect but for the reservation of a DPoP proof, which comes last.
+#[must_use]
 pub fn decide(ctx: &Context<'_>, request: &Request<'_>, proven: &mut ProvenTokens) -> Verdict {
     let policy = match ctx.policy {
         PortPolicy::Policy(policy) => policy,

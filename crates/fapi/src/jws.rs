@@ -11,7 +11,6 @@ use crate::{
 };
 
 /// A compact JWS whose header and payload are strict JSON objects. Nothing is proven by it.
-#[derive(Debug)]
 pub(crate) struct Compact<'a> {
     header: Members,
     payload: Members,

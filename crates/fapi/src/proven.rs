@@ -8,7 +8,7 @@ use crate::token::SignedToken;
 ///
 /// Make one per connection and never share it. A token found here has its bytes compared and nothing else skipped but
 /// parsing and the signature: `typ`, times, audience, binding, proof, caller, rule and scope are checked on every request.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ProvenTokens {
     generation: u64,
     tokens: Vec<(Box<[u8]>, Arc<SignedToken>)>,
@@ -43,6 +43,13 @@ impl ProvenTokens {
             *oldest = entry;
         }
         self.next = (self.next + 1) % PLACES;
+    }
+}
+
+/// Never shows a token.
+impl std::fmt::Debug for ProvenTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProvenTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 

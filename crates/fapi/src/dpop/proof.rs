@@ -9,14 +9,12 @@ use crate::{
 
 /// A proof that its own key has signed and that says all that a proof must (RFC 9449 section 4.2). Whether it fits a
 /// request is checked next.
-#[derive(Debug)]
 pub(super) struct SignedProof<'a> {
     jws: Compact<'a>,
     key: JwkThumbprint,
 }
 
 /// What a proof says.
-#[derive(Debug)]
 pub(super) struct ProofText<'a> {
     pub(super) htm: &'a str,
     pub(super) htu: &'a str,

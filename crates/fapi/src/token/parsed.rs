@@ -2,7 +2,6 @@ use super::{Claims, ReceivedToken};
 use crate::{jws::Compact, rejection::Rejection};
 
 /// A token that is one well-formed JWS with the claims of RFC 9068. Nothing it says is proven.
-#[derive(Debug)]
 pub(crate) struct ParsedToken<'a> {
     pub(super) jws: Compact<'a>,
     pub(super) claims: Claims,

@@ -6,7 +6,7 @@ use http::{
 use crate::{challenge::Scheme, path::hex, rejection::Rejection};
 
 /// The one token of a request, with the scheme it was sent under and the proof beside it. Nothing is proven by it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct ReceivedToken<'a> {
     bytes: &'a [u8],
     scheme: Scheme,

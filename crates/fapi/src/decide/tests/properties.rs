@@ -90,3 +90,16 @@ fn only_what_was_bound_here_is_kept() {
     world.keys_fresh = false;
     assert!(matches!(world.ask(&Call::bearer(&token)), Verdict::NeedKeys(_)), "it was not kept");
 }
+
+#[test]
+fn nothing_printed_for_debugging_shows_a_token() {
+    let mut world = World::new();
+    let token = world.token().issued();
+    let call = Call::bearer(&token).query("secret=1");
+    let request =
+        crate::Request { method: &call.method, path: &call.path, query: call.query.as_deref(), headers: &call.headers };
+    let verdict = world.ask(&call);
+    let text = format!("{request:?} {verdict:?} {:?}", world.proven);
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    assert!(!text.contains(signature) && !text.contains("secret"), "{text}");
+}
