@@ -24,6 +24,11 @@ pub(crate) fn digest(document: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, document))
 }
 
+/// SHA-256 in hexadecimal: names for content, never a secret.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Whether `signature` is an ES256 signature (RFC 7518 section 3.4) over `message` by the key with this
 /// uncompressed point.
 pub(crate) fn verify_es256(point: &[u8], message: &[u8], signature: &[u8]) -> bool {

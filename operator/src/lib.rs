@@ -1,20 +1,20 @@
-//! The control plane of fapi-mesh: reads the desired state from a source,
-//! compiles one snapshot per pod, hands out certificates and tokens, and
-//! reports what the sidecars acknowledged.
+//! The control plane of fapi-mesh: reads the desired state from a source, compiles one snapshot per pod, hands out
+//! certificates and tokens, and reports what the sidecars acknowledged.
 //!
-//! `source -> model -> index -> compile` is pure from the model on;
-//! [`view::View`] is the immutable result that every server of this process
-//! reads.
+//! `source -> model -> index -> compile` is pure from the model on; [`view::View`] is the immutable result that every server
+//! of this process reads.
 
 mod accept;
 pub mod acks;
 mod addresses;
 mod caller;
 mod clock;
+mod compile;
 mod control_server;
 mod crypto;
 mod enroll;
 mod files;
+mod index;
 mod issuer;
 pub mod model;
 mod pki;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fapi::SenderConstraint;
 
@@ -100,8 +101,17 @@ pub struct Seniority {
 pub struct Client {
     /// Age and name.
     pub seniority: Seniority,
-    /// The object's generation.
+    /// The generation of the version in force.
     pub generation: i64,
+    /// The version in force; `None` if there never was a good one.
+    pub spec: Option<ClientSpec>,
+    /// What is wrong with the version that was written last, if it is not the one in force.
+    pub fault: Option<String>,
+}
+
+/// What a FapiClient says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSpec {
     /// The service account, in the object's namespace.
     pub service_account: String,
     /// Whom it calls.
@@ -124,14 +134,14 @@ pub struct ClientTarget {
 pub struct Policy {
     /// Age and name.
     pub seniority: Seniority,
-    /// The object's generation.
+    /// The generation of the version in force.
     pub generation: i64,
-    /// What it targets; `None` if that could not be read, which means its
-    /// whole namespace.
+    /// What it targets; `None` if that could not be read, which means its whole namespace.
     pub targets: Option<Vec<PolicyTarget>>,
-    /// What it says; `None` if no version of it ever compiled: its targets are
-    /// closed.
+    /// What it says; `None` if no version of it ever compiled: its targets are closed.
     pub spec: Option<PolicySpec>,
+    /// What is wrong with the version that was written last, if it is not the one in force.
+    pub fault: Option<String>,
 }
 
 /// What a FapiPolicy governs, always within its own namespace.
@@ -162,6 +172,38 @@ pub struct PolicySpec {
     pub sender_constraints: Vec<SenderConstraint>,
     /// The rules, callers filled in; never empty.
     pub rules: Vec<fapi::WireRule>,
+}
+
+/// The settings of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mesh {
+    /// The generation of the version in force.
+    pub generation: i64,
+    /// What is wrong with the version that was written last, if it is not the one in force.
+    pub fault: Option<String>,
+    /// The trust domain that the object names.
+    pub trust_domain: Option<String>,
+    /// Of a workload certificate.
+    pub certificate_lifetime: Duration,
+    /// Of an access token.
+    pub token_lifetime: Duration,
+}
+
+/// Everything that a source knows, by key: the same however it was learned, and in whatever order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// The FapiMesh object, if there is one.
+    pub mesh: Option<Mesh>,
+    /// Pods by uid.
+    pub pods: BTreeMap<String, Pod>,
+    /// Services.
+    pub services: BTreeMap<Key, Service>,
+    /// Which pods answer for which Service, ordered by Service, port and pod.
+    pub endpoints: Vec<Endpoint>,
+    /// FapiClients.
+    pub clients: BTreeMap<Key, Client>,
+    /// FapiPolicies.
+    pub policies: BTreeMap<Key, Policy>,
 }
 
 impl Key {

@@ -1,5 +1,5 @@
-//! The immutable result of one compilation, which every server of this process
-//! reads through a `tokio::sync::watch` channel of `Arc<View>`.
+//! The immutable result of one compilation, which every server of this process reads through a `tokio::sync::watch` channel
+//! of `Arc<View>`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use control::{Destination, DestinationKind, MeshIssuer};
 use fapi::{Audience, TrustDomain};
 
-use crate::model::Pod;
+use crate::compile::{self, Compiled};
+use crate::index::Index;
+use crate::model::{Key, Model, Pod};
 
 /// What the mesh looks like at one moment.
 #[derive(Debug)]
 pub struct View {
     synced: bool,
     order: u64,
-    trust_domain: TrustDomain,
-    lifetimes: Lifetimes,
-    pods: Vec<Pod>,
+    index: Index,
 }
 
 /// How long what we sign lives.
@@ -58,7 +58,12 @@ impl Default for Lifetimes {
 impl View {
     /// The view before the sources are synced: knows nobody, grants nothing.
     pub fn empty(trust_domain: TrustDomain) -> Self {
-        Self { synced: false, order: 0, trust_domain, lifetimes: Lifetimes::default(), pods: Vec::new() }
+        Self { synced: false, order: 0, index: Index::new(trust_domain, Model::default()) }
+    }
+
+    /// The view of a model that is complete. `order` must be larger than that of every view before it.
+    pub fn new(trust_domain: TrustDomain, order: u64, model: Model) -> Self {
+        Self { synced: true, order, index: Index::new(trust_domain, model) }
     }
 
     /// Whether every source was read once. Until then everything is refused.
@@ -73,38 +78,59 @@ impl View {
 
     /// The trust domain, fixed for the life of the process.
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        self.index.trust_domain()
     }
 
     /// How long certificates and tokens live.
     pub fn lifetimes(&self) -> Lifetimes {
-        self.lifetimes
+        let mesh = self.index.model().mesh.as_ref();
+        mesh.map_or_else(Lifetimes::default, |mesh| Lifetimes {
+            certificate: mesh.certificate_lifetime,
+            token: mesh.token_lifetime,
+        })
     }
 
     /// The pod of this uid.
     pub fn pod(&self, uid: &str) -> Option<&Pod> {
-        self.pods.iter().find(|pod| pod.uid == uid)
+        self.index.model().pods.get(uid)
     }
 
     /// All pods, in a stable order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.iter()
+        self.index.model().pods.values()
     }
 
-    /// What the pod's sidecar has to run; `None` for an unknown or unmeshed
-    /// pod.
-    pub fn snapshot(&self, _uid: &str, _issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
-        None
+    /// What the pod's sidecar has to run; `None` for an unknown or unmeshed pod.
+    pub fn snapshot(&self, uid: &str, issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
+        let compiled = Compiled::new(&compile::snapshot(&self.index, uid, issuer)?)?;
+        Some(VersionedSnapshot { version: compiled.version, order: self.order, document: compiled.document })
     }
 
-    /// What the pod needs to call `authority` (host and optional port, as an
-    /// app writes it).
-    pub fn destination(&self, _uid: &str, authority: &str) -> Destination {
-        Destination { authority: authority.to_owned(), kind: DestinationKind::Unknown }
+    /// What the pod needs to call `authority` (host and optional port, as an app writes it).
+    pub fn destination(&self, uid: &str, authority: &str) -> Destination {
+        match self.pod(uid) {
+            Some(caller) => compile::destination(&self.index, caller, authority),
+            None => Destination { authority: authority.to_owned(), kind: DestinationKind::Unknown },
+        }
     }
 
     /// Who decides about tokens for this audience; `None` if no Service has it.
-    pub fn audience_policies(&self, _audience: &Audience) -> Option<AudienceTarget> {
-        None
+    pub fn audience_policies(&self, audience: &Audience) -> Option<AudienceTarget> {
+        let key = service_of(audience)?;
+        let service = self.index.model().services.get(&key)?;
+        Some(AudienceTarget { namespace: service.key.namespace.to_string(), policies: self.index.policies_of(&key) })
     }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+/// The Service whose audience this is: the mesh issuer knows no other audience.
+fn service_of(audience: &Audience) -> Option<Key> {
+    let (service, namespace) = audience.as_str().strip_prefix("https://")?.split_once('.')?;
+    let key = Key::new(namespace, service);
+    // The way back must give the same text, or two texts would name one Service.
+    let same = Audience::for_service(service, namespace).is_ok_and(|derived| derived == *audience);
+    same.then_some(key)
 }

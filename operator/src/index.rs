@@ -1,0 +1,145 @@
+//! The model, indexed: which policy governs which port, who stands behind which Service, who may ask for what.
+//!
+//! Attachment is decided here and only here. The most specific policy governs a port alone: a port of a Service, then the
+//! Service, then the namespace, then the built-in one. At one level the older wins.
+
+mod attach;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fapi::{SpiffeId, TrustDomain};
+
+use self::attach::Attachments;
+use self::plan::Planner;
+pub(crate) use self::plan::{Governor, PortPlan};
+use crate::model::{Client, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
+
+/// A model with its cross-references. Immutable; equal models give equal indexes.
+#[derive(Debug)]
+pub(crate) struct Index {
+    trust_domain: TrustDomain,
+    model: Model,
+    attachments: Attachments,
+    /// By pod uid, then by the name of the port.
+    plans: HashMap<String, BTreeMap<String, Arc<PortPlan>>>,
+    /// Positions in `model.endpoints`.
+    endpoints: HashMap<Key, Vec<usize>>,
+    /// FapiClients by namespace and service account, oldest first.
+    clients: HashMap<(String, String), Vec<Seniority>>,
+}
+
+impl Index {
+    /// Indexes a model.
+    pub(crate) fn new(trust_domain: TrustDomain, model: Model) -> Self {
+        let attachments = Attachments::new(model.policies.values());
+        let plans = plans(&trust_domain, &model, &attachments);
+        let mut endpoints: HashMap<Key, Vec<usize>> = HashMap::new();
+        for (position, endpoint) in model.endpoints.iter().enumerate() {
+            endpoints.entry(endpoint.service.clone()).or_default().push(position);
+        }
+        let clients = clients(model.clients.values());
+        Self { trust_domain, model, attachments, plans, endpoints, clients }
+    }
+
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.
+    pub(crate) fn identity(&self, pod: &Pod) -> Option<SpiffeId> {
+        SpiffeId::new(&self.trust_domain, &pod.namespace, &pod.service_account).ok()
+    }
+
+    /// What governs each port of a pod, by the port's name.
+    pub(crate) fn plans_of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = (&'a PodPort, &'a Arc<PortPlan>)> {
+        let plans = self.plans.get(&pod.uid);
+        pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.name)?)))
+    }
+
+    /// The meshed pods of the Service's own namespace that answer for it; no other pod counts.
+    pub(crate) fn endpoints_of<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
+        let positions = self.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();
+        positions.iter().filter_map(|position| {
+            let endpoint = self.model.endpoints.get(*position)?;
+            let pod = self.model.pods.get(&endpoint.pod_uid)?;
+            (pod.meshed && pod.namespace == *endpoint.service.namespace).then_some((endpoint, pod))
+        })
+    }
+
+    /// What governs the port behind an endpoint.
+    pub(crate) fn plan_of(&self, endpoint: &Endpoint) -> Option<&Arc<PortPlan>> {
+        self.plans.get(&endpoint.pod_uid)?.get(&endpoint.pod_port)
+    }
+
+    /// The policies of the ports of a Service, each once; a closed port contributes none.
+    pub(crate) fn policies_of(&self, service: &Key) -> Vec<Arc<fapi::Policy>> {
+        let mut policies: Vec<Arc<fapi::Policy>> = Vec::new();
+        for (endpoint, _) in self.endpoints_of(service) {
+            let policy = self.plan_of(endpoint).and_then(|plan| plan.policy.as_ref());
+            if let Some(policy) = policy.filter(|policy| !policies.iter().any(|known| Arc::ptr_eq(known, policy))) {
+                policies.push(policy.clone());
+            }
+        }
+        policies
+    }
+
+    /// The policies that target exactly this, the one that holds it first.
+    pub(crate) fn attached(&self, namespace: &str, target: &PolicyTarget) -> &[Seniority] {
+        self.attachments.at(namespace, target)
+    }
+
+    /// The policy whose targets cannot be read, and that therefore closes the whole namespace.
+    pub(crate) fn closed_by(&self, namespace: &str) -> Option<&Key> {
+        self.attachments.closed_by(namespace)
+    }
+
+    /// Who asks for tokens for `service` on behalf of a service account: the oldest FapiClient that names it.
+    pub(crate) fn client_target(&self, namespace: &str, account: &str, service: &Key) -> Option<(&Key, &ClientTarget)> {
+        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()))?;
+        clients.iter().find_map(|seniority| {
+            let spec = self.model.clients.get(&seniority.key)?.spec.as_ref()?;
+            let target = spec.targets.iter().find(|target| target.service == *service)?;
+            Some((&seniority.key, target))
+        })
+    }
+}
+
+fn plans(
+    trust_domain: &TrustDomain,
+    model: &Model,
+    attachments: &Attachments,
+) -> HashMap<String, BTreeMap<String, Arc<PortPlan>>> {
+    let mut fronts: HashMap<(&str, &str), Vec<(&Key, &str)>> = HashMap::new();
+    for endpoint in &model.endpoints {
+        let port = (endpoint.pod_uid.as_str(), endpoint.pod_port.as_str());
+        fronts.entry(port).or_default().push((&endpoint.service, &endpoint.service_port));
+    }
+    let mut planner = Planner::new(trust_domain, &model.policies, attachments);
+    let plan_pod = |pod: &Pod| {
+        let ports = pod.ports.iter().map(|port| {
+            let fronts = fronts.get(&(pod.uid.as_str(), port.name.as_str())).map(Vec::as_slice).unwrap_or_default();
+            (port.name.clone(), planner.plan(&pod.namespace, fronts))
+        });
+        (pod.uid.clone(), ports.collect())
+    };
+    model.pods.values().map(plan_pod).collect()
+}
+
+fn clients<'a>(all: impl Iterator<Item = &'a Client>) -> HashMap<(String, String), Vec<Seniority>> {
+    let mut clients: HashMap<_, Vec<Seniority>> = HashMap::new();
+    for client in all {
+        let Some(spec) = &client.spec else { continue };
+        let account = (client.seniority.key.namespace.to_string(), spec.service_account.clone());
+        clients.entry(account).or_default().push(client.seniority.clone());
+    }
+    clients.values_mut().for_each(|clients| clients.sort());
+    clients
+}
