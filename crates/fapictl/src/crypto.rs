@@ -19,17 +19,26 @@ pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
 
 /// A random UUID (version 4), as interaction ids and `jti` want it.
 pub(crate) fn uuid() -> Result<String, Failure> {
-    let mut bytes = [0u8; 16];
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = random()?;
+    let (g, i) = ((g & 0x0f) | 0x40, (i & 0x3f) | 0x80);
+    Ok(format!(
+        "{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-{g:02x}{h:02x}-{i:02x}{j:02x}-{k:02x}{l:02x}{m:02x}{n:02x}{o:02x}{p:02x}"
+    ))
+}
+
+/// Any number of 16 bits.
+pub(crate) fn random_u16() -> Result<u16, Failure> {
+    random().map(u16::from_ne_bytes)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| "the system gave none").or_fail(
         "no randomness",
         "aws-lc",
         "check that /dev/urandom can be read",
     )?;
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    let (g, i) = ((g & 0x0f) | 0x40, (i & 0x3f) | 0x80);
-    Ok(format!(
-        "{a:02x}{b:02x}{c:02x}{d:02x}-{e:02x}{f:02x}-{g:02x}{h:02x}-{i:02x}{j:02x}-{k:02x}{l:02x}{m:02x}{n:02x}{o:02x}{p:02x}"
-    ))
+    Ok(bytes)
 }
 
 #[cfg(test)]

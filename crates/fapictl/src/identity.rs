@@ -14,9 +14,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
 use crate::args::IdentityArgs;
+use crate::crypto;
 use crate::failure::{Failure, OrFail};
 use crate::files::{self, Mode};
-use crate::jose::Key;
+use crate::jose::{Key, base64};
 
 const CERT: &str = "cert.pem";
 const CHAIN: &str = "chain.pem";
@@ -126,6 +127,12 @@ impl Identity {
         files::write(&folder.join(CHAIN), pem.concat().as_bytes(), Mode::Public)?;
         files::write(&folder.join(BUNDLE), self.bundle.as_bytes(), Mode::Public)?;
         files::write(&folder.join(KEY), self.key.pem().as_bytes(), Mode::Secret)
+    }
+
+    /// What certificate-bound tokens name (RFC 8705 section 3.1).
+    pub(crate) fn thumbprint(&self) -> String {
+        let leaf = self.chain.first().map(|leaf| crypto::sha256(leaf));
+        base64(&leaf.unwrap_or_default())
     }
 
     /// The same for a TLS connection.

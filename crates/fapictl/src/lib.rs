@@ -30,6 +30,7 @@ pub use args::Args;
 use args::Command;
 use failure::Failure;
 use std::process::ExitCode;
+use tokio::task::LocalSet;
 
 /// Runs one command to its end. The exit code is 0 when it did what it says, 1 when it ran and the
 /// answer is no; usage errors (2) end in the argument parser.
@@ -42,7 +43,7 @@ pub fn main(args: Args) -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Failure::new("no runtime could be started", error, "look at the limits of this process"));
-    finish(runtime.and_then(|runtime| runtime.block_on(run(args.command))))
+    finish(runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, run(args.command))))
 }
 
 async fn run(command: Command) -> Result<ExitCode, Failure> {

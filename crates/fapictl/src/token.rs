@@ -9,7 +9,7 @@ use crate::args::TokenArgs;
 use crate::failure::{Failure, OrFail};
 use crate::files::{self, Mode};
 use crate::identity::Identity;
-use crate::jose::Key;
+use crate::jose::{self, Key};
 use crate::proof;
 use crate::raw::{Ask, Line, Reply, Tls, connect};
 
@@ -44,11 +44,22 @@ pub(crate) async fn run(args: &TokenArgs) -> Result<(), Failure> {
     let Some(token) = answer["access_token"].as_str() else {
         return Err(refused(&reply, &args.issuer));
     };
+    check_binding(token, &identity, dpop.as_ref(), &args.issuer)?;
     if let Some(key) = &dpop {
         files::write(&args.identity.join(proof::KEY_FILE), key.pem().as_bytes(), Mode::Secret)?;
     }
     println!("{token}");
     Ok(())
+}
+
+/// A token that is bound to something else, or to nothing, is not what was asked for (RFC 9449 section 5).
+fn check_binding(token: &str, identity: &Identity, dpop: Option<&Key>, issuer: &str) -> Result<(), Failure> {
+    let (_, claims) = jose::read(token);
+    let bound = match dpop {
+        Some(key) => claims["cnf"]["jkt"] == key.thumbprint(),
+        None => claims["cnf"]["x5t#S256"] == identity.thumbprint(),
+    };
+    bound.then_some(()).or_fail("the token is not bound to us", issuer, "do not use this issuer")
 }
 
 fn refused(reply: &Reply, issuer: &str) -> Failure {

@@ -120,7 +120,7 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
         match reply.header("content-length").map(str::parse) {
             Some(Ok(length)) => self.exactly(length).await,
             Some(Err(_)) => Err(broken("a content-length that is no number")),
-            None => self.to_the_end().await,
+            None => self.rest().await,
         }
     }
 
@@ -164,7 +164,7 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
         Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
-    async fn to_the_end(&mut self) -> io::Result<Vec<u8>> {
+    async fn rest(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more().await {
                 Ok(()) => {}

@@ -1,0 +1,126 @@
+//! The story that the demo plays, chapter by chapter. Every row of the report is something that happened.
+
+mod audit;
+mod calls;
+mod forged;
+mod handshakes;
+mod issuer;
+mod load;
+mod outage;
+mod policy;
+mod proofs;
+mod rotation;
+mod tokens;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::mesh::Mesh;
+use super::report::{Outcome, Report};
+use super::shot::{Shot, Target};
+use super::thief::Thief;
+use crate::failure::{Failure, OrFail};
+use crate::token::Issuer;
+use crate::wait::until;
+
+/// A change of policy must be in force within this time.
+const CHANGE: Duration = Duration::from_secs(5);
+
+/// What every chapter needs.
+struct Story<'a> {
+    mesh: &'a mut Mesh,
+    report: &'a mut Report,
+    issuer: Issuer,
+    shop: Thief,
+    payments: Thief,
+    intruder: Thief,
+}
+
+/// Plays it all.
+pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Failure> {
+    let mut story = Story::begin(mesh, report).await?;
+    let expired = story.keep_until_expired().await?;
+    story.calls().await?;
+    story.handshakes().await?;
+    story.tokens().await?;
+    story.proofs().await?;
+    story.issuer_refuses().await?;
+    story.forged_headers().await?;
+    story.policy().await?;
+    story.rotation().await?;
+    story.expired(expired).await?;
+    story.outage().await?;
+    story.audit().await
+}
+
+impl<'a> Story<'a> {
+    async fn begin(mesh: &'a mut Mesh, report: &'a mut Report) -> Result<Self, Failure> {
+        let operator = mesh.operator()?;
+        Ok(Self {
+            issuer: Issuer::parse(&operator.issuer)?,
+            shop: Thief::of(&operator, mesh.member("shop")?).await?,
+            payments: Thief::of(&operator, mesh.member("payments")?).await?,
+            intruder: Thief::of(&operator, mesh.member("intruder")?).await?,
+            mesh,
+            report,
+        })
+    }
+
+    /// Steals all identities anew: certificates of the demo live for half a minute only.
+    async fn steal_again(&mut self) -> Result<(), Failure> {
+        let operator = self.mesh.operator()?;
+        self.shop = Thief::of(&operator, self.mesh.member("shop")?).await?;
+        self.payments = Thief::of(&operator, self.mesh.member("payments")?).await?;
+        self.intruder = Thief::of(&operator, self.mesh.member("intruder")?).await?;
+        Ok(())
+    }
+
+    fn target(&self, name: &str) -> Result<Target, Failure> {
+        Ok(Target::of(self.mesh.member(name)?))
+    }
+
+    /// A token of the stolen shop for payments.
+    async fn shop_token(&self, scope: Option<&str>) -> Result<String, Failure> {
+        let audience = self.mesh.member("payments")?.origin();
+        self.shop.token(&self.issuer, &audience, scope, None).await
+    }
+
+    /// One row for a shot that has been fired.
+    fn shot(&mut self, step: &str, expect: Outcome, shot: &Shot) {
+        self.report.add(step, expect, shot.outcome.clone());
+    }
+
+    /// A status document that the operator writes; `Null` while there is none.
+    fn status(&self, kind: &str, namespace: &str, name: &str) -> Value {
+        let path = self.mesh.folder().join(format!("status/{kind}/{namespace}/{name}.yaml"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        serde_saphyr::from_str(&text).unwrap_or_default()
+    }
+
+    /// Waits until the status of shop's (or another's) FapiClient gives `reason` for its first target.
+    async fn client_status(&self, namespace: &str, name: &str, reason: &str) -> Outcome {
+        let mut last = "no status".to_owned();
+        let found = until(CHANGE, async || {
+            let status = self.status("FapiClient", namespace, name);
+            let said = status["targets"][0]["reason"].as_str().or(status["status"]["targets"][0]["reason"].as_str());
+            said.unwrap_or("no status").clone_into(&mut last);
+            (last == reason).then_some(())
+        });
+        found.await;
+        Outcome::default().because(last)
+    }
+
+    /// The token that is shown again when it has expired: fetched now, kept over a connection of its own.
+    async fn keep_until_expired(&self) -> Result<JoinHandle<Result<Outcome, Failure>>, Failure> {
+        tokens::keep_until_expired(self).await
+    }
+
+    async fn expired(&mut self, kept: JoinHandle<Result<Outcome, Failure>>) -> Result<(), Failure> {
+        self.report.progress("waiting for a token to expire");
+        let observed = kept.await.or_fail("the attack was not played", "the demo", "run it again")??;
+        self.report.add("2 a token that has expired", Outcome::refused(fapi::Rejection::TokenExpired), observed);
+        Ok(())
+    }
+}
