@@ -43,6 +43,8 @@ const STREAMS: u32 = 16;
 /// The largest message of a sidecar is an enrolment: a token and a request of a few KB.
 const MAX_MESSAGE: usize = 64 * 1024;
 const MAX_HEADERS: u32 = 16 * 1024;
+/// What may wait for a slow reader: a few snapshots. Whatever waits is outdated.
+const SEND_BUFFER: usize = 64 * 1024;
 /// A peer that is gone without a word is noticed within these two.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
@@ -96,7 +98,8 @@ async fn connection(server: ControlServer<ControlService>, connection: Connectio
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, ending, |connection| connection.graceful_shutdown()).await;
+    drive(connection, ending, http2::Connection::graceful_shutdown).await;
 }

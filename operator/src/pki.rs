@@ -27,7 +27,6 @@ use store::Store;
 pub(crate) use csr::{CsrError, PublicKey};
 pub(crate) use error::PkiError;
 pub(crate) use serving::{Serving, identity_of};
-#[cfg(test)]
 pub(crate) use x509::pem;
 
 /// The certificate authority of one mesh.
@@ -65,7 +64,7 @@ impl Authority {
     pub(crate) fn open(state: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Self, PkiError> {
         let store = Store::new(state);
         let kept = store.open(trust_domain, now)?;
-        let bundle_pem: Arc<str> = x509::pem(&kept.root.certificate).into();
+        let bundle_pem: Arc<str> = pem(&kept.root.certificate).into();
         store.write_bundle(&bundle_pem)?;
         let issuing = Issuing::read(kept.issuing.certificate)?;
         let authority = Self {

@@ -1,6 +1,9 @@
 //! What tests share.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+pub(crate) mod bank;
+pub(crate) mod mesh;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

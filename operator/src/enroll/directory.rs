@@ -68,7 +68,7 @@ impl DirectoryTokens {
     }
 
     /// A token for a pod, good for ten minutes.
-    pub(super) fn mint(&self, pod: &Pod) -> Result<String, SigningError> {
+    pub(crate) fn mint(&self, pod: &Pod) -> Result<String, SigningError> {
         self.key.sign_jwt(TYP, &Claims::of(pod, self.clock.now()))
     }
 

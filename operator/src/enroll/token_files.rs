@@ -52,8 +52,12 @@ impl TokenFiles {
                 }
                 self
             });
-            let Ok(returned) = step.await else { return };
-            self = returned;
+            self = match step.await {
+                Ok(returned) => returned,
+                Err(error) => {
+                    return tracing::error!(%error, "workload tokens are no longer written; restart the operator");
+                }
+            };
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(TICK) => {}

@@ -55,11 +55,11 @@ pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection:
             .keep_alive_timeout(PONG)
             .max_concurrent_streams(STREAMS)
             .max_header_list_size(MAX_HEADERS);
-        drive(builder.serve_connection(io, service), ending, |connection| connection.graceful_shutdown()).await;
+        drive(builder.serve_connection(io, service), ending, http2::Connection::graceful_shutdown).await;
     } else {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(REQUEST).max_buf_size(MAX_HEADERS as usize);
-        drive(builder.serve_connection(io, service), ending, |connection| connection.graceful_shutdown()).await;
+        drive(builder.serve_connection(io, service), ending, http1::Connection::graceful_shutdown).await;
     }
 }
 
@@ -83,7 +83,7 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
 
 async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
     let proof = token::has_proof(request.headers());
-    let mut facts = Facts::default();
+    let mut facts = Facts::of(caller);
     let outcome = judge(server, caller, request, &mut facts).await;
     token::log(&facts, &outcome);
     // RFC 9449 section 8.2: a new nonce on any answer replaces the one before.

@@ -138,7 +138,7 @@ impl Keys {
     }
 
     /// Does what is due: drops keys whose tokens have ended, and lets the next key sign.
-    fn tick(&self) -> Result<(), KeysError> {
+    pub(crate) fn tick(&self) -> Result<(), KeysError> {
         let mut ring = self.ring();
         let settled = self.clock.now() >= self.started.plus(self.rotation.lead().as_secs());
         let all_have = settled && self.delivered.everyone_has(&self.published.borrow().digest);

@@ -1,1 +1,408 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use control::PortPolicyDoc;
+use fapi::{
+    Context, Issuer, IssuerKeys, KeySet, NonceMinter, Policy, PortPolicy, ProofClaims, ProofSigner, ProvenTokens,
+    ReplaySet, Request, Verdict, decide,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::testing::bank::rename;
+use crate::testing::domain;
+use crate::testing::mesh::{Member, Mesh, Reply, SOON, exchange};
+
+const PAYMENTS: &str = "https://payments.bank";
+const LEDGER: &str = "https://ledger.bank";
+
+fn encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// The parameters of a good request.
+fn good<'a>(member: &'a Member, resource: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![("grant_type", "client_credentials"), ("client_id", member.peer.spiffe_id.as_str()), ("resource", resource)]
+}
+
+fn form(parameters: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    pairs.join("&")
+}
+
+fn post(headers: &str, body: &str) -> String {
+    let length = body.len();
+    let kind = "Content-Type: application/x-www-form-urlencoded\r\n";
+    format!(
+        "POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+}
+
+async fn ask(mesh: &Mesh, member: &Member, parameters: &[(&str, &str)]) -> Reply {
+    mesh.http(Some(member), &post("", &form(parameters))).await
+}
+
+/// The error code of a refusal, which must look as RFC 6749 section 5.2 says.
+fn error(reply: &Reply) -> (u16, String) {
+    assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
+    assert_eq!(reply.header("pragma"), Some("no-cache"), "{reply:?}");
+    assert_eq!(reply.header("content-type"), Some("application/json"), "{reply:?}");
+    let body = reply.json();
+    let text = body["error_description"].as_str().unwrap();
+    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'), "{text}");
+    (reply.status, body["error"].as_str().unwrap().to_owned())
+}
+
+fn claims(token: &str) -> Value {
+    use base64::Engine;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+/// A proof for the token endpoint, and its signer.
+fn proof(mesh: &Mesh, signer: &ProofSigner, htm: &str, nonce: Option<&str>, jti: &str) -> String {
+    let htu = format!("https://{}/token", mesh.issuer);
+    let claims = ProofClaims { htm, htu: &htu, ath: None, nonce, jti, now: mesh.clock.now() };
+    format!("DPoP: {}\r\n", signer.proof(&claims).unwrap())
+}
+
+async fn nonce(mesh: &Mesh, member: &Member, signer: &ProofSigner, resource: &str) -> String {
+    let headers = proof(mesh, signer, "POST", None, "first");
+    let reply = mesh.http(Some(member), &post(&headers, &form(&good(member, resource)))).await;
+    assert_eq!(error(&reply), (400, "use_dpop_nonce".into()));
+    reply.header("dpop-nonce").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn everyone_may_read_metadata_and_keys() {
+    let mesh = Mesh::start().await;
+    let reply = mesh.http(None, &get("/.well-known/oauth-authorization-server")).await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+    let metadata = reply.json();
+    let issuer = format!("https://{}", mesh.issuer);
+    assert_eq!(metadata["issuer"], issuer);
+    assert_eq!(metadata["token_endpoint"], format!("{issuer}/token"));
+    assert_eq!(metadata["grant_types_supported"], json!(["client_credentials"]));
+    assert_eq!(metadata["token_endpoint_auth_methods_supported"], json!(["tls_client_auth"]));
+    assert_eq!(metadata["tls_client_certificate_bound_access_tokens"], true);
+    let jwks = metadata["jwks_uri"].as_str().unwrap().strip_prefix(&issuer).unwrap();
+    let reply = mesh.http(None, &get(jwks)).await;
+    assert_eq!(reply.header("cache-control"), Some("public, max-age=300"));
+    let keys = reply.json()["keys"].as_array().unwrap().clone();
+    assert_eq!(keys.len(), 2);
+    for key in keys {
+        let mut names: Vec<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["alg", "crv", "kid", "kty", "use", "x", "y"], "public members only");
+    }
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_certificate_bound_token_admits_its_holder() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member("shop-1");
+    let reply = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!((reply.header("cache-control"), reply.header("pragma")), (Some("no-store"), Some("no-cache")));
+    let body = reply.json();
+    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("Bearer"), &json!(3600)));
+    assert_eq!(body["scope"], "accounts:read transfers:write");
+    assert!(body.get("refresh_token").is_none());
+    let token = body["access_token"].as_str().unwrap();
+    let claims = claims(token);
+    let now = mesh.clock.now().as_secs();
+    let jti = claims["jti"].as_str().unwrap();
+    assert_eq!(jti.len(), 22, "128 bits");
+    let id = shop.peer.spiffe_id.as_str();
+    assert_eq!(
+        claims,
+        json!({
+            "iss": format!("https://{}", mesh.issuer), "sub": id, "client_id": id, "aud": PAYMENTS,
+            "iat": now, "exp": now + 3600, "jti": jti, "scope": "accounts:read transfers:write",
+            "cnf": {"x5t#S256": shop.peer.thumbprint.to_string()},
+        })
+    );
+    assert!(admitted(&mesh, &shop, token));
+    assert!(!admitted(&mesh, &mesh.member("shop-1"), token), "another certificate of the same pod");
+    mesh.end().await;
+}
+
+/// Whether payments' sidecar would let the holder of a token in.
+fn admitted(mesh: &Mesh, member: &Member, token: &str) -> bool {
+    let mut keys = IssuerKeys::new();
+    let issuer = format!("https://{}", mesh.issuer);
+    let jwks = KeySet::from_jwks_json(&mesh.keys.published().borrow().jwks).unwrap();
+    keys.insert(Issuer::parse(&issuer).unwrap(), jwks);
+    let snapshot = mesh.view.borrow().snapshot(&mesh.pod("payments-1").uid, &super::names(&issuer)).unwrap();
+    let snapshot: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
+    let PortPolicyDoc::Policy(policy) = &snapshot.ports[0].policy else { panic!("payments has a policy") };
+    let policy = Arc::new(Policy::compile(&domain(), policy).unwrap());
+    let mut headers = http::HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let context = Context {
+        policy: &PortPolicy::Policy(policy),
+        keys: &keys,
+        peer: &member.peer,
+        nonces: &NonceMinter::new([7; 32]),
+        replay: &ReplaySet::new(16, 16),
+        keys_fresh: true,
+        generation: 1,
+        now: mesh.clock.now(),
+    };
+    let request = Request { method: &http::Method::POST, path: "/transfers", query: None, headers: &headers };
+    matches!(decide(&context, &request, &mut ProvenTokens::new()), Verdict::Admit(_))
+}
+
+#[tokio::test]
+async fn a_proof_binds_the_token_to_its_key() {
+    let mesh = Mesh::start().await;
+    let payments = mesh.member("payments-1");
+    let signer = ProofSigner::generate().unwrap();
+    let nonce = nonce(&mesh, &payments, &signer, LEDGER).await;
+    let headers = proof(&mesh, &signer, "POST", Some(&nonce), "second");
+    let request = post(&headers, &form(&good(&payments, LEDGER)));
+    let reply = mesh.http(Some(&payments), &request).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let body = reply.json();
+    assert_eq!(body["token_type"], "DPoP");
+    assert!(body.get("scope").is_none(), "the rule has no scopes");
+    let claims = claims(body["access_token"].as_str().unwrap());
+    assert_eq!(claims["cnf"], json!({"jkt": signer.thumbprint().to_string()}));
+    assert!(reply.header("dpop-nonce").is_some(), "a fresh one on success too");
+
+    let again = mesh.http(Some(&payments), &request).await;
+    assert_eq!(error(&again), (400, "invalid_dpop_proof".into()), "a proof counts once");
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn bad_proofs_are_told_as_such() {
+    let mesh = Mesh::start().await;
+    let payments = mesh.member("payments-1");
+    let signer = ProofSigner::generate().unwrap();
+    let nonce = nonce(&mesh, &payments, &signer, LEDGER).await;
+    let good_proof = |jti: &str| proof(&mesh, &signer, "POST", Some(&nonce), jti);
+    for (headers, code) in [
+        (proof(&mesh, &signer, "GET", Some(&nonce), "a"), "invalid_dpop_proof"),
+        ("DPoP: nonsense\r\n".to_owned(), "invalid_dpop_proof"),
+        (good_proof("b") + &good_proof("c"), "invalid_dpop_proof"),
+        (proof(&mesh, &signer, "POST", Some("of-somebody-else"), "d"), "use_dpop_nonce"),
+        (good_proof("e").to_lowercase().replace("dpop: ", "DPoP: "), "invalid_dpop_proof"),
+    ] {
+        let reply = mesh.http(Some(&payments), &post(&headers, &form(&good(&payments, LEDGER)))).await;
+        assert_eq!(error(&reply), (400, code.into()), "{headers}");
+        assert!(reply.header("dpop-nonce").is_some());
+    }
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn the_target_decides_about_the_binding() {
+    let mesh = Mesh::start().await;
+    let payments = mesh.member("payments-1");
+    let reply = ask(&mesh, &payments, &good(&payments, LEDGER)).await;
+    assert_eq!(error(&reply), (400, "invalid_request".into()), "ledger takes only DPoP");
+    assert!(reply.body.contains("DPoP proof"), "{}", reply.body);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn scopes_are_within_the_grant() {
+    let mesh = Mesh::start().await;
+    let (shop, ledger) = (mesh.member("shop-1"), mesh.member("ledger-1"));
+    for (member, scope, outcome) in [
+        (&shop, "transfers:write", Ok("transfers:write")),
+        (&shop, "transfers:write accounts:read", Ok("accounts:read transfers:write")),
+        (&shop, "", Ok("accounts:read transfers:write")),
+        (&ledger, "", Ok("accounts:read")),
+        (&ledger, "transfers:write", Err("invalid_scope")),
+        (&ledger, "accounts:read transfers:write", Err("invalid_scope")),
+        (&shop, "everything", Err("invalid_scope")),
+        (&shop, "a  b", Err("invalid_scope")),
+        (&shop, "\"", Err("invalid_scope")),
+    ] {
+        let mut parameters = good(member, PAYMENTS);
+        parameters.push(("scope", scope));
+        let reply = ask(&mesh, member, &parameters).await;
+        match outcome {
+            Ok(granted) => assert_eq!(reply.json()["scope"], granted, "{scope}"),
+            Err(code) => assert_eq!(error(&reply), (400, code.into()), "{scope}"),
+        }
+    }
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn whom_the_target_does_not_name_gets_nothing() {
+    let mesh = Mesh::start().await;
+    let (web, payments) = (mesh.member("web-1"), mesh.member("payments-1"));
+    for (member, resource) in [
+        (&web, PAYMENTS),
+        (&web, LEDGER),
+        (&payments, PAYMENTS),
+        (&web, "https://nobody.bank"),
+        (&web, "https://payments.bank/"),
+        (&web, "HTTPS://payments.bank"),
+        (&web, "http://payments.bank"),
+        (&web, "payments"),
+    ] {
+        let reply = ask(&mesh, member, &good(member, resource)).await;
+        assert_eq!(error(&reply), (400, "invalid_target".into()), "{resource}");
+    }
+    let none = ask(&mesh, &web, &good(&web, "")).await;
+    assert_eq!(error(&none), (400, "invalid_target".into()), "no resource");
+    let mut two = good(&payments, LEDGER);
+    two.push(("resource", PAYMENTS));
+    assert_eq!(error(&ask(&mesh, &payments, &two).await), (400, "invalid_target".into()), "two resources");
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn the_certificate_is_the_client() {
+    let mesh = Mesh::start().await;
+    let (shop, payments) = (mesh.member("shop-1"), mesh.member("payments-1"));
+    let body = form(&good(&shop, PAYMENTS));
+    let none = mesh.http(None, &post("", &body)).await;
+    assert_eq!(error(&none), (400, "invalid_client".into()), "no certificate");
+    let other = mesh.http(Some(&payments), &post("", &body)).await;
+    assert_eq!(error(&other), (400, "invalid_client".into()), "the certificate of another");
+    let unnamed = ask(&mesh, &shop, &good(&shop, PAYMENTS)[..1]).await;
+    assert_eq!(error(&unnamed), (400, "invalid_client".into()), "no client_id");
+
+    for extra in ["client_secret", "client_assertion", "client_assertion_type"] {
+        let mut parameters = good(&shop, PAYMENTS);
+        parameters.push((extra, "x"));
+        assert_eq!(error(&ask(&mesh, &shop, &parameters).await), (400, "invalid_client".into()), "{extra}");
+    }
+    let reply = mesh.http(Some(&shop), &post("Authorization: Basic c2hvcDpzZWNyZXQ=\r\n", &body)).await;
+    assert_eq!(error(&reply), (401, "invalid_client".into()));
+    assert_eq!(reply.header("www-authenticate"), Some("Basic"));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_worth_nothing_without_its_pod() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member("shop-1");
+    mesh.change(|model| rename(model, "shop-1", "shop-2"));
+    let reply = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await;
+    assert_eq!(error(&reply), (400, "invalid_client".into()));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_granted_before_the_state_is_known() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member("shop-1");
+    mesh.view.send_replace(crate::view::View::empty(domain()).into());
+    let reply = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await;
+    assert_eq!(error(&reply), (503, "temporarily_unavailable".into()));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn no_token_outlives_its_certificate() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member_for("shop-1", Duration::from_secs(600));
+    let body = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await.json();
+    assert_eq!(body["expires_in"], 600);
+    assert_eq!(claims(body["access_token"].as_str().unwrap())["exp"], shop.peer.not_after.as_secs());
+    // The timer of a connection follows the machine's clock, so this one outlives its certificate.
+    let mut open = mesh.connect(mesh.issuer, Some(&shop.identity), &[b"http/1.1"]).await.unwrap();
+    open.write_all(b"HEAD /jwks HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(open.read_u8().await.unwrap());
+    }
+    mesh.clock.advance(Duration::from_secs(600));
+    let reply = exchange(open, &post("", &form(&good(&shop, PAYMENTS)))).await;
+    assert_eq!(error(&reply), (400, "invalid_client".into()));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn requests_of_another_form_are_refused() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member("shop-1");
+    let body = form(&good(&shop, PAYMENTS));
+    let request = post("", &body);
+    let json = request.replace("application/x-www-form-urlencoded", "application/json");
+    let charset = request.replace("urlencoded", "urlencoded; charset=UTF-8");
+    let large = post("", &format!("{body}&x={}", "x".repeat(20_000)));
+    let code = "invalid_request".to_owned();
+    for (request, status) in [
+        (json, 415),
+        (request.replace("Content-Type", "X-Type"), 415),
+        (large, 413),
+        (request.replace("/token ", "/token?scope=x "), 400),
+        (post("", &format!("{body}&grant_type=client_credentials")), 400),
+        (post("", &format!("{body}&x=%zz")), 400),
+        (post("", &form(&good(&shop, PAYMENTS)[1..])), 400),
+        (get("/token"), 405),
+    ] {
+        assert_eq!(error(&mesh.http(Some(&shop), &request).await), (status, code.clone()), "{request}");
+    }
+    assert_eq!(mesh.http(Some(&shop), &charset).await.status, 200);
+    assert_eq!(mesh.http(Some(&shop), &get("/token")).await.header("allow"), Some("POST"));
+    assert_eq!(mesh.http(Some(&shop), &get("/other")).await.status, 404);
+    assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("GET", "DELETE")).await.status, 405);
+
+    for grant in ["password", "refresh_token", "authorization_code", "CLIENT_CREDENTIALS"] {
+        let mut parameters = good(&shop, PAYMENTS);
+        parameters[0] = ("grant_type", grant);
+        let reply = ask(&mesh, &shop, &parameters).await;
+        assert_eq!(error(&reply), (400, "unsupported_grant_type".into()), "{grant}");
+    }
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_too() {
+    let mesh = Mesh::start().await;
+    let shop = mesh.member("shop-1");
+    let stream = mesh.connect(mesh.issuer, Some(&shop.identity), &[b"h2"]).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = http::Request::post(format!("https://{}/token", mesh.issuer))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(http_body_util::Full::<bytes::Bytes>::from(form(&good(&shop, PAYMENTS))))
+        .unwrap();
+    let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    drop((answer, sender));
+    mesh.end().await;
+    driver.abort();
+}
+
+#[tokio::test]
+async fn strangers_do_not_get_past_the_handshake() {
+    let (mesh, other) = (Mesh::start().await, Mesh::start().await);
+    let stranger = other.member("shop-1");
+    // TLS 1.3: the client learns of the refusal when it reads.
+    let refused = async {
+        let mut stream = mesh.connect(mesh.issuer, Some(&stranger.identity), &[b"http/1.1"]).await?;
+        stream.write_all(get("/jwks").as_bytes()).await?;
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    assert!(tokio::time::timeout(SOON, refused).await.unwrap().is_err());
+    mesh.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_idle_connections() {
+    let mesh = Mesh::start().await;
+    let mut idle = mesh.connect(mesh.issuer, None, &[b"http/1.1"]).await.unwrap();
+    mesh.end().await;
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(SOON, idle.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty());
+}

@@ -1,11 +1,9 @@
 //! One token request, from its parameters to a signed token. The order of the checks is the order of this file.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{
-    Audience, CertThumbprint, JwkThumbprint, Peer, Rejection, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
+    Audience, CertThumbprint, JwkThumbprint, Peer, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
     check_token_endpoint_proof,
 };
 use http::{HeaderMap, Method, header};
@@ -26,11 +24,18 @@ pub(super) struct Issued {
     pub(super) scopes: ScopeSet,
 }
 
-/// What is known of a request for the log, filled in as it is proven.
-#[derive(Default)]
+/// What the log says about a request besides its outcome.
 pub(super) struct Facts {
+    /// Whom the certificate names; what the request says of itself is not logged.
     pub(super) client: Option<SpiffeId>,
-    pub(super) audience: Option<Audience>,
+    /// The audience asked for, once it has the form of one.
+    audience: Option<Audience>,
+}
+
+impl Facts {
+    pub(super) fn of(caller: Option<&Caller>) -> Self {
+        Self { client: caller.map(|caller| caller.peer.spiffe_id.clone()), audience: None }
+    }
 }
 
 /// What a token is bound to.
@@ -62,7 +67,7 @@ enum Confirmation {
     Key(String),
 }
 
-/// Judges a request; what is proven on the way stands in `facts`, whatever the outcome.
+/// Judges a request; `facts` is for the log, whatever the outcome.
 pub(super) fn decide(
     server: &MeshAuthorizationServer,
     caller: Option<&Caller>,
@@ -72,11 +77,10 @@ pub(super) fn decide(
 ) -> Result<Issued, TokenError> {
     let view = server.view.borrow().clone();
     let peer = authenticate(server, &view, caller, headers, form)?;
-    facts.client = Some(peer.spiffe_id.clone());
     check_grant_type(form)?;
     let audience = audience(form)?;
-    let target = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
     facts.audience = Some(audience.clone());
+    let target = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
     let asked = match &form.scope {
         Some(scope) => Some(ScopeSet::parse(scope).map_err(|_| TokenError::ScopeMalformed)?),
         None => None,
@@ -167,7 +171,8 @@ fn sign(
     binding: Binding,
 ) -> Result<Issued, TokenError> {
     let now = server.clock.now();
-    let exp = now.plus(view.lifetimes().token.as_secs()).min(peer.not_after);
+    let longest = view.lifetimes().token;
+    let exp = now.plus(longest.as_secs()).min(peer.not_after);
     let expires_in = exp.as_secs().saturating_sub(now.as_secs());
     let (token_type, cnf) = match binding {
         Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
@@ -185,7 +190,7 @@ fn sign(
         scope: scopes.to_string(),
         cnf,
     };
-    let token = server.keys.sign(&claims, Duration::from_secs(expires_in)).map_err(|error| {
+    let token = server.keys.sign(&claims, longest).map_err(|error| {
         tracing::error!(event = "keys", %error, "cannot sign an access token");
         TokenError::Signing
     })?;

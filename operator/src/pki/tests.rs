@@ -30,7 +30,7 @@ fn leaf_of(dir: &TempDir, authority: &Authority) -> Issued {
 
 /// What openssl reads in a certificate.
 fn text(dir: &Path, certificate: &CertificateDer<'_>) -> String {
-    fs::write(dir.join("cert.pem"), x509::pem(certificate)).unwrap();
+    fs::write(dir.join("cert.pem"), pem(certificate)).unwrap();
     String::from_utf8(openssl(dir, &["x509", "-in", "cert.pem", "-noout", "-text"]).unwrap()).unwrap()
 }
 
@@ -62,11 +62,8 @@ fn nothing_missing_is_ever_remade() {
         let dir = TempDir::new();
         open(&dir).unwrap();
         let path = dir.path().join(name);
-        if path.is_dir() {
-            fs::remove_dir_all(&path).unwrap()
-        } else {
-            fs::remove_file(&path).unwrap()
-        }
+        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        gone.unwrap();
         let error = refused(&dir);
         assert!(matches!(&error, PkiError::Missing { path: named } if *named == path), "{error}");
         assert!(error.to_string().contains("backup"), "{error}");
@@ -176,7 +173,7 @@ fn openssl_accepts_the_chain() {
     let dir = TempDir::new();
     let authority = open(&dir).unwrap();
     let issued = leaf_of(&dir, &authority);
-    fs::write(dir.path().join("leaf.pem"), x509::pem(&issued.chain[0])).unwrap();
+    fs::write(dir.path().join("leaf.pem"), pem(&issued.chain[0])).unwrap();
     let time = NOW.as_secs().to_string();
     let verify = |root: &str, purpose: &str| {
         let arguments = ["verify", "-x509_strict", "-attime", &time, "-purpose", purpose, "-CAfile", root];
