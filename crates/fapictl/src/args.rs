@@ -36,6 +36,9 @@ pub(crate) struct DemoArgs {
     /// Stay up after the story, until Ctrl-C, and print commands to paste
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Only start the mesh, and keep it: no story, no attacks
+    #[arg(long, requires = "keep")]
+    pub(crate) no_story: bool,
     /// How the outcome is told: a table, or one JSON object a step
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

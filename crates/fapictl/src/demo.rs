@@ -31,24 +31,33 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let mut folder = Folder::prepare(args.state.as_deref())?;
     let mut report = Report::new(args.output);
     let played = tokio::select! {
-        played = play(&folder, programs, &mut report, args.keep) => played,
+        played = play(&folder, programs, &mut report, &args) => played,
         // Dropping the story kills every process of it.
         asked = asked_to_end() => Err(asked.err().unwrap_or_else(|| {
             Failure::new("stopped before the end", "the demo", "run it again")
         })),
     };
     report.quiet();
-    let code = if args.keep || played.is_err() { report.code() } else { report.finish() };
-    folder.done(played.is_ok() && report.passed());
-    played.map(|()| code)
+    let well = args.no_story || report.passed();
+    if played.is_ok() && !args.keep {
+        report.finish();
+    }
+    folder.done(played.is_ok() && well);
+    played.map(|()| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn play(folder: &Folder, programs: Programs, report: &mut Report, stay: bool) -> Result<(), Failure> {
+async fn play(folder: &Folder, programs: Programs, report: &mut Report, args: &DemoArgs) -> Result<(), Failure> {
     let mut mesh = Mesh::start(folder.path().to_owned(), folder.lock()?, programs, report).await?;
-    story::play(&mut mesh, report).await?;
-    if stay {
-        report.finish();
-        keep::commands(&mesh);
+    if !args.no_story {
+        mesh.describe()?;
+        story::play(&mut mesh, report).await?;
+        mesh.check()?;
+    }
+    if args.keep {
+        if !args.no_story {
+            report.finish();
+        }
+        keep::stay(&mesh, report).await?;
         asked_to_end().await?;
     }
     report.progress("ending every process");

@@ -41,7 +41,7 @@ impl Config {
     pub(crate) fn create(folder: PathBuf, places: &[Place<'_>]) -> Result<Self, Failure> {
         files::private_folder(&folder)?;
         let config = Self { folder };
-        config.write("mesh.yaml", &mesh())?;
+        config.lifetimes(CERTIFICATE_SECONDS, TOKEN_SECONDS)?;
         config.write("workloads.yaml", &placed(WORKLOADS, places)?)?;
         config.write("outside.yaml", &placed(OUTSIDE, places)?)?;
         config.write("policies.yaml", POLICIES)?;
@@ -53,6 +53,11 @@ impl Config {
     /// Where it is.
     pub(crate) fn folder(&self) -> &std::path::Path {
         &self.folder
+    }
+
+    /// How long certificates and tokens live, in seconds.
+    pub(crate) fn lifetimes(&self, certificate: u64, token: u64) -> Result<(), Failure> {
+        self.write("mesh.yaml", &mesh(certificate, token))
     }
 
     /// Puts the rules of payments in force.
@@ -119,9 +124,9 @@ spec:
     }
 }
 
-/// The mesh of the example, living faster.
-fn mesh() -> String {
-    let lifetimes = format!("  certificateLifetime: {CERTIFICATE_SECONDS}s\n  tokenLifetime: {TOKEN_SECONDS}s\n");
+/// The mesh of the example, with lifetimes of its own.
+fn mesh(certificate: u64, token: u64) -> String {
+    let lifetimes = format!("  certificateLifetime: {certificate}s\n  tokenLifetime: {token}s\n");
     format!("{}\n{lifetimes}", MESH.trim_end())
 }
 

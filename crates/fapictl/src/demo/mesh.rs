@@ -22,6 +22,8 @@ use crate::files::{self, Mode};
 use crate::identity::Operator;
 use crate::wait::until;
 
+/// The variables of a mesh, for a shell.
+pub(crate) const SHELL: &str = "env.sh";
 /// From the first process to a mesh that serves.
 const START: Duration = Duration::from_secs(30);
 /// How long a process may take to end in peace.
@@ -113,7 +115,6 @@ impl Mesh {
         }
         report.progress("waiting for certificates and policies");
         mesh.wait_ready().await?;
-        mesh.describe(&operator)?;
         Ok(mesh)
     }
 
@@ -252,15 +253,28 @@ impl Mesh {
         self.stop_operator().await;
     }
 
-    /// Writes `demo.json`, for people and programs that want to play with the mesh.
-    fn describe(&self, operator: &Operator) -> Result<(), Failure> {
+    /// Writes `demo.json`, for people and programs that want to play with the mesh, and the same for a shell.
+    pub(crate) fn describe(&self) -> Result<(), Failure> {
+        let issuer = self.operator()?.issuer;
         let description = json!({
             "trust_domain": TRUST_DOMAIN,
             "trust_bundle": self.folder.join("trust-bundle.pem"),
-            "issuer": operator.issuer,
+            "issuer": issuer,
             "workloads": self.members.iter().map(Member::describe).collect::<Vec<_>>(),
         });
-        let text = format!("{description:#}\n");
-        files::write(&self.folder.join(super::DESCRIPTION), text.as_bytes(), Mode::Public)
+        files::write(&self.folder.join(SHELL), self.variables(&issuer).as_bytes(), Mode::Public)?;
+        // Last: who sees it finds everything else.
+        files::write(&self.folder.join(super::DESCRIPTION), format!("{description:#}\n").as_bytes(), Mode::Public)
+    }
+
+    /// `. DIR/env.sh` lets a shell say `$ISSUER`, and `$PAYMENTS` for where the sidecar of payments listens.
+    fn variables(&self, issuer: &str) -> String {
+        let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+        let mut text = format!("MESH={}\nISSUER={issuer}\n", quoted(&self.folder));
+        for member in &self.members {
+            text.push_str(&format!("{}={}\n", member.account.to_uppercase(), member.inbound()));
+        }
+        let programs = self.programs.myself.parent().map(quoted).unwrap_or_default();
+        text + &format!("PATH={programs}:$PATH\n")
     }
 }
