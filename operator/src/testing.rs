@@ -5,7 +5,8 @@ pub(crate) mod bank;
 pub(crate) mod mesh;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 
@@ -46,8 +47,43 @@ pub(crate) fn id(name: &str) -> SpiffeId {
 
 /// Runs openssl, the second opinion on everything X.509; its standard output, or `None` if it says no.
 pub(crate) fn openssl(dir: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
-    let output = Command::new("openssl").current_dir(dir).args(arguments).output().unwrap();
+    let mut command = Command::new("openssl");
+    let output = command.current_dir(dir).args(arguments).stdin(Stdio::null()).output().unwrap();
     output.status.success().then_some(output.stdout)
+}
+
+/// What is logged on this thread while the guard lives, as JSON lines.
+pub(crate) fn capture_log() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+/// Captured log lines.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines of one event.
+    pub(crate) fn of(&self, event: &str) -> Vec<serde_json::Value> {
+        let lines = self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>();
+        lines.into_iter().filter(|line: &serde_json::Value| line["event"] == event).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A CSR in DER, made by openssl, with the names and usages of somebody else in it.

@@ -12,7 +12,7 @@ use super::*;
 use crate::model::Model;
 use crate::pki::{CsrError, identity_of, pem};
 use crate::testing::bank::{bank, pod, view};
-use crate::testing::{NOW, P256, TempDir, domain, greedy_csr, id, openssl};
+use crate::testing::{NOW, P256, TempDir, capture_log, domain, greedy_csr, id, openssl};
 
 /// A mesh without sockets, whose clock the test moves.
 struct Bench {
@@ -249,12 +249,17 @@ async fn bad_requests_are_told_apart() {
 
 #[tokio::test]
 async fn a_second_first_contact_is_noticed() {
+    let (log, _guard) = capture_log();
     let bench = Bench::new();
-    let uid = bench.pod("shop-1").uid;
-    bench.caller("shop-1").await;
-    assert!(!bench.enroller.remember(&uid), "it has a certificate");
-    assert!(bench.first(&bench.token("shop-1")).await.is_ok(), "a sidecar may restart");
-    assert!(bench.enroller.remember(&bench.pod("payments-1").uid));
+    let repeated = || log.of("enrolment").iter().filter(|line| line["outcome"] == "repeated").count();
+    let shop = bench.caller("shop-1").await;
+    bench.enroller.enroll(&bench.token("shop-1"), &bench.csr(), Some(&shop)).await.unwrap();
+    bench.caller("payments-1").await;
+    assert_eq!(repeated(), 0);
+    let token = bench.token("shop-1");
+    assert!(bench.first(&token).await.is_ok(), "a sidecar may restart");
+    assert_eq!(repeated(), 1);
+    assert!(!log.text().contains(&token));
 }
 
 #[tokio::test]

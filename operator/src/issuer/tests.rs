@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::testing::bank::rename;
-use crate::testing::domain;
 use crate::testing::mesh::{Member, Mesh, Reply, SOON, exchange};
+use crate::testing::{capture_log, domain, openssl};
 
 const PAYMENTS: &str = "https://payments.bank";
 const LEDGER: &str = "https://ledger.bank";
@@ -395,6 +395,66 @@ async fn strangers_do_not_get_past_the_handshake() {
     assert!(tokio::time::timeout(SOON, refused).await.unwrap().is_err());
     mesh.end().await;
     other.end().await;
+}
+
+#[tokio::test]
+async fn every_decision_is_logged_and_no_secret_is() {
+    let (log, _guard) = capture_log();
+    let mesh = Mesh::start().await;
+    let (payments, web) = (mesh.member("payments-1"), mesh.member("web-1"));
+    let signer = ProofSigner::generate().unwrap();
+    let nonce = nonce(&mesh, &payments, &signer, LEDGER).await;
+    let headers = proof(&mesh, &signer, "POST", Some(&nonce), "second");
+    let body = mesh.http(Some(&payments), &post(&headers, &form(&good(&payments, LEDGER)))).await.json();
+    ask(&mesh, &web, &good(&web, LEDGER)).await;
+    mesh.http(None, &post("", "client_id=liar")).await;
+    mesh.end().await;
+
+    let told: Vec<_> = log
+        .of("token")
+        .into_iter()
+        .map(|line| ["outcome", "reason", "client_id", "audience"].map(|name| line[name].as_str().unwrap().to_owned()))
+        .collect();
+    let (payments, web) = (payments.peer.spiffe_id.as_str(), web.peer.spiffe_id.as_str());
+    assert_eq!(
+        told,
+        [
+            ["refused", "proof_nonce_required", payments, LEDGER],
+            ["issued", "", payments, LEDGER],
+            ["refused", "caller_not_allowed", web, LEDGER],
+            ["refused", "certificate_missing", "", ""],
+        ]
+    );
+    let text = log.text();
+    let token = body["access_token"].as_str().unwrap();
+    let secrets = token.split('.').chain(headers.trim_end().split(['.', ' ']).skip(1)).chain([nonce.as_str(), "liar"]);
+    for secret in secrets {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_accepts_the_server_with_tls_1_3_only() {
+    let mesh = Mesh::start().await;
+    let address = mesh.issuer.to_string();
+    let dial = |version: &str, ip: &str| {
+        let arguments = ["s_client", "-brief", "-connect", &address, version, "-verify_return_error"];
+        let arguments = [&arguments[..], &["-CAfile", "trust-bundle.pem", "-verify_ip", ip]].concat();
+        tokio::task::block_in_place(|| openssl(mesh.dir.path(), &arguments).is_some())
+    };
+    assert!(dial("-tls1_3", "127.0.0.1"));
+    assert!(!dial("-tls1_3", "127.0.0.2"), "the certificate names the host");
+    assert!(!dial("-tls1_2", "127.0.0.1"));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_says_nothing_is_dropped() {
+    let mesh = Mesh::start().await;
+    let mut silent = tokio::net::TcpStream::connect(mesh.issuer).await.unwrap();
+    let read = tokio::time::timeout(SOON, silent.read(&mut [0])).await.expect("handshakes have a deadline");
+    assert_eq!(read.unwrap_or(0), 0);
+    mesh.end().await;
 }
 
 #[tokio::test]

@@ -29,13 +29,15 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Makes the first certificate: `id` and the given hosts (IP addresses or DNS names).
+    /// Makes the first certificate: `id`, this machine, and the host of the issuer's URL (an IP address or DNS name), by
+    /// which clients outside the mesh check it.
     pub(crate) fn start(
         authority: Arc<Authority>,
         id: SpiffeId,
-        hosts: Vec<String>,
+        issuer_host: &str,
         clock: Clock,
     ) -> Result<Self, PkiError> {
+        let hosts = ["127.0.0.1", "::1", "localhost", issuer_host].map(str::to_owned).to_vec();
         Self::with_lifetime(authority, id, hosts, clock, LIFETIME)
     }
 

@@ -283,8 +283,7 @@ fn the_operators_identity_is_renewed_with_a_new_key() {
     let authority = Arc::new(open(&dir).unwrap());
     let clock = Clock::manual(NOW);
     let own = identity_of(&authority, "fapi-mesh").unwrap();
-    let hosts = ["127.0.0.1", "::1", "localhost", "127.0.0.1"].map(str::to_owned).to_vec();
-    let mut serving = Serving::start(authority, own.clone(), hosts, clock.clone()).unwrap();
+    let mut serving = Serving::start(authority, own.clone(), "127.0.0.1", clock.clone()).unwrap();
     let identity = serving.identity();
     let first = identity.borrow().leaf().unwrap().clone();
     let peer = peer_from_leaf(&first).unwrap();

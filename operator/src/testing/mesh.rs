@@ -46,7 +46,7 @@ pub(crate) struct Mesh {
     operator: SpiffeId,
     servers: JoinSet<()>,
     _serving: Serving,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 /// A pod with its certificate.
@@ -73,8 +73,7 @@ impl Mesh {
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
         let keys = Arc::new(Keys::open(dir.path(), Rotation::every(Rotation::DEFAULT), clock.clone()).unwrap());
-        let hosts = vec!["127.0.0.1".to_owned()];
-        let serving = Serving::start(authority.clone(), operator.clone(), hosts, clock.clone()).unwrap();
+        let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
         let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();
         let tls = |alpn| Tls::new(serving.identity(), bundle.clone(), alpn);
         let (issuer_listener, control_listener) = (listen().await, listen().await);
@@ -102,7 +101,7 @@ impl Mesh {
             control_server::serve(control_listener, tls(control_server::ALPN), deps, shutdown.subscribe());
         servers.spawn(async { issuing.await.unwrap() });
         servers.spawn(async { controlling.await.unwrap() });
-        let (_serving, _dir) = (serving, dir);
+        let _serving = serving;
         Self {
             clock,
             tokens,
@@ -117,7 +116,7 @@ impl Mesh {
             operator,
             servers,
             _serving,
-            _dir,
+            dir,
         }
     }
 
