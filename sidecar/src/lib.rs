@@ -31,5 +31,7 @@ pub(crate) mod outbound;
 pub(crate) mod random;
 pub(crate) mod state;
 pub(crate) mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod tokens;
 pub(crate) mod workers;

@@ -33,6 +33,8 @@ use std::{
 use fapi::{Rejection, SpiffeId};
 
 use crate::{control_client::Lookups, local::Local, random};
+#[cfg(test)]
+pub(crate) use dpop::PRIMER_PATH;
 use failure::Failure;
 use own::Own;
 use peer::Peer;

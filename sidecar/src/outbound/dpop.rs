@@ -10,7 +10,7 @@ use super::{body::AppBody, failure::Failure, head, own::Protocol, target::Target
 use crate::{random, tokens::ProofMaterial};
 
 /// Where a sidecar gives a nonce without touching its app.
-pub(super) const PRIMER_PATH: &str = "/.well-known/fapi-mesh/nonce";
+pub(crate) const PRIMER_PATH: &str = "/.well-known/fapi-mesh/nonce";
 /// The header with a proof (RFC 9449 section 4.1).
 pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// The header with a nonce (RFC 9449 section 8.1).

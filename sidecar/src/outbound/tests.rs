@@ -1,1 +1,6 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod calls;
+mod proofs;
+mod refusals;
+mod rotation;

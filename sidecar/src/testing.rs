@@ -1,0 +1,31 @@
+//! A small mesh for tests, with real sockets, certificates and tokens: an operator that enrols and streams, an issuer
+//! that grants, and peers that judge every request by [`fapi::decide`]. They stand in for the other processes, which
+//! this crate may not depend on; the same paths run against the real ones in the end-to-end tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+pub(crate) mod app;
+pub(crate) mod authority;
+pub(crate) mod issuer;
+pub(crate) mod mesh;
+pub(crate) mod operator;
+pub(crate) mod peer;
+
+use std::{future::Future, time::Duration};
+
+use tokio::{task::LocalSet, time::timeout};
+
+/// Runs a test with local tasks; one that hangs fails.
+pub(crate) async fn local<F: Future>(test: F) -> F::Output {
+    timeout(Duration::from_secs(60), LocalSet::new().run_until(test)).await.expect("the test ends within 60 seconds")
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("within 10 seconds: {what}");
+}

@@ -1,0 +1,157 @@
+//! An issuer: client certificates, bound tokens, DPoP nonces.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use control::{
+    identity::peer_from_leaf,
+    tls::{ClientAuth, Identity, TrustBundle},
+};
+use fapi::{
+    Issuer, IssuerKeys, JwkThumbprint, KeySet, NonceMinter, Peer, ReplaySet, SigningKey, UnixTime,
+    check_token_endpoint_proof,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{clock::Clock, random};
+
+pub(crate) struct TestIssuer {
+    pub(crate) address: SocketAddr,
+    key: SigningKey,
+    nonces: NonceMinter,
+    replay: ReplaySet,
+    clock: Clock,
+    /// Seconds that a token lives.
+    pub(crate) life: Cell<u64>,
+    /// The OAuth error to answer with; empty: 503 without an OAuth error.
+    pub(crate) refuse: RefCell<Option<&'static str>>,
+    /// Binds tokens to nobody.
+    pub(crate) unbound: Cell<bool>,
+    pub(crate) issued: Cell<u32>,
+    pub(crate) forms: RefCell<Vec<String>>,
+}
+
+impl TestIssuer {
+    pub(crate) async fn start(bundle: &TrustBundle, identity: &Identity) -> Rc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = Rc::new(Self {
+            address: listener.local_addr().unwrap(),
+            key: SigningKey::generate().unwrap(),
+            nonces: NonceMinter::new(random::bytes().unwrap()),
+            replay: ReplaySet::new(10_000, 10_000),
+            clock: Clock::default(),
+            life: Cell::new(300),
+            refuse: RefCell::default(),
+            unbound: Cell::new(false),
+            issued: Cell::new(0),
+            forms: RefCell::default(),
+        });
+        let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
+        let config = control::tls::server_config(bundle, identity, ClientAuth::Required, alpn).unwrap();
+        let (acceptor, server) = (TlsAcceptor::from(Arc::new(config)), issuer.clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, issuer) = (acceptor.clone(), server.clone());
+                tokio::task::spawn_local(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let leaf = stream.get_ref().1.peer_certificates().unwrap().first().unwrap();
+                    let peer = Rc::new(peer_from_leaf(leaf).unwrap());
+                    let service = service_fn(|request| {
+                        let (issuer, peer) = (issuer.clone(), peer.clone());
+                        async move { Ok::<_, Infallible>(issuer.answer(&peer, request).await) }
+                    });
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        issuer
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub(crate) fn token_endpoint(&self) -> String {
+        format!("{}/token", self.url())
+    }
+
+    pub(crate) fn jwks(&self) -> Vec<u8> {
+        let mut jwk = self.key.public_jwk();
+        jwk["kid"] = self.key.kid().into();
+        json!({ "keys": [jwk] }).to_string().into_bytes()
+    }
+
+    pub(crate) fn keys(&self) -> IssuerKeys {
+        let mut keys = IssuerKeys::new();
+        keys.insert(Issuer::parse(&self.url()).unwrap(), KeySet::from_jwks_json(&self.jwks()).unwrap());
+        keys
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/token"));
+        let (head, body) = request.into_parts();
+        let form = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        self.forms.borrow_mut().push(form.clone());
+        let now = self.clock.now();
+        let (status, body) = match *self.refuse.borrow() {
+            Some("") => (StatusCode::SERVICE_UNAVAILABLE, json!({})),
+            Some(error) => (StatusCode::BAD_REQUEST, json!({ "error": error })),
+            None => self.grant(peer, &head.headers, &form, now),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        *response.status_mut() = status;
+        response.headers_mut().insert("dpop-nonce", HeaderValue::try_from(self.nonces.mint(now)).unwrap());
+        response
+    }
+
+    fn grant(&self, peer: &Peer, headers: &HeaderMap, form: &str, now: UnixTime) -> (StatusCode, Value) {
+        let jkt = if headers.contains_key("dpop") {
+            match self.proof(peer, headers, now) {
+                Ok(jkt) => Some(jkt),
+                Err(error) => return (StatusCode::BAD_REQUEST, json!({ "error": error })),
+            }
+        } else {
+            None
+        };
+        let field = |name: &str| {
+            form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
+        };
+        let audience = field("resource").replace("%3A", ":").replace("%2F", "/");
+        let exp = now.plus(self.life.get()).min(peer.not_after);
+        let mut claims = json!({
+            "iss": self.url(), "sub": peer.spiffe_id.as_str(), "client_id": peer.spiffe_id.as_str(), "aud": audience,
+            "iat": now.as_secs(), "exp": exp.as_secs(), "jti": self.issued.get().to_string(),
+            "scope": field("scope").replace('+', " "),
+        });
+        if !self.unbound.get() {
+            claims["cnf"] = match &jkt {
+                Some(jkt) => json!({ "jkt": jkt.to_string() }),
+                None => json!({ "x5t#S256": peer.thumbprint.to_string() }),
+            };
+        }
+        self.issued.set(self.issued.get() + 1);
+        let token = self.key.sign_jwt("at+jwt", &claims).unwrap();
+        let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
+        let expires_in = exp.as_secs() - now.as_secs();
+        (StatusCode::OK, json!({ "access_token": token, "token_type": token_type, "expires_in": expires_in }))
+    }
+
+    fn proof(&self, peer: &Peer, headers: &HeaderMap, now: UnixTime) -> Result<JwkThumbprint, &'static str> {
+        let (post, url) = (Method::POST, self.token_endpoint());
+        check_token_endpoint_proof(headers, &post, &url, &self.nonces, &self.replay, &peer.spiffe_id, now)
+            .map_err(|rejection| if rejection.id().contains("nonce") { "use_dpop_nonce" } else { "invalid_dpop_proof" })
+    }
+}
