@@ -1,0 +1,84 @@
+//! Processes of a test. None of them outlives it.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait_for;
+
+/// A running process, killed when it is dropped.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn terminate(&self) {
+        signal(self.0.id(), Signal::TERM);
+    }
+
+    /// Ctrl-C.
+    pub fn interrupt(&self) {
+        signal(self.0.id(), Signal::INT);
+    }
+
+    /// Ends it at once; it learns nothing of it.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If that takes longer than `seconds`.
+    pub fn wait(&mut self, seconds: u64) -> ExitStatus {
+        wait_for("a process to end", seconds, || self.ended())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal; a process that is gone needs none.
+pub fn signal(id: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(id.cast_signed()) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// The processes whose command line speaks of `folder`, by id, but for this one.
+///
+/// # Panics
+/// If `/proc` cannot be read.
+pub fn living(folder: &Path) -> Vec<(u32, String)> {
+    let folder = folder.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Gone in the meantime, or a zombie without a command line: either way not alive.
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(&folder) && id != std::process::id() {
+            found.push((id, line));
+        }
+    }
+    found
+}

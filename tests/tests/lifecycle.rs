@@ -1,0 +1,157 @@
+//! What a mesh does while its parts come and go.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use e2e::{Mesh, Running, Scratch, get, living, program, signal, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A sidecar started by the test itself.
+struct Sidecar {
+    _process: Running,
+    log: PathBuf,
+}
+
+impl Sidecar {
+    fn start(control: &str, bundle: &Path, token: &Path, log: PathBuf) -> Self {
+        let process = Running::start(
+            Command::new(program("fapi-sidecar"))
+                .args(["--control", control, "--trust-domain", "bank.example", "--trust-bundle"])
+                .arg(bundle)
+                .arg("--token-file")
+                .arg(token)
+                .stdout(std::fs::File::create(&log).unwrap())
+                .stderr(Stdio::null()),
+        );
+        Self { _process: process, log }
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn listening(&self, listener: &str) -> Option<SocketAddr> {
+        let lines = self.lines();
+        let line = lines.iter().find(|line| line["event"] == "listening" && line["listener"] == listener)?;
+        line["address"].as_str().unwrap().parse().ok()
+    }
+}
+
+#[test]
+fn a_sidecar_without_a_snapshot_is_alive_but_not_ready() {
+    let scratch = Scratch::new("unready");
+    // An operator that takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (bundle, token) = (scratch.path().join("bundle.pem"), scratch.path().join("token.jwt"));
+    let mesh = Mesh::start("bundle");
+    std::fs::copy(mesh.folder().join("trust-bundle.pem"), &bundle).unwrap();
+    std::fs::write(&token, "e30.e30.e30").unwrap();
+    let control = silent.local_addr().unwrap().to_string();
+    let sidecar = Sidecar::start(&control, &bundle, &token, scratch.path().join("log"));
+    let admin = wait_for("the admin listener", 10, || sidecar.listening("admin"));
+    assert_eq!(get(admin, "/livez").unwrap().status, 200);
+    assert_eq!(get(admin, "/readyz").unwrap().status, 503);
+    assert_eq!(sidecar.listening("inbound"), None, "without rules nobody is let in");
+    let outbound = wait_for("the outbound listener", 10, || sidecar.listening("outbound"));
+    let refused = call(outbound, "http://payments.bank/transfers");
+    assert!(refused.contains(" 503 ") && refused.contains("destination_unknown"), "{refused}");
+}
+
+#[test]
+fn two_replicas_share_the_calls() {
+    let mesh = Mesh::start("replicas");
+    // Held until the process that is to have it starts.
+    let hold = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (hold_inbound, hold_app) = (hold(), hold());
+    let (inbound, app) = (hold_inbound.local_addr().unwrap(), hold_app.local_addr().unwrap());
+    drop(hold_app);
+    let _app = Running::start(
+        Command::new(program("fapictl"))
+            .args(["app", "--name", "payments", "--listen", &app.to_string()])
+            .stdout(std::fs::File::create(mesh.folder().join("logs/payments-2.app.log")).unwrap()),
+    );
+    let document = format!(
+        "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Workload\nmetadata: {{name: payments-2, namespace: bank}}\nspec:\n  \
+         serviceAccountName: payments\n  serviceName: payments\n  ports:\n  \
+         - {{name: http, port: 80, address: \"{inbound}\", appAddress: \"{app}\"}}\n"
+    );
+    std::fs::write(mesh.folder().join("config/payments-2.yaml"), document).unwrap();
+    let token = mesh.folder().join("tokens/bank/payments-2.jwt");
+    wait_for("the operator to see the new workload", 10, || token.is_file().then_some(()));
+    let addresses: Value =
+        serde_json::from_slice(&std::fs::read(mesh.folder().join("addresses.json")).unwrap()).unwrap();
+    drop(hold_inbound);
+    let second = Sidecar::start(
+        addresses["control"].as_str().unwrap(),
+        &mesh.folder().join("trust-bundle.pem"),
+        &token,
+        mesh.folder().join("logs/payments-2.log"),
+    );
+    wait_for("the second sidecar to serve", 20, || second.listening("inbound"));
+
+    let outbound = mesh.address("shop", "outbound");
+    let admitted = |lines: Vec<Value>| lines.iter().filter(|line| line["outcome"] == "admitted").count();
+    wait_for("both to be called", 20, || {
+        let answer = call(outbound, "http://payments.bank/transfers");
+        assert!(answer.contains(" 200 "), "{answer}");
+        (admitted(mesh.log("payments")) > 0 && admitted(second.lines()) > 0).then_some(())
+    });
+}
+
+#[test]
+fn a_sidecar_that_ends_finishes_what_it_has_begun() {
+    let mesh = Mesh::start("drain");
+    let mut stream = TcpStream::connect(mesh.address("shop", "outbound")).unwrap();
+    let head = "POST http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\
+                content-length: 4\r\n\r\nhal";
+    stream.write_all(head.as_bytes()).unwrap();
+    // The head has reached payments when its decision is in the log.
+    wait_for("the request to arrive", 10, || {
+        mesh.log("payments").iter().any(|line| line["outcome"] == "admitted").then_some(())
+    });
+    let sidecar = living(mesh.folder()).into_iter().find(|(_, line)| line.contains("payments-1.jwt")).unwrap().0;
+    signal(sidecar, Signal::TERM);
+    let inbound = mesh.address("payments", "inbound");
+    wait_for("it to take no more calls", 10, || TcpStream::connect(inbound).is_err().then_some(()));
+    stream.write_all(b"f").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    wait_for("it to end", 10, || (!living(mesh.folder()).iter().any(|(id, _)| *id == sidecar)).then_some(()));
+}
+
+#[test]
+fn a_policy_that_never_was_good_closes_its_target() {
+    let mesh = Mesh::start("closed");
+    let broken = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: intruder, namespace: outside}\n\
+                  spec:\n  targetRefs: [{name: intruder}]\n  rules:\n  - methods: [FETCH]\n";
+    std::fs::write(mesh.folder().join("config/broken.yaml"), broken).unwrap();
+    let problems = mesh.folder().join("status/problems.yaml");
+    let told = wait_for("the problem to be reported", 10, || {
+        std::fs::read_to_string(&problems).ok().filter(|told| told.contains("broken.yaml"))
+    });
+    for part in ["line", "field", "remedy"] {
+        assert!(told.contains(part), "{told}");
+    }
+    let admin = mesh.address("intruder", "admin");
+    wait_for("the port to be closed", 10, || {
+        let config = get(admin, "/config").unwrap().body;
+        config.to_lowercase().contains("invalid").then_some(())
+    });
+}
+
+/// One call through a proxy; the whole answer as text.
+fn call(outbound: SocketAddr, url: &str) -> String {
+    let mut stream = TcpStream::connect(outbound).unwrap();
+    let request =
+        format!("POST {url} HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
