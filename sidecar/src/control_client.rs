@@ -55,3 +55,6 @@ impl ControlPlane {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

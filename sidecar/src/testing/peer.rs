@@ -38,7 +38,8 @@ pub(crate) struct TestPeer {
     pub(crate) address: SocketAddr,
     config: ArcSwap<ServerConfig>,
     keys: IssuerKeys,
-    pub(crate) policy: RefCell<PortPolicy>,
+    policy: RefCell<PortPolicy>,
+    generation: Cell<u64>,
     nonces: NonceMinter,
     replay: ReplaySet,
     clock: Clock,
@@ -69,6 +70,7 @@ impl TestPeer {
             config: ArcSwap::from_pointee(config),
             keys,
             policy: RefCell::new(policy),
+            generation: Cell::new(1),
             nonces: NonceMinter::new(random::bytes().unwrap()),
             replay: ReplaySet::new(100_000, 100_000),
             clock: Clock::default(),
@@ -88,6 +90,12 @@ impl TestPeer {
     pub(crate) fn rotate(&self, bundle: &TrustBundle, identity: &Identity) {
         let config = control::tls::server_config(bundle, identity, ClientAuth::Required, ALPN).unwrap();
         self.config.store(Arc::new(config));
+    }
+
+    /// Judges by another policy from now on. Gives the one before.
+    pub(crate) fn set_policy(&self, policy: PortPolicy) -> PortPolicy {
+        self.generation.set(self.generation.get() + 1);
+        self.policy.replace(policy)
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
@@ -153,7 +161,7 @@ impl TestPeer {
             peer: caller,
             nonces: &self.nonces,
             replay: &self.replay,
-            generation: 1,
+            generation: self.generation.get(),
             now: self.clock.now(),
         };
         let (method, headers) = (request.method(), request.headers());

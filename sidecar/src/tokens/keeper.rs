@@ -65,7 +65,7 @@ impl Keeper {
         let begun = monotonic();
         tokio::select! {
             () = sleep_until(refresh_at) => {}
-            () = self.slot.wanted() => {
+            () = self.slot.doubted() => {
                 sleep_until(refresh_at.min(begun + DOUBT_EVERY)).await;
                 return true;
             }

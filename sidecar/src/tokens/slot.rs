@@ -62,14 +62,22 @@ pub(crate) struct TokenSlot {
     held: ArcSwap<Held>,
     /// Told to waiting requests at every change.
     changed: Notify,
-    /// Told to the keeper: somebody needs a token.
+    /// Told to the keeper: a request waits for a token.
     wanted: Notify,
+    /// Told to the keeper: a peer refused the token.
+    doubted: Notify,
     used: AtomicBool,
 }
 
 impl TokenSlot {
     pub(super) fn new() -> Self {
-        Self { held: ArcSwap::default(), changed: Notify::new(), wanted: Notify::new(), used: AtomicBool::new(true) }
+        Self {
+            held: ArcSwap::default(),
+            changed: Notify::new(),
+            wanted: Notify::new(),
+            doubted: Notify::new(),
+            used: AtomicBool::new(true),
+        }
     }
 
     /// The token for connections of this certificate, when there is one that is not over.
@@ -108,7 +116,7 @@ impl TokenSlot {
 
     /// The peer refused the token: fetch another one soon, since the grants may have changed.
     pub(crate) fn doubt(&self) {
-        self.wanted.notify_one();
+        self.doubted.notify_one();
     }
 
     fn refusal(&self, now: Instant) -> Option<Rejection> {
@@ -147,6 +155,11 @@ impl TokenSlot {
     /// Waits until a request needs a token.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// Waits until a peer has refused the token.
+    pub(super) async fn doubted(&self) {
+        self.doubted.notified().await;
     }
 
     fn publish(&self, held: Held) {

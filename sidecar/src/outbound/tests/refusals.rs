@@ -179,16 +179,13 @@ async fn a_refusal_of_the_peer_comes_without_its_challenge_and_brings_a_new_toke
             let mesh = Mesh::start(between).await;
             let payments = mesh.serve("payments", Mtls).await;
             assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
-            let own = std::mem::replace(
-                &mut *payments.policy.borrow_mut(),
-                policy("payments", "https://other.example", &[&workload("shop")], &[Mtls]),
-            );
+            let own = payments.set_policy(policy("payments", "https://other.example", &[&workload("shop")], &[Mtls]));
             let answer = mesh.app.get("http://payments.bank/a").await;
             assert_eq!(answer.status, 401);
             assert!(answer.header("www-authenticate").is_none());
             assert_eq!(answer.text, "{\"error\":\"refused\"}");
             until("another token is fetched", || mesh.issuer.issued.get() == 2).await;
-            *payments.policy.borrow_mut() = own;
+            payments.set_policy(own);
             assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
         })
         .await;

@@ -1,1 +1,93 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn thumbprint() -> CertThumbprint {
+    CertThumbprint::of_der(b"our certificate")
+}
+
+fn key() -> JwkThumbprint {
+    fapi::ProofSigner::generate().unwrap().thumbprint()
+}
+
+fn mtls() -> Binding {
+    Binding { certificate: thumbprint(), proof_key: None }
+}
+
+/// An answer with a token of these claims.
+fn answer(token_type: &str, claims: &Value) -> Value {
+    let token = ["e30", &URL_SAFE_NO_PAD.encode(claims.to_string()), "c2ln"].join(".");
+    json!({ "access_token": token, "token_type": token_type, "expires_in": 60 })
+}
+
+fn claims(cnf: &Value) -> Value {
+    json!({ "exp": NOW.as_secs() + 100, "cnf": cnf })
+}
+
+fn read_ok(answer: &Value, binding: &Binding) -> Result<Granted, FetchError> {
+    read(StatusCode::OK, answer.to_string().as_bytes(), binding, NOW)
+}
+
+#[test]
+fn a_token_bound_as_asked_is_taken_until_the_earlier_of_its_two_ends() {
+    let cnf = json!({ "x5t#S256": thumbprint().to_string() });
+    let granted = read_ok(&answer("bearer", &claims(&cnf)), &mtls()).unwrap();
+    assert_eq!(granted.expires, NOW.plus(60));
+    let mut late = answer("Bearer", &claims(&cnf));
+    late["expires_in"] = json!(1000);
+    assert_eq!(read_ok(&late, &mtls()).unwrap().expires, NOW.plus(100));
+    let key = key();
+    let binding = Binding { certificate: thumbprint(), proof_key: Some(key) };
+    read_ok(&answer("DPoP", &claims(&json!({ "jkt": key.to_string() }))), &binding).unwrap();
+}
+
+#[test]
+fn a_token_that_is_not_what_was_asked_for_is_refused() {
+    let ours = json!({ "x5t#S256": thumbprint().to_string() });
+    let other = json!({ "x5t#S256": CertThumbprint::of_der(b"another").to_string() });
+    let jkt = json!({ "jkt": key().to_string() });
+    let unknown = json!({ "x5t#S256": thumbprint().to_string(), "kid": "x" });
+    for answer in [
+        answer("DPoP", &claims(&ours)),
+        answer("N_A", &claims(&ours)),
+        answer("Bearer", &claims(&other)),
+        answer("Bearer", &claims(&jkt)),
+        answer("Bearer", &claims(&unknown)),
+        answer("Bearer", &claims(&json!({}))),
+        answer("Bearer", &json!({ "exp": NOW.as_secs() + 100 })),
+        answer("Bearer", &json!({ "exp": NOW.as_secs(), "cnf": ours })),
+        json!({ "access_token": "not a jwt", "token_type": "Bearer" }),
+        json!({ "access_token": "a.b\r\nx: y.c", "token_type": "Bearer" }),
+        json!({ "access_token": "a".repeat(9000), "token_type": "Bearer" }),
+        json!({}),
+    ] {
+        let refused = read_ok(&answer, &mtls());
+        assert!(matches!(refused, Err(FetchError::Answer(_))), "{answer}");
+    }
+    let binding = Binding { certificate: thumbprint(), proof_key: Some(key()) };
+    for cnf in [&ours, &jkt] {
+        assert!(read_ok(&answer("DPoP", &claims(cnf)), &binding).is_err(), "{cnf}");
+    }
+}
+
+#[test]
+fn errors_are_told_apart_by_their_code_alone() {
+    let code = |code: &str| {
+        let body = json!({ "error": code, "error_description": "secret" }).to_string();
+        read(StatusCode::BAD_REQUEST, body.as_bytes(), &mtls(), NOW).map(|_| ()).unwrap_err()
+    };
+    for granted in ["invalid_target", "invalid_scope", "access_denied"] {
+        assert_eq!(code(granted).rejection(), fapi::Rejection::NotGranted);
+    }
+    for other in ["invalid_client", "server_error", "made_up"] {
+        assert_eq!(code(other).rejection(), fapi::Rejection::TokenUnavailable);
+        assert!(!code(other).to_string().contains("secret"));
+    }
+    assert!(matches!(code("use_dpop_nonce"), FetchError::Nonce));
+    let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &mtls(), NOW).map(|_| ()).unwrap_err();
+    assert!(matches!(broken, FetchError::Status(StatusCode::BAD_GATEWAY)));
+}
