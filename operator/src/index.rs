@@ -15,7 +15,7 @@ use fapi::{SpiffeId, TrustDomain};
 
 use self::attach::Attachments;
 use self::plan::Planner;
-pub(crate) use self::plan::{Governor, PortPlan};
+pub(crate) use self::plan::{Governor, PortPlan, check};
 use crate::model::{Client, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes.

@@ -18,6 +18,7 @@ mod index;
 mod issuer;
 pub mod model;
 mod pki;
+mod source;
 #[cfg(test)]
 mod testing;
 pub mod view;

@@ -1,0 +1,169 @@
+//! Where the desired state comes from. One source so far: a folder of YAML, watched.
+//!
+//! A source gives the neutral model and never less than it gave before because of a mistake: what is wrong is reported with
+//! its place, and the last good version of that object stays in force.
+
+mod documents;
+mod expand;
+mod folder;
+mod last_good;
+mod located;
+mod object;
+mod problem;
+mod schema;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fapi::TrustDomain;
+
+use self::folder::File;
+use self::last_good::LastGood;
+use self::object::{ObjectId, Schemas};
+pub(crate) use self::problem::Problem;
+use self::settle::{Good, ReadFile, Settled};
+pub(crate) use self::watch::run;
+use crate::model::Model;
+
+/// What a source wants to be so.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Desired {
+    /// What is in force.
+    pub(crate) model: Model,
+    /// What is wrong, by place.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Why the folder cannot be read; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// It cannot be listed.
+    #[error("cannot read the folder {}: {source}; create it, or give another with --source directory:DIR", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The answer of the operating system.
+        source: io::Error,
+    },
+    /// It is not a folder of ours.
+    #[error("more than {most} YAML files below {}; give a folder that holds only the mesh's documents", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// How many there may be.
+        most: usize,
+    },
+    /// At the first start the trust domain is settled for good, so nothing about it may be unclear.
+    #[error("the FapiMesh cannot be read, and it decides the trust domain of a new mesh: {0}")]
+    Mesh(String),
+}
+
+/// The folder of YAML.
+pub(crate) struct Directory {
+    folder: PathBuf,
+    kept: LastGood,
+    schemas: Schemas,
+    /// Any will do to compile a policy with: what is wrong with one does not depend on it.
+    any_domain: TrustDomain,
+    /// The trust domain of the mesh, once it is settled.
+    fixed: Option<TrustDomain>,
+    files: Vec<File>,
+    settled: Settled,
+    desired: Desired,
+}
+
+impl Directory {
+    /// Opens a folder and reads it once. `fixed` is the trust domain of the state folder, `None` at the first start;
+    /// `otherwise` that of a mesh whose FapiMesh names none.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or at the first start its FapiMesh cannot.
+    pub(crate) fn open(
+        folder: &Path,
+        state: &Path,
+        fixed: Option<TrustDomain>,
+        otherwise: &TrustDomain,
+    ) -> Result<Self, SourceError> {
+        let kept = LastGood::new(state);
+        let schemas = Schemas::new();
+        let good = kept.load(&schemas, otherwise);
+        let mut new = Self {
+            folder: folder.to_owned(),
+            kept,
+            schemas,
+            any_domain: otherwise.clone(),
+            fixed,
+            files: Vec::new(),
+            settled: Settled { good, ..Settled::default() },
+            desired: Desired::default(),
+        };
+        let files = folder::read(&new.folder)?;
+        new.settle(files);
+        if new.fixed.is_none() {
+            if let Some(fault) = new.settled.broken_mesh() {
+                return Err(SourceError::Mesh(fault.to_owned()));
+            }
+            let named = new.desired.model.mesh.as_ref().and_then(|mesh| mesh.trust_domain.as_deref());
+            let named = named.and_then(|named| TrustDomain::parse(named).ok());
+            new.fixed = Some(named.unwrap_or_else(|| otherwise.clone()));
+        }
+        Ok(new)
+    }
+
+    /// The trust domain of the mesh.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        self.fixed.as_ref().unwrap_or(&self.any_domain)
+    }
+
+    /// What the folder said when it was last read.
+    pub(crate) fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// Reads the folder again. True if anything in it changed.
+    ///
+    /// # Errors
+    /// The folder cannot be read; then all stays as it was.
+    pub(crate) fn refresh(&mut self) -> Result<bool, SourceError> {
+        let files = folder::read(&self.folder)?;
+        if files == self.files {
+            return Ok(false);
+        }
+        self.settle(files);
+        Ok(true)
+    }
+
+    fn settle(&mut self, files: Vec<File>) {
+        let read: Vec<ReadFile> = files.iter().map(|file| self.parse(file)).collect();
+        let settled = settle::settle(&self.settled.good, &read, self.fixed.as_ref());
+        self.keep(&settled.good);
+        for problem in settled.problems.iter().filter(|problem| !self.settled.problems.contains(problem)) {
+            let Problem { file, line, field, message, remedy } = problem;
+            tracing::warn!(event = "problem", file, line, field, remedy, "{message}");
+        }
+        self.desired = Desired { model: expand::model(&settled), problems: settled.problems.clone() };
+        self.settled = settled;
+        self.files = files;
+    }
+
+    fn parse(&self, file: &File) -> ReadFile {
+        let parse = |text: &String| {
+            let documents = documents::split(text).into_iter();
+            documents.map(|document| object::parse(&self.schemas, &self.any_domain, document)).collect()
+        };
+        ReadFile { name: file.name.clone(), documents: file.text.as_ref().map(parse).map_err(Clone::clone) }
+    }
+
+    fn keep(&self, good: &BTreeMap<ObjectId, Good>) {
+        // What is good stays in force in this process; only a restart would miss it.
+        if let Err(error) = self.kept.update(&self.settled.good, good) {
+            tracing::error!(%error, "the last good versions cannot be kept; a restart would fall back to older ones");
+        }
+    }
+}

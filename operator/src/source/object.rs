@@ -1,0 +1,95 @@
+//! From a document to an object of the neutral model, with everything that is wrong found at once.
+
+mod body;
+mod guess;
+mod id;
+mod schemas;
+#[cfg(test)]
+mod tests;
+
+use fapi::TrustDomain;
+
+pub(super) use self::body::{Body, WorkloadBody};
+pub(super) use self::id::{Kind, ObjectId};
+pub(super) use self::schemas::Schemas;
+use super::documents::Document;
+use super::located::{self, Node};
+use super::problem::Finding;
+use crate::model::PolicyTarget;
+
+/// What a document turned out to be.
+#[derive(Clone, Debug)]
+pub(super) enum Parsed {
+    /// An object that can be put in force.
+    Good(Box<Written>),
+    /// Not one.
+    Bad(Bad),
+}
+
+/// A good object as it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) id: ObjectId,
+    /// The line on which it starts.
+    pub(super) line: u32,
+    /// The document, to see whether it changed and to keep it.
+    pub(super) content: serde_json::Value,
+    /// The same with lines.
+    pub(super) node: Node,
+    pub(super) body: Body,
+}
+
+/// A document that is no good, and what could be read of it all the same.
+#[derive(Clone, Debug)]
+pub(super) struct Bad {
+    /// Which object it is, if that can be read.
+    pub(super) id: Option<ObjectId>,
+    /// True if `id` was guessed from text that is not even YAML.
+    pub(super) guessed: bool,
+    /// The line on which it starts.
+    pub(super) line: u32,
+    /// What a policy targets, if that can be read.
+    pub(super) targets: Option<Vec<PolicyTarget>>,
+    /// Never empty.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Reads one document.
+pub(super) fn parse(schemas: &Schemas, trust_domain: &TrustDomain, document: Document<'_>) -> Parsed {
+    match located::read(document.text, document.line) {
+        Ok(node) => parse_node(schemas, trust_domain, node),
+        Err(finding) => Parsed::Bad(Bad {
+            id: guess::id(document.text),
+            guessed: true,
+            line: document.line,
+            targets: None,
+            findings: vec![finding],
+        }),
+    }
+}
+
+/// Reads a document that is YAML.
+pub(super) fn parse_node(schemas: &Schemas, trust_domain: &TrustDomain, node: Node) -> Parsed {
+    let id = ObjectId::of(&node);
+    let (line, mut findings) = (node.line, schemas.check(&node));
+    if let (true, Some(id)) = (findings.is_empty(), &id) {
+        let content = node.to_json();
+        match body::read(id, &content, trust_domain) {
+            Ok(body) => {
+                return Parsed::Good(Box::new(Written { id: id.clone(), line, content, node, body }));
+            }
+            Err(problems) => findings.extend(problems.into_iter().map(|problem| problem.locate(&node))),
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::new(
+            line,
+            "metadata",
+            "cannot be read as a name",
+            "write metadata.name and metadata.namespace",
+        ));
+    }
+    let targets =
+        id.as_ref().filter(|id| id.kind == Kind::FapiPolicy).and_then(|id| schemas.readable_targets(id, &node));
+    Parsed::Bad(Bad { id, guessed: false, line, targets, findings })
+}

@@ -1,0 +1,36 @@
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crds::FapiMeshSpec;
+
+use super::{BodyProblem, ObjectId, all_or};
+
+/// What a FapiMesh says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MeshBody {
+    pub(crate) trust_domain: Option<String>,
+    pub(crate) certificate_lifetime: Duration,
+    pub(crate) token_lifetime: Duration,
+}
+
+const HOUR: u64 = 3600;
+
+/// Reads a FapiMesh: its name and the bounds of its lifetimes.
+pub(super) fn read(id: &ObjectId, spec: FapiMeshSpec) -> Result<MeshBody, Vec<BodyProblem>> {
+    let mut problems = Vec::new();
+    if id.name != "default" {
+        problems.push(BodyProblem::new("metadata.name", "there is one FapiMesh", "name it default"));
+    }
+    let mut bounded = |field: &str, text: &str, bounds: RangeInclusive<u64>| {
+        let read = crds::duration::parse(text).unwrap_or_default();
+        let (from, to) = (Duration::from_secs(*bounds.start()), Duration::from_secs(*bounds.end()));
+        if !(from..=to).contains(&read) {
+            let remedy = format!("write a duration from {}s to {}h", bounds.start(), bounds.end() / HOUR);
+            problems.push(BodyProblem::new(format!("spec.{field}"), format!("{text} is out of bounds"), remedy));
+        }
+        read
+    };
+    let certificate_lifetime = bounded("certificateLifetime", &spec.certificate_lifetime, 10..=168 * HOUR);
+    let token_lifetime = bounded("tokenLifetime", &spec.token_lifetime, 5..=12 * HOUR);
+    all_or(MeshBody { trust_domain: spec.trust_domain, certificate_lifetime, token_lifetime }, problems)
+}

@@ -1,0 +1,108 @@
+use crds::policy::{Caller, Mode, PolicyRule, TargetKind, TargetRef};
+use crds::{FapiPolicySpec, SenderConstraint};
+use fapi::{TrustDomain, WireCaller, WireRule};
+
+use super::{BodyProblem, ObjectId, all_or};
+use crate::index;
+use crate::model::{PolicySpec, PolicyTarget};
+
+/// What a FapiPolicy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PolicyBody {
+    pub(crate) targets: Vec<PolicyTarget>,
+    pub(crate) spec: PolicySpec,
+}
+
+/// Reads a FapiPolicy: resolves its targets, fills in callers, and compiles the rules as a sidecar would.
+pub(super) fn read(
+    id: &ObjectId,
+    spec: FapiPolicySpec,
+    trust_domain: &TrustDomain,
+) -> Result<PolicyBody, Vec<BodyProblem>> {
+    let (targets, mut problems) = match targets(id, spec.target_refs) {
+        Ok(targets) => (targets, Vec::new()),
+        Err(problems) => (Vec::new(), problems),
+    };
+    let namespace = id.key().namespace;
+    let mut rules = Vec::new();
+    for (position, rule) in spec.rules.into_iter().enumerate() {
+        rules.push(wire_rule(rule, &namespace, &format!("spec.rules[{position}]"), &mut problems));
+    }
+    let mode = match spec.mode {
+        Mode::Enforce => fapi::Mode::Enforce,
+        Mode::Audit => fapi::Mode::Audit,
+    };
+    let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
+    let spec = PolicySpec { mode, sender_constraints, rules };
+    if problems.is_empty() {
+        let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
+        problems.extend(compiled.into_iter().map(|problem| {
+            let remedy = "change it, or the rule that it is in; sidecars read the rules in the same way";
+            BodyProblem::new(format!("spec.{}", problem.field), problem.message, remedy)
+        }));
+    }
+    all_or(PolicyBody { targets, spec }, problems)
+}
+
+/// The targets of a policy: ports, Services, or its own namespace.
+pub(in crate::source::object) fn targets(
+    id: &ObjectId,
+    refs: Vec<TargetRef>,
+) -> Result<Vec<PolicyTarget>, Vec<BodyProblem>> {
+    let own = id.key().namespace;
+    let mut problems = Vec::new();
+    let mut targets = Vec::new();
+    for (position, target) in refs.into_iter().enumerate() {
+        let field = |name: &str| format!("spec.targetRefs[{position}].{name}");
+        let read = match (target.kind, target.section_name) {
+            (TargetKind::Service, Some(section)) => PolicyTarget::Section { service: target.name, section },
+            (TargetKind::Service, None) => PolicyTarget::Service { service: target.name },
+            (TargetKind::Namespace, section) => {
+                if section.is_some() {
+                    let message = "sectionName is the name of a Service's port: only a Service has it";
+                    problems.push(BodyProblem::new(field("sectionName"), message, "remove it, or target the Service"));
+                }
+                if target.name != *own {
+                    let remedy = format!("write {own}, or move the policy to {}", target.name);
+                    problems.push(BodyProblem::new(field("name"), "a policy targets only its own namespace", remedy));
+                }
+                PolicyTarget::Namespace
+            }
+        };
+        if !targets.contains(&read) {
+            targets.push(read);
+        }
+    }
+    all_or(targets, problems)
+}
+
+/// The same word in the rules.
+pub(super) fn constraint(constraint: SenderConstraint) -> fapi::SenderConstraint {
+    match constraint {
+        SenderConstraint::Mtls => fapi::SenderConstraint::Mtls,
+        SenderConstraint::Dpop => fapi::SenderConstraint::Dpop,
+    }
+}
+
+fn wire_rule(rule: PolicyRule, namespace: &str, path: &str, problems: &mut Vec<BodyProblem>) -> WireRule {
+    let mut callers = Vec::new();
+    for (position, Caller { service_account_name, namespace: other }) in rule.callers.into_iter().enumerate() {
+        if service_account_name.is_none() && other.is_none() {
+            let field = format!("{path}.callers[{position}]");
+            let remedy = "name a service account, a namespace, or both";
+            problems.push(BodyProblem::new(field, "an empty caller would be anyone", remedy));
+        }
+        let namespace = other.unwrap_or_else(|| namespace.to_owned());
+        callers.push(WireCaller { namespace, service_account: service_account_name });
+    }
+    if callers.is_empty() {
+        callers.push(WireCaller { namespace: namespace.to_owned(), service_account: None });
+    }
+    WireRule {
+        methods: rule.methods.iter().map(|method| method.as_str().to_owned()).collect(),
+        paths: rule.paths,
+        path_prefixes: rule.path_prefixes,
+        callers,
+        scopes: rule.scopes,
+    }
+}
