@@ -16,16 +16,17 @@ use super::{
     own::Protocol,
 };
 use crate::{
+    headers::{INTERACTION_ID, Wishes},
     local::is_uuid,
     log::{Decision, Direction, Outcome},
 };
 
 impl Outbound {
     /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
-    pub(super) async fn call(self: Rc<Self>, mut request: Request<Incoming>) -> Response<OutBody> {
-        let id = self.interaction_id(&mut request);
+    pub(super) async fn call(self: Rc<Self>, request: Request<Incoming>) -> Response<OutBody> {
+        let id = self.interaction_id(&request);
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let mut response = match self.forward(request).await {
+        let mut response = match self.forward(request, &id).await {
             Ok(response) => {
                 self.local.shared.metrics.decisions(Direction::Outbound).count(Outcome::Admitted, None);
                 response
@@ -35,21 +36,24 @@ impl Outbound {
                 failure.response()
             }
         };
-        response.headers_mut().insert(head::INTERACTION_ID, id);
+        response.headers_mut().insert(INTERACTION_ID, id);
         response
     }
 
-    async fn forward(&self, mut request: Request<Incoming>) -> Result<Response<OutBody>, Failure> {
+    async fn forward(&self, request: Request<Incoming>, id: &HeaderValue) -> Result<Response<OutBody>, Failure> {
         let target = self.target(head::authority(&request)?)?;
         let view = self.view(&target).await?;
         let meshed = view.meshed().is_some();
+        let (mut head, body) = request.into_parts();
         if meshed {
-            head::refuse_credentials(request.headers())?;
+            head::refuse_credentials(&head.headers)?;
         }
-        let app_side = head::is_websocket(&request).then(|| hyper::upgrade::on(&mut request));
-        let protocol = self.protocol(&request, meshed, app_side.is_some());
-        let mut message = request.map(AppBody::from);
-        head::prepare(&mut message, &target, protocol, app_side.is_some());
+        let wishes = head::clean_request(&mut head, &target)?;
+        head.headers.insert(INTERACTION_ID, id.clone());
+        let protocol = self.protocol(head.version, meshed, wishes);
+        head::address(&mut head, &target, protocol, wishes);
+        let mut message = Request::from_parts(head, AppBody::from(body));
+        let app_side = wishes.websocket.then(|| hyper::upgrade::on(&mut message));
         let exchange = Exchange { outbound: self, target: &target, view: &view, protocol };
         let (response, lease) = exchange.send(message).await?;
         match app_side {
@@ -62,28 +66,26 @@ impl Outbound {
 
     /// Upgrades exist in HTTP/1.1 only, trailers surely arrive in HTTP/2 only; what is not in the mesh is called as the
     /// app calls.
-    fn protocol(&self, request: &Request<Incoming>, meshed: bool, websocket: bool) -> Protocol {
-        let preferred = match (meshed, self.between) {
-            (true, Between::H1) if head::wants_trailers(request.headers()) => Protocol::H2,
+    fn protocol(&self, app: Version, meshed: bool, wishes: Wishes) -> Protocol {
+        match (meshed, self.between) {
+            _ if wishes.websocket => Protocol::H1,
+            (true, Between::H1) if wishes.trailers => Protocol::H2,
             (true, Between::H1) => Protocol::H1,
             (true, Between::H2) => Protocol::H2,
-            (false, _) if request.version() == Version::HTTP_2 => Protocol::H2,
+            (false, _) if app == Version::HTTP_2 => Protocol::H2,
             (false, _) => Protocol::H1,
-        };
-        if websocket { Protocol::H1 } else { preferred }
+        }
     }
 
     /// The id of the call: the app's, if it is one.
-    fn interaction_id(&self, request: &mut Request<Incoming>) -> HeaderValue {
-        let found = request.headers().get(head::INTERACTION_ID);
+    fn interaction_id(&self, request: &Request<Incoming>) -> HeaderValue {
+        let found = request.headers().get(INTERACTION_ID);
         if let Some(found) = found.filter(|found| is_uuid(found.as_bytes())) {
             return found.clone();
         }
         let made = self.local.interaction_id();
         // Hexadecimal digits and hyphens.
-        let made = HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""));
-        request.headers_mut().insert(head::INTERACTION_ID, made.clone());
-        made
+        HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     fn record(&self, failure: &Failure, method: &Method, uri: &Uri, id: &HeaderValue) {

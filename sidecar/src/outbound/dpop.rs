@@ -4,17 +4,13 @@ use std::cell::{Cell, RefCell};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fapi::{ProofClaims, Rejection, UnixTime};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 
 use super::{body::AppBody, failure::Failure, head, own::Protocol, target::Target};
-use crate::{random, tokens::ProofMaterial};
+use crate::{headers::DPOP_NONCE, random, tokens::ProofMaterial};
 
 /// Where a sidecar gives a nonce without touching its app.
 pub(crate) const PRIMER_PATH: &str = "/.well-known/fapi-mesh/nonce";
-/// The header with a proof (RFC 9449 section 4.1).
-pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
-/// The header with a nonce (RFC 9449 section 8.1).
-pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// Sidecars take a nonce for 300 seconds; one that is nearly over is not worth a try.
 const GOOD_FOR: u64 = 200;

@@ -27,11 +27,14 @@ use super::{
 use crate::{
     clock::monotonic,
     control_client::destination::{Meshed, TokenNeed},
+    headers::DPOP,
     tokens::Token,
 };
 
 /// A response must begin within this time. Long, because some answers are worked for.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(300);
+/// The same while a body is sent, since most answers wait for its end. A body that stands still is ended by the peer.
+const RESPONSE_TO_BODY_WITHIN: Duration = Duration::from_secs(12 * 3600);
 const NONCE_WITHIN: Duration = Duration::from_secs(5);
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// More rounds than any sequence of mishaps should need.
@@ -179,7 +182,7 @@ impl Exchange<'_> {
         let path = fapi::normal_path(message.uri().path())?;
         let htu = [&*meshed.origin, path].concat();
         let proof = lease.peer().nonce.proof(material, message.method(), &htu, shared.clock.now())?;
-        message.headers_mut().insert(dpop::DPOP, proof);
+        message.headers_mut().insert(DPOP, proof);
         Ok(())
     }
 
@@ -198,9 +201,10 @@ impl Exchange<'_> {
     async fn exchange(&self, lease: &mut Lease, message: Request<AppBody>) -> Result<Response<Incoming>, Unsent> {
         // With one endpoint there is nothing to compare.
         let begun = (self.view.peers.len() > 1).then(monotonic);
+        let limit = if message.body().is_end_stream() { RESPONSE_WITHIN } else { RESPONSE_TO_BODY_WITHIN };
         let sent = match lease.connection()? {
-            Connection::H1(h1) => timeout(RESPONSE_WITHIN, h1.sender.try_send_request(message)).await,
-            Connection::H2(h2) => timeout(RESPONSE_WITHIN, h2.sender.try_send_request(message)).await,
+            Connection::H1(h1) => timeout(limit, h1.sender.try_send_request(message)).await,
+            Connection::H2(h2) => timeout(limit, h2.sender.try_send_request(message)).await,
         };
         match sent {
             Ok(Ok(response)) => {
