@@ -1,7 +1,8 @@
 //! README's section "Attack it yourself", run as it stands there.
 //!
 //! A block that begins with ```` ```sh attack ```` is run by one shell, block after block, so that variables live
-//! on. A line `# expect: TEXT` says what stands in the output of the commands before it, back to the last such line.
+//! on. A line `# expect: TEXT` says what stands in the output of the commands before it, back to the last such line;
+//! `# soon: TEXT` the same of commands that only look, and may have to look again until it is there.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use e2e::{Mesh, repository};
 struct Step {
     commands: String,
     expect: String,
+    soon: bool,
 }
 
 #[test]
@@ -37,11 +39,12 @@ fn steps(readme: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let (mut inside, mut commands) = (false, String::new());
     for line in readme.lines() {
-        match (inside, line.strip_prefix("# expect: ")) {
+        let soon = line.strip_prefix("# soon: ");
+        match (inside, line.strip_prefix("# expect: ").or(soon)) {
             (false, _) => inside = line == "```sh attack",
             (true, Some(expect)) => {
-                let step = Step { commands: std::mem::take(&mut commands), expect: expect.to_owned() };
-                steps.push(step);
+                let commands = std::mem::take(&mut commands);
+                steps.push(Step { commands, expect: expect.to_owned(), soon: soon.is_some() });
             }
             (true, None) if line == "```" => inside = false,
             (true, None) => commands += &format!("{line}\n"),
@@ -55,7 +58,15 @@ fn steps(readme: &str) -> Vec<Step> {
 fn run(steps: &[Step], mesh: &Path) -> Vec<String> {
     let mut script = format!(". {}/env.sh\n", mesh.display());
     for (number, step) in steps.iter().enumerate() {
-        script += &format!("{{\n{}}} >{}/step-{number}.out 2>&1\n", step.commands, mesh.display());
+        let output = format!("{}/step-{number}.out", mesh.display());
+        let once = format!("{{\n{}}} >{output} 2>&1\n", step.commands);
+        script += &match step.soon {
+            false => once,
+            true => format!(
+                "for again in {{1..50}}; do\n{once}grep -qF '{}' {output} && break\nsleep 0.1\ndone\n",
+                step.expect
+            ),
+        };
     }
     let shell = Command::new("bash").args(["-c", &script]).current_dir(repository()).output().unwrap();
     assert!(shell.stderr.is_empty(), "{}", String::from_utf8_lossy(&shell.stderr));
@@ -65,7 +76,7 @@ fn run(steps: &[Step], mesh: &Path) -> Vec<String> {
 
 #[test]
 fn blocks_are_read_as_they_are_meant() {
-    let readme = "```sh\nmake\n```\n```sh attack\nA=1\necho $A\n# expect: 1\necho 2\n# expect: 2\n```\n# expect: no\n";
-    let step = |commands: &str, expect: &str| Step { commands: commands.to_owned(), expect: expect.to_owned() };
-    assert_eq!(steps(readme), [step("A=1\necho $A\n", "1"), step("echo 2\n", "2")]);
+    let readme = "```sh\nmake\n```\n```sh attack\nA=1\necho $A\n# expect: 1\necho 2\n# soon: 2\n```\n# expect: no\n";
+    let step = |commands: &str, expect: &str, soon| Step { commands: commands.into(), expect: expect.into(), soon };
+    assert_eq!(steps(readme), [step("A=1\necho $A\n", "1", false), step("echo 2\n", "2", true)]);
 }

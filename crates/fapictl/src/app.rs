@@ -54,3 +54,6 @@ pub(crate) async fn run(args: AppArgs) -> Result<(), Failure> {
         tokio::spawn(serve::connection(app.clone(), TokioIo::new(stream), TokioExecutor::new()));
     }
 }
+
+#[cfg(test)]
+mod tests;
