@@ -18,6 +18,7 @@ mod lease;
 mod own;
 mod peer;
 mod pool;
+mod resend;
 mod serve;
 mod target;
 
@@ -54,6 +55,9 @@ pub enum Between {
     H2,
 }
 
+/// Endpoints by address and the identity that is expected there; `None`: not in the mesh.
+type Peers = HashMap<(SocketAddr, Option<SpiffeId>), Rc<Peer>>;
+
 /// The outbound side of one data worker.
 pub(crate) struct Outbound {
     local: Rc<Local>,
@@ -61,7 +65,7 @@ pub(crate) struct Outbound {
     between: Between,
     own: RefCell<Option<Rc<Own>>>,
     targets: RefCell<HashMap<Box<str>, Rc<Target>>>,
-    peers: RefCell<HashMap<(SocketAddr, Option<SpiffeId>), Rc<Peer>>>,
+    peers: RefCell<Peers>,
     random: Cell<u64>,
 }
 

@@ -1,7 +1,13 @@
 //! A small mesh for tests, with real sockets, certificates and tokens: an operator that enrols and streams, an issuer
 //! that grants, and peers that judge every request by [`fapi::decide`]. They stand in for the other processes, which
 //! this crate may not depend on; the same paths run against the real ones in the end-to-end tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::result_large_err,
+    reason = "a test fails by panicking"
+)]
 
 pub(crate) mod app;
 pub(crate) mod authority;

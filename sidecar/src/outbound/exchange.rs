@@ -5,10 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use fapi::{Rejection, UnixTime};
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::TrySendError,
-};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::{
@@ -22,6 +19,7 @@ use super::{
     own::{Own, Protocol},
     peer::Peer,
     pool::Connection,
+    resend::{Tried, Unsent, spare},
     target::{Target, View},
 };
 use crate::{
@@ -48,81 +46,78 @@ pub(super) struct Exchange<'a> {
     pub(super) protocol: Protocol,
 }
 
-/// What has gone wrong so far, so that nothing is tried for ever.
-#[derive(Default)]
-struct Tried {
-    rounds: u32,
-    /// An endpoint that took no connection.
-    unreachable: Option<Rc<Peer>>,
-    /// A pooled connection turned out dead.
-    broken: bool,
-    /// The peer asked for its nonce.
-    nonce: bool,
+/// How one round ended.
+enum Round {
+    Answered(Response<Incoming>, Lease),
+    Again(Request<AppBody>),
 }
 
-/// A sending that brought no response.
-struct Unsent {
-    failure: Failure,
-    /// The request itself, when not a byte of it was sent.
-    message: Option<Request<AppBody>>,
-    /// The peer said that it did not process it.
-    refused: bool,
+/// What a call carries.
+enum Carried {
+    /// The server decides about calls without a token.
+    Nothing,
+    Token(Arc<Token>),
+    /// There is a token now, maybe of another certificate than the one looked at: look again.
+    Unsettled,
 }
 
 impl Exchange<'_> {
-    /// Sends the request. The response's head is cleaned, its body still to be read with the lease.
+    /// Sends the request, again where that is right. What is meant for us is taken out of the response; its body is
+    /// still to be read, with the lease.
     pub(super) async fn send(&self, mut message: Request<AppBody>) -> Result<(Response<Incoming>, Lease), Failure> {
         let mut tried = Tried::default();
-        loop {
-            tried.rounds += 1;
-            if tried.rounds > MAX_ROUNDS {
-                return Err(Failure::Rejected(Rejection::TokenUnavailable));
-            }
-            let now = self.outbound.local.shared.clock.now();
-            let own = self.own()?;
-            let Some(token) = self.token(own.as_deref(), now).await? else { continue };
-            let peer = self.pick(tried.unreachable.as_ref())?;
-            let mut lease = match self.connect(&peer, own, &tried, now).await {
-                Ok(connection) => Lease::new(peer, connection),
-                Err(Failure::Unreachable) if tried.unreachable.is_none() && self.view.peers.len() > 1 => {
-                    tried.unreachable = Some(peer);
-                    continue;
+        for _ in 0..MAX_ROUNDS {
+            message = match self.round(message, &mut tried).await? {
+                Round::Answered(response, lease) => return Ok((response, lease)),
+                Round::Again(message) => message,
+            };
+        }
+        Err(Failure::Rejected(Rejection::TokenUnavailable))
+    }
+
+    /// One certificate, its token, a connection of it, one sending.
+    async fn round(&self, mut message: Request<AppBody>, tried: &mut Tried) -> Result<Round, Failure> {
+        let now = self.outbound.local.shared.clock.now();
+        let own = self.own()?;
+        let token = match self.carried(own.as_deref(), now).await? {
+            Carried::Nothing => None,
+            Carried::Token(token) => Some(token),
+            Carried::Unsettled => return Ok(Round::Again(message)),
+        };
+        let Some(mut lease) = self.connect(own, tried, now).await? else { return Ok(Round::Again(message)) };
+        if let Some(token) = &token {
+            match self.authorize(&mut lease, &mut message, token).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(Round::Again(message)),
+                // Only a question for a nonce went out.
+                Err(Failure::Broken) if !tried.broken => {
+                    tried.broken = true;
+                    return Ok(Round::Again(message));
                 }
                 Err(failure) => return Err(failure),
-            };
-            if let Some(token) = &token {
-                if !lease.is_reused() && self.outbound.local.shared.clock.now() >= token.expires {
-                    // The handshake outlasted the token.
-                    continue;
-                }
-                self.authorize(&mut lease, &mut message, token).await?;
             }
-            let spare = spare(&message, &lease, token.as_deref());
-            let reused = lease.is_reused();
-            match self.exchange(&mut lease, message).await {
-                Ok(mut response) => {
-                    let wants_nonce = self.take_credentials(&mut response, lease.peer());
-                    match spare {
-                        Some(again) if wants_nonce && !tried.nonce => {
-                            tried.nonce = true;
-                            message = again;
-                        }
-                        _ => return Ok((response, lease)),
-                    }
-                }
-                Err(unsent) => {
-                    let again = unsent.message.or(spare.filter(|spare| {
-                        unsent.refused || (reused && spare.method().is_safe() && unsent.failure == Failure::Broken)
-                    }));
-                    match again {
-                        Some(again) if !tried.broken => {
-                            tried.broken = true;
-                            message = again;
-                        }
-                        _ => return Err(unsent.failure),
-                    }
-                }
+        }
+        let spare = spare(&message, &lease, token.as_deref());
+        match self.exchange(&mut lease, message).await {
+            Ok(response) => Ok(self.answered(response, lease, spare, tried)),
+            Err(unsent) => unsent.again(&lease, spare, tried).map(Round::Again),
+        }
+    }
+
+    fn answered(
+        &self,
+        mut response: Response<Incoming>,
+        lease: Lease,
+        spare: Option<Request<AppBody>>,
+        tried: &mut Tried,
+    ) -> Round {
+        let wants_nonce = self.take_credentials(&mut response, lease.peer());
+        match spare {
+            Some(again) if wants_nonce && !tried.nonce => {
+                tried.nonce = true;
+                Round::Again(again)
             }
+            _ => Round::Answered(response, lease),
         }
     }
 
@@ -135,21 +130,19 @@ impl Exchange<'_> {
         self.meshed().map(|_| self.outbound.own()).transpose()
     }
 
-    /// The token for connections of this certificate: `Some(None)` if the call carries none, `None` to look again since
-    /// the certificate may have changed while waiting.
-    #[expect(clippy::option_option, reason = "one says whether to go on, the other whether there is a token")]
-    async fn token(&self, own: Option<&Own>, now: UnixTime) -> Result<Option<Option<Arc<Token>>>, Failure> {
-        let (Some(own), Some(meshed)) = (own, self.meshed()) else { return Ok(Some(None)) };
+    /// What a call over a connection with this certificate carries.
+    async fn carried(&self, own: Option<&Own>, now: UnixTime) -> Result<Carried, Failure> {
+        let (Some(own), Some(meshed)) = (own, self.meshed()) else { return Ok(Carried::Nothing) };
         let slot = match &meshed.token {
-            TokenNeed::None => return Ok(Some(None)),
+            TokenNeed::None => return Ok(Carried::Nothing),
             TokenNeed::Unavailable => return Err(Failure::Rejected(Rejection::TokenUnavailable)),
             TokenNeed::Slot(slot) => slot,
         };
         if let Some(token) = slot.get(own.certificate.thumbprint, now) {
-            return Ok(Some(Some(token)));
+            return Ok(Carried::Token(token));
         }
         slot.wait(&self.outbound.local.shared, TOKEN_WITHIN).await?;
-        Ok(None)
+        Ok(Carried::Unsettled)
     }
 
     fn pick(&self, except: Option<&Rc<Peer>>) -> Result<Rc<Peer>, Failure> {
@@ -158,22 +151,33 @@ impl Exchange<'_> {
         balance::pick(peers, random, except).cloned().ok_or(Failure::Rejected(Rejection::DestinationUnknown))
     }
 
-    async fn connect(
-        &self,
-        peer: &Rc<Peer>,
-        own: Option<Rc<Own>>,
-        tried: &Tried,
-        now: UnixTime,
-    ) -> Result<Connection, Failure> {
+    /// A connection to one of the endpoints. `None`: it takes none, but there are others.
+    async fn connect(&self, own: Option<Rc<Own>>, tried: &mut Tried, now: UnixTime) -> Result<Option<Lease>, Failure> {
+        let peer = self.pick(tried.unreachable.as_ref())?;
         let wanted = Wanted { protocol: self.protocol, own, fresh: tried.broken };
-        connect::checkout(&self.outbound.local.shared, peer, &wanted, now).await
+        match connect::checkout(&self.outbound.local.shared, &peer, &wanted, now).await {
+            Ok(connection) => Ok(Some(Lease::new(peer, connection))),
+            Err(Failure::Unreachable) if tried.unreachable.is_none() && self.view.peers.len() > 1 => {
+                tried.unreachable = Some(peer);
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
-    /// Puts the token on, and for `DPoP` a fresh proof.
-    async fn authorize(&self, lease: &mut Lease, message: &mut Request<AppBody>, token: &Token) -> Result<(), Failure> {
-        message.headers_mut().insert(header::AUTHORIZATION, token.authorization.clone());
-        let (Some(material), Some(meshed)) = (&token.proof, self.meshed()) else { return Ok(()) };
+    /// Puts the token on, and for `DPoP` a fresh proof. False: the token ended while the connection was made.
+    async fn authorize(
+        &self,
+        lease: &mut Lease,
+        message: &mut Request<AppBody>,
+        token: &Token,
+    ) -> Result<bool, Failure> {
         let shared = &self.outbound.local.shared;
+        if !lease.is_reused() && shared.clock.now() >= token.expires {
+            return Ok(false);
+        }
+        message.headers_mut().insert(header::AUTHORIZATION, token.authorization.clone());
+        let (Some(material), Some(meshed)) = (&token.proof, self.meshed()) else { return Ok(true) };
         // A server that has just started has a new secret: the nonce of the old one would cost a request with a body
         // its only try.
         if lease.needs_nonce() || !lease.peer().nonce.is_fresh(shared.clock.now()) {
@@ -183,7 +187,7 @@ impl Exchange<'_> {
         let htu = [&*meshed.origin, path].concat();
         let proof = lease.peer().nonce.proof(material, message.method(), &htu, shared.clock.now())?;
         message.headers_mut().insert(DPOP, proof);
-        Ok(())
+        Ok(true)
     }
 
     /// Asks the peer's sidecar for a nonce, on the connection of the request.
@@ -236,50 +240,8 @@ impl Exchange<'_> {
     }
 }
 
-impl Unsent {
-    fn broken(mut error: TrySendError<Request<AppBody>>) -> Self {
-        let message = error.take_message();
-        let error = error.into_error();
-        tracing::debug!(%error, unsent = message.is_some(), "a request got no response");
-        Self { failure: Failure::Broken, message, refused: is_refused(&error) }
-    }
-}
-
-impl From<Failure> for Unsent {
-    fn from(failure: Failure) -> Self {
-        Self { failure, message: None, refused: false }
-    }
-}
-
-/// A second copy of a request without body, where a second sending could be right.
-fn spare(message: &Request<AppBody>, lease: &Lease, token: Option<&Token>) -> Option<Request<AppBody>> {
-    let proven = token.is_some_and(|token| token.proof.is_some());
-    let needed = proven || lease.is_h2() || (lease.is_reused() && message.method().is_safe());
-    (needed && message.body().is_end_stream()).then(|| {
-        let mut copy = Request::new(AppBody::Empty);
-        *copy.method_mut() = message.method().clone();
-        *copy.uri_mut() = message.uri().clone();
-        *copy.version_mut() = message.version();
-        *copy.headers_mut() = message.headers().clone();
-        copy
-    })
-}
-
 /// Whether a refusal is about the token, so that a newer one might pass.
 fn is_doubted(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         && headers.get_all(header::WWW_AUTHENTICATE).iter().any(head::is_challenge)
-}
-
-/// Whether the peer says that it did not process the request (RFC 9113 section 8.7).
-fn is_refused(error: &hyper::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(found) = cause {
-        if let Some(error) = found.downcast_ref::<h2::Error>() {
-            let unprocessed = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return unprocessed || error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        cause = found.source();
-    }
-    false
 }

@@ -91,7 +91,7 @@ pub(crate) fn get(url: &str) -> TestRequest {
 
 pub(crate) fn request(method: &str, url: &str, body: &str) -> TestRequest {
     let uri: http::Uri = url.parse().unwrap();
-    let host = uri.authority().map(|authority| authority.to_string()).unwrap_or_default();
+    let host = uri.authority().map(ToString::to_string).unwrap_or_default();
     let body = Full::new(Bytes::from(body.to_owned())).boxed_unsync();
     Request::builder().method(method).uri(uri).header("host", host).body(body).unwrap()
 }

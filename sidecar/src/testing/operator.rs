@@ -17,7 +17,7 @@ use control::{
         operator_message::Kind,
         sidecar_message,
     },
-    tls::{ClientAuth, Identity, TrustBundle},
+    tls::{ClientAuth, Identity},
 };
 use fapi::SpiffeId;
 use hyper::{server::conn::http2, service::service_fn};
