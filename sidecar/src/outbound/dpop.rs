@@ -7,7 +7,7 @@ use fapi::{ProofClaims, Rejection, UnixTime};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 
 use super::{body::AppBody, failure::Failure, head, own::Protocol, target::Target};
-use crate::{headers::DPOP_NONCE, random, tokens::ProofMaterial};
+use crate::{clock::Clock, headers::DPOP_NONCE, random, tokens::ProofMaterial};
 
 /// Where a sidecar gives a nonce without touching its app.
 pub(crate) const PRIMER_PATH: &str = "/.well-known/fapi-mesh/nonce";
@@ -25,7 +25,7 @@ pub(super) struct Nonce {
 
 impl Nonce {
     /// Takes the nonce out of a response, so that no app ever sees it.
-    pub(super) fn take_from(&self, headers: &mut HeaderMap, now: UnixTime) {
+    pub(super) fn take_from(&self, headers: &mut HeaderMap, clock: &Clock) {
         let Some(found) = headers.remove(&DPOP_NONCE) else { return };
         if let Ok(text) = found.to_str()
             && text.len() <= MAX_BYTES
@@ -33,7 +33,7 @@ impl Nonce {
             let mut value = self.value.borrow_mut();
             value.clear();
             value.push_str(text);
-            self.at.set(now);
+            self.at.set(clock.now());
         }
     }
 

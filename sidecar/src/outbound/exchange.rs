@@ -229,7 +229,7 @@ impl Exchange<'_> {
         }
         let status = response.status();
         let wants_nonce = dpop::wants_nonce(status, response.headers());
-        peer.nonce.take_from(response.headers_mut(), self.outbound.local.shared.clock.now());
+        peer.nonce.take_from(response.headers_mut(), &self.outbound.local.shared.clock);
         if !wants_nonce
             && is_doubted(status, response.headers())
             && let Some(TokenNeed::Slot(slot)) = self.meshed().map(|m| &m.token)

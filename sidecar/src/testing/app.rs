@@ -17,6 +17,7 @@ use crate::local::LocalExecutor;
 
 pub(crate) type TestRequest = Request<UnsyncBoxBody<Bytes, Infallible>>;
 
+#[derive(Clone, Copy)]
 pub(crate) struct App {
     proxy: SocketAddr,
 }
@@ -47,19 +48,19 @@ impl App {
         Self { proxy }
     }
 
-    pub(crate) async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(self) -> TcpStream {
         TcpStream::connect(self.proxy).await.unwrap()
     }
 
     /// A connection that speaks HTTP/1.1.
-    pub(crate) async fn http1(&self) -> http1::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(crate) async fn http1(self) -> http1::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
         let (sender, connection) = http1::handshake(TokioIo::new(self.connect().await)).await.unwrap();
         tokio::task::spawn_local(connection.with_upgrades());
         sender
     }
 
     /// A connection that speaks HTTP/2.
-    pub(crate) async fn http2(&self) -> http2::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(crate) async fn http2(self) -> http2::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
         let io = TokioIo::new(self.connect().await);
         let (sender, connection) = http2::handshake(LocalExecutor, io).await.unwrap();
         tokio::task::spawn_local(connection);
@@ -67,11 +68,11 @@ impl App {
     }
 
     /// One call on a connection of its own.
-    pub(crate) async fn call(&self, request: TestRequest) -> Answer {
+    pub(crate) async fn call(self, request: TestRequest) -> Answer {
         read(self.http1().await.send_request(request).await.unwrap()).await
     }
 
-    pub(crate) async fn get(&self, url: &str) -> Answer {
+    pub(crate) async fn get(self, url: &str) -> Answer {
         self.call(get(url)).await
     }
 }

@@ -63,6 +63,24 @@ async fn connections_and_tokens_are_reused() {
 }
 
 #[tokio::test]
+async fn many_first_calls_at_once_cost_one_lookup_one_token_and_one_http2_connection() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = mesh.serve("payments", Mtls).await;
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            running.spawn_local(mesh.app.get("http://payments.bank/a"));
+        }
+        while let Some(answer) = running.join_next().await {
+            assert_eq!(answer.unwrap().status, 200);
+        }
+        assert_eq!(mesh.operator.with(|state| state.lookups.len()), 1);
+        assert_eq!((mesh.issuer.issued.get(), payments.connections.get()), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_belongs_to_one_hop_or_claims_an_identity_stays_behind() {
     for between in BOTH {
         local(async {
@@ -266,6 +284,28 @@ async fn what_is_not_in_the_mesh_is_called_as_it_is() {
             "{seen}"
         );
         assert_eq!(mesh.issuer.issued.get(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_http2_app_reaches_an_http2_server_outside_the_mesh() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        mesh.operator.set_destination("old.example", DestinationKind::Unmeshed { addresses });
+        tokio::task::spawn_local(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let echo = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {
+                assert_eq!((request.version(), request.uri().path()), (Version::HTTP_2, "/a"));
+                Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+            });
+            let server = hyper::server::conn::http2::Builder::new(crate::local::LocalExecutor);
+            let _ = server.serve_connection(TokioIo::new(stream), echo).await;
+        });
+        let answer = mesh.app.http2().await.send_request(request("POST", "http://old.example/a", "hi")).await.unwrap();
+        assert_eq!(read(answer).await.text, "hi");
     })
     .await;
 }

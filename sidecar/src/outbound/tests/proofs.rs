@@ -72,7 +72,7 @@ async fn a_nonce_that_the_peer_no_longer_knows_costs_a_request_without_body_noth
             for peer in mesh.outbound.peers.borrow().values() {
                 let mut headers = http::HeaderMap::new();
                 headers.insert("dpop-nonce", http::HeaderValue::from_static("from-another-life"));
-                peer.nonce.take_from(&mut headers, mesh.shared.clock.now());
+                peer.nonce.take_from(&mut headers, &mesh.shared.clock);
             }
             assert_eq!(mesh.app.call(get("http://ledger.bank/a")).await.status, 200);
             let refused = ledger.refused.borrow().values().sum::<u32>();

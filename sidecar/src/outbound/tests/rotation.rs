@@ -150,6 +150,32 @@ async fn calls_go_on_while_the_operator_is_away_and_a_new_destination_is_unknown
 }
 
 #[tokio::test]
+async fn a_token_serves_until_its_end_and_not_after_it() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        mesh.issuer.life.set(3);
+        let payments = mesh.serve("payments", Mtls).await;
+        let begun = crate::clock::monotonic();
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        *mesh.issuer.refuse.borrow_mut() = Some("");
+        let mut calls = 0;
+        let refused = loop {
+            let answer = mesh.app.get("http://payments.bank/a").await;
+            if answer.status != 200 {
+                break answer;
+            }
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!((refused.status.as_u16(), refused.error().as_str()), (503, "token_unavailable"));
+        let lasted = begun.elapsed();
+        assert!(calls > 50 && lasted > Duration::from_millis(1900), "{calls} calls in {lasted:?}");
+        assert!(payments.refused.borrow().is_empty(), "{:?}", payments.refused.borrow());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_away_holds_up_the_rotation_not_the_calls() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
