@@ -26,28 +26,47 @@ impl<'a> BoundToken<'a> {
         request: &Request<'_>,
         ctx: &Context<'_>,
     ) -> Result<Self, Rejection> {
-        let confirmation = &token.claims().confirmation;
-        if confirmation.unknown {
-            return Err(Rejection::BindingUnknown);
-        }
-        let (certificate, key) = (confirmation.certificate, confirmation.proof_key);
-        let by_certificate = certificate.is_some() && policy.accepts(SenderConstraint::Mtls);
-        let by_proof = key.is_some() && policy.accepts(SenderConstraint::Dpop);
-        if !by_certificate && !by_proof {
-            return Err(Rejection::BindingMissing);
-        }
-        check_certificate(certificate, ctx)?;
+        let key = check_members(&token, policy, ctx)?;
         let proof = match key {
             Some(key) => Some(check_proof(&token, key, received, request, ctx)?),
             // Nothing in the token asks for the proof that the scheme promises (N7).
             None if received.scheme() == Scheme::Dpop => return Err(Rejection::BindingMissing),
             None => None,
         };
-        if *token.claims().actor != *ctx.peer.spiffe_id.as_str() {
-            return Err(Rejection::CallerMismatch);
-        }
+        check_actor(&token, ctx)?;
         Ok(Self { token, proof })
     }
+
+    /// As [`BoundToken::prove`], for a call in progress: its proof was for the moment at which it began.
+    pub(crate) fn prove_again(token: CurrentToken<'a>, policy: &Policy, ctx: &Context<'_>) -> Result<Self, Rejection> {
+        check_members(&token, policy, ctx)?;
+        check_actor(&token, ctx)?;
+        Ok(Self { token, proof: None })
+    }
+}
+
+/// Checks everything about `cnf` but the proof. Gives the key that the proof must be made with.
+fn check_members(
+    token: &CurrentToken<'_>,
+    policy: &Policy,
+    ctx: &Context<'_>,
+) -> Result<Option<JwkThumbprint>, Rejection> {
+    let confirmation = &token.claims().confirmation;
+    if confirmation.unknown {
+        return Err(Rejection::BindingUnknown);
+    }
+    let (certificate, key) = (confirmation.certificate, confirmation.proof_key);
+    let by_certificate = certificate.is_some() && policy.accepts(SenderConstraint::Mtls);
+    let by_proof = key.is_some() && policy.accepts(SenderConstraint::Dpop);
+    if !by_certificate && !by_proof {
+        return Err(Rejection::BindingMissing);
+    }
+    check_certificate(certificate, ctx)?;
+    Ok(key)
+}
+
+fn check_actor(token: &CurrentToken<'_>, ctx: &Context<'_>) -> Result<(), Rejection> {
+    if *token.claims().actor == *ctx.peer.spiffe_id.as_str() { Ok(()) } else { Err(Rejection::CallerMismatch) }
 }
 
 fn check_certificate(bound_to: Option<CertThumbprint>, ctx: &Context<'_>) -> Result<(), Rejection> {

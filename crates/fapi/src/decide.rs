@@ -39,10 +39,10 @@ pub fn decide(ctx: &Context<'_>, request: &Request<'_>, proven: &mut ProvenToken
     };
     let mut seen = Seen::default();
     match judge(ctx, policy, request, proven, &mut seen) {
-        Ok(call) => Verdict::Admit(admit(Grounds::Proven(call), ctx, policy, seen)),
+        Ok(call) => Verdict::Admit(admit(Basis::Proven(call), ctx, policy, seen)),
         Err(NotSigned::NeedKeys(issuer)) => Verdict::NeedKeys(issuer),
         Err(NotSigned::Refused(rejection)) if policy.mode() == Mode::Audit && rejection.waivable_in_audit() => {
-            Verdict::Admit(admit(Grounds::Observed(rejection), ctx, policy, seen))
+            Verdict::Admit(admit(Basis::Observed(rejection), ctx, policy, seen))
         }
         Err(NotSigned::Refused(rejection)) => Verdict::Refuse(refuse(rejection, policy, seen)),
     }
@@ -168,18 +168,18 @@ impl Admission {
     }
 }
 
-enum Grounds {
+enum Basis {
     Proven(ReservedCall),
     Observed(Rejection),
 }
 
 /// The one place where an admission is made.
-fn admit(grounds: Grounds, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admission {
-    let (kind, expires) = match grounds {
-        Grounds::Proven(ReservedCall { .. }) => {
+fn admit(basis: Basis, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admission {
+    let (kind, expires) = match basis {
+        Basis::Proven(ReservedCall { .. }) => {
             (AdmissionKind::Proven, seen.token.as_ref().map(|token| token.claims().expires))
         }
-        Grounds::Observed(rejection) => (AdmissionKind::Observed(rejection), None),
+        Basis::Observed(rejection) => (AdmissionKind::Observed(rejection), None),
     };
     Admission {
         kind,
@@ -189,6 +189,58 @@ fn admit(grounds: Grounds, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Ad
         expires,
         policy: policy.shared_name(),
     }
+}
+
+/// What an admission rests on; kept for as long as its call goes on.
+#[derive(Debug, Clone)]
+pub struct Grounds {
+    /// The token whose holder was proven; `None` if observed.
+    proven: Option<TokenHash>,
+}
+
+impl Admission {
+    /// What it rests on.
+    #[must_use]
+    pub fn grounds(&self) -> Grounds {
+        Grounds { proven: self.token_hash.filter(|_| self.kind == AdmissionKind::Proven) }
+    }
+}
+
+/// Decides again about a call in progress, such as a WebSocket, after policy, keys or revocations have changed.
+/// `request` is the one that began it. Its proof, checked then, is not looked at: it was for that moment.
+///
+/// # Errors
+/// Why the call must end.
+pub fn decide_again(ctx: &Context<'_>, request: &Request<'_>, grounds: &Grounds) -> Result<(), Rejection> {
+    let policy = match ctx.policy {
+        PortPolicy::Policy(policy) => policy,
+        PortPolicy::Missing => return Err(Rejection::PolicyMissing),
+        PortPolicy::Invalid { .. } => return Err(Rejection::PolicyInvalid),
+    };
+    let judged = judge_again(ctx, policy, request, grounds);
+    match judged {
+        Err(rejection) if policy.mode() == Mode::Audit && rejection.waivable_in_audit() => Ok(()),
+        judged => judged,
+    }
+}
+
+fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, grounds: &Grounds) -> Result<(), Rejection> {
+    let path = normal_path(request.path)?;
+    let received = ReceivedToken::find(request.headers, request.query)?;
+    let hash = TokenHash::of_bytes(received.bytes());
+    if grounds.proven != Some(hash) {
+        // Observed then, and its proof is lost: it cannot become proven any more.
+        return Err(Rejection::ProofMissing);
+    }
+    let parsed = ParsedToken::parse(&received)?;
+    let lookup = KeyLookup { keys: ctx.keys, fresh: true };
+    let signed = SignedToken::verify(parsed, hash, policy, lookup).map_err(|not_signed| match not_signed {
+        NotSigned::Refused(rejection) => rejection,
+        NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
+    })?;
+    let bound = BoundToken::prove_again(CurrentToken::check(&signed, policy, ctx.now)?, policy, ctx)?;
+    AllowedCall::check(&bound, policy, path, request, ctx).map_err(|unmatched| unmatched.rejection)?;
+    Ok(())
 }
 
 /// A refusal: the reason for the log, the answer for the caller.

@@ -34,7 +34,7 @@ mod token;
 pub mod value;
 
 pub use challenge::{Answer, Scheme, answer};
-pub use decide::{Admission, AdmissionKind, Refusal, Verdict, decide};
+pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
 pub use jws::{PrivateKeyDer, SigningError, SigningKey};
