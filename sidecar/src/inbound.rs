@@ -1,1 +1,87 @@
-//! (being written)
+//! One call from a peer to the app: TLS ends here, every request is judged, and only an admission passes.
+//!
+//! Everything here belongs to one data worker and to nobody else. What the control thread knows is read from immutable
+//! values; who the peer is, is computed once per connection.
+
+mod connection;
+mod enforce;
+mod framing;
+mod lifetime;
+mod pass;
+mod record;
+mod serve;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod watched;
+mod websocket;
+
+pub(crate) use connection::{Connection, Passage};
+pub(crate) use lifetime::TICK;
+pub(crate) use standing::Standing;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use control::tls::TrustBundle;
+use fapi::UnixTime;
+use http::HeaderValue;
+
+use crate::{forward::Apps, local::Local};
+use lifetime::Lifetimes;
+
+/// The inbound side of one data worker.
+pub(crate) struct Inbound {
+    local: Rc<Local>,
+    apps: Apps,
+    lifetimes: Lifetimes,
+    bundle: RefCell<Option<Arc<TrustBundle>>>,
+    nonce: RefCell<(UnixTime, HeaderValue)>,
+}
+
+impl Inbound {
+    pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
+        let apps = Apps::new(Arc::clone(&local.shared));
+        let bundle = RefCell::new(local.shared.bundle());
+        let nonce = RefCell::new((UnixTime::from_secs(0), HeaderValue::from_static("")));
+        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), bundle, nonce })
+    }
+
+    /// One [`TICK`] has passed.
+    pub(crate) fn tick(&self) {
+        self.lifetimes.tick(self.local.shared.clock.now());
+        self.apps.tick();
+        let bundle = self.local.shared.bundle();
+        let same = |other: &Option<Arc<TrustBundle>>| match (other, &bundle) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same(&self.bundle.borrow()) {
+            // A peer whose root is gone must not stay: all come again and are verified again.
+            self.lifetimes.close_all();
+            *self.bundle.borrow_mut() = bundle;
+        }
+    }
+
+    /// Takes no more calls; those in progress may end.
+    pub(crate) fn close(&self) {
+        self.lifetimes.close();
+    }
+
+    /// Whether no connection is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lifetimes.is_empty()
+    }
+
+    /// The nonce for the proofs of the next minutes: the same for all answers of a second.
+    fn nonce(&self) -> HeaderValue {
+        let now = self.local.shared.clock.now();
+        let mut latest = self.nonce.borrow_mut();
+        if latest.0 != now
+            && let Ok(nonce) = HeaderValue::try_from(self.local.shared.nonces.mint(now))
+        {
+            *latest = (now, nonce);
+        }
+        latest.1.clone()
+    }
+}

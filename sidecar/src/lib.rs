@@ -11,6 +11,7 @@
 //! | `workers` | accepting, least loaded worker, bounds |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
+//! | `tunnel` | two upgraded connections, joined |
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
 pub mod args;
@@ -34,4 +35,5 @@ pub(crate) mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tokens;
+pub(crate) mod tunnel;
 pub(crate) mod workers;

@@ -32,10 +32,6 @@ impl Counter {
 pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -75,7 +71,11 @@ impl ByReason {
     }
 
     fn seen(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Rejection::ALL.iter().zip(&self.0).map(|(reason, counter)| (reason.id(), counter.get())).filter(|seen| seen.1 > 0)
+        Rejection::ALL
+            .iter()
+            .zip(&self.0)
+            .map(|(reason, counter)| (reason.id(), counter.get()))
+            .filter(|seen| seen.1 > 0)
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod balance;
 mod body;
-mod bridge;
+
 mod call;
 mod connect;
 mod dpop;
@@ -21,6 +21,7 @@ mod pool;
 mod resend;
 mod serve;
 mod target;
+mod websocket;
 
 use std::{
     cell::{Cell, RefCell},

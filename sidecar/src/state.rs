@@ -182,7 +182,11 @@ impl Shared {
     pub(crate) fn apply(&self, version: &str, order: u64, snapshot: Snapshot) -> Result<(), String> {
         let result = self.try_apply(version, order, snapshot);
         let attempts = &self.metrics.snapshots;
-        if result.is_ok() { attempts.succeeded.add(1) } else { attempts.failed.add(1) }
+        if result.is_ok() {
+            attempts.succeeded.add(1)
+        } else {
+            attempts.failed.add(1)
+        }
         result
     }
 
@@ -193,7 +197,8 @@ impl Shared {
             return Err(format!("order {order} is older than the applied {}; a newer snapshot is kept", applied.order));
         }
         let own = self.identity().map(|generation| generation.spiffe_id.clone());
-        let ports = compile::ports(&self.trust_domain, own.as_ref(), &snapshot).map_err(|problems| problems.join("; "))?;
+        let ports =
+            compile::ports(&self.trust_domain, own.as_ref(), &snapshot).map_err(|problems| problems.join("; "))?;
         let bound = self.listeners.bind(ports.iter().map(|port| port.listen))?;
         self.applied.store(Some(Arc::new(Applied { version: version.into(), order, snapshot, ports })));
         self.bump();

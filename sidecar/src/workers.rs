@@ -1,1 +1,97 @@
-//! (being written)
+//! The threads that carry calls, and how connections find their way to them.
+//!
+//! Each worker is a runtime of its own on a thread of its own. The first one accepts; a connection goes to whichever
+//! carries least, and stays there. Handshakes cost most, so only a bounded number of them is in progress on a worker:
+//! further connections wait in the backlog of the socket, and calls in progress keep their latency.
+
+mod accept;
+mod worker;
+
+pub(crate) use worker::Parts;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{Semaphore, mpsc};
+use worker::Worker;
+
+use crate::state::NewListener;
+
+/// Handshakes in progress on one worker.
+const HANDSHAKES: usize = 64;
+/// Connections on one worker, from peers and from the app.
+const MAX_CONNECTIONS: usize = 8192;
+/// Connections on their way to another thread.
+const QUEUE: usize = 128;
+
+/// A connection that has not been looked at, for the worker that will carry it.
+struct Arrival {
+    from: From,
+    stream: std::net::TcpStream,
+    load: Load,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    Peer { listen: SocketAddr, address: SocketAddr },
+    App,
+}
+
+/// One connection in the load of a worker, until it is dropped.
+#[derive(Debug)]
+struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn enter(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A worker as the accepting one sees it.
+struct Seat {
+    load: Arc<AtomicUsize>,
+    handshakes: Arc<Semaphore>,
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+/// What comes in: sockets that only the first worker accepts from.
+pub(crate) struct Doors {
+    pub(crate) new_listeners: mpsc::Receiver<NewListener>,
+    pub(crate) outbound: TcpListener,
+}
+
+/// Starts `count` workers. Each ends by itself after [`Parts::stop`], its calls ended or its time to drain over; the last
+/// drops [`Parts::alive`].
+///
+/// # Errors
+/// The operating system gives no thread.
+pub(crate) fn start(parts: &Parts, doors: Doors, count: u16) -> io::Result<()> {
+    let (seats, receivers): (Vec<_>, Vec<_>) = (0..count.max(1)).map(|_| seat()).unzip();
+    let seats: Arc<[Seat]> = seats.into();
+    let mut doors = Some(doors);
+    for (number, arrivals) in receivers.into_iter().enumerate() {
+        let worker = Worker { number, parts: parts.clone(), seats: Arc::clone(&seats), arrivals, doors: doors.take() };
+        let builder = std::thread::Builder::new().name(format!("worker-{number}"));
+        builder.spawn(move || worker.run())?;
+    }
+    Ok(())
+}
+
+fn seat() -> (Seat, mpsc::Receiver<Arrival>) {
+    let (arrivals, receiver) = mpsc::channel(QUEUE);
+    (Seat { load: Arc::default(), handshakes: Arc::new(Semaphore::new(HANDSHAKES)), arrivals }, receiver)
+}

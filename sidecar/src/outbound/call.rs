@@ -8,12 +8,12 @@ use hyper::body::Incoming;
 use super::{
     Between, Outbound,
     body::{AppBody, OutBody},
-    bridge,
     exchange::Exchange,
     failure::Failure,
     head,
     lease::Lease,
     own::Protocol,
+    websocket,
 };
 use crate::{
     headers::{INTERACTION_ID, Wishes},
@@ -58,7 +58,7 @@ impl Outbound {
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Ok(bridge::switch(response, app_side, lease))
+                Ok(websocket::switch(response, app_side, lease))
             }
             _ => Ok(pass(response, lease)),
         }

@@ -65,7 +65,7 @@ pub(super) fn address(head: &mut Parts, target: &Target, protocol: Protocol, wis
         Protocol::H1 => {
             head.version = Version::HTTP_11;
             if wishes.websocket {
-                upgrade(&mut head.headers);
+                headers::upgrade(&mut head.headers);
             }
         }
         Protocol::H2 => {
@@ -108,12 +108,6 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     if headers.contains_key(header::WWW_AUTHENTICATE) {
         drop_challenges(headers);
     }
-}
-
-/// Says that the connection changes to WebSocket.
-pub(super) fn upgrade(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Whether a challenge is about the token.

@@ -60,7 +60,9 @@ fn policy(trust_domain: &TrustDomain, port: &Port) -> Result<PortPolicy, Vec<Str
         PortPolicyDoc::Invalid { name } => Ok(PortPolicy::Invalid { name: name.as_str().into() }),
         PortPolicyDoc::Policy(wire) => match Policy::compile(trust_domain, wire) {
             Ok(policy) => Ok(PortPolicy::Policy(Arc::new(policy))),
-            Err(found) => Err(found.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect()),
+            Err(found) => {
+                Err(found.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect())
+            }
         },
     }
 }

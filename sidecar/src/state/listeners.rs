@@ -53,12 +53,15 @@ impl Listeners {
         for &listen in bound.wanted.iter().filter(|listen| !open.contains_key(listen)) {
             match listen_on(listen) {
                 Ok(socket) => bound.fresh.push((listen, socket)),
-                Err(error) => problems.push(format!("cannot listen on {listen}: {error}; free the address or change it")),
+                Err(error) => {
+                    problems.push(format!("cannot listen on {listen}: {error}; free the address or change it"))
+                }
             }
         }
         // Only the control thread sends, so the room that is seen here is there when it is needed.
         if self.new.capacity() < bound.fresh.len() {
-            problems.push("the workers have not taken the listeners of earlier snapshots yet; send it again".to_owned());
+            problems
+                .push("the workers have not taken the listeners of earlier snapshots yet; send it again".to_owned());
         }
         if problems.is_empty() { Ok(bound) } else { Err(problems.join("; ")) }
     }

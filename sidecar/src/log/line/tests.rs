@@ -31,8 +31,17 @@ const BARE: Decision<'static> = Decision {
 fn what_is_not_known_is_null() {
     let line = parsed(|lines| lines.decision(0, &BARE));
     for key in [
-        "reason", "interaction_id", "caller", "client_id", "method", "path", "policy_version", "policy", "token",
-        "status", "peer",
+        "reason",
+        "interaction_id",
+        "caller",
+        "client_id",
+        "method",
+        "path",
+        "policy_version",
+        "policy",
+        "token",
+        "status",
+        "peer",
     ] {
         assert_eq!(line.get(key), Some(&serde_json::Value::Null), "{key}");
     }

@@ -1,0 +1,178 @@
+use http::{Request, Uri};
+
+use super::*;
+
+fn parts(headers: &[(&str, &str)]) -> request::Parts {
+    let mut request = Request::builder().method("GET").uri("/a");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn cleaned(headers: &[(&str, &str)]) -> Result<HeaderMap, Rejection> {
+    let mut parts = parts(headers);
+    clean_request(&mut parts).map(|_| parts.headers)
+}
+
+fn names(headers: &HeaderMap) -> Vec<&str> {
+    headers.keys().map(HeaderName::as_str).collect()
+}
+
+#[test]
+fn an_ordinary_request_passes_untouched() {
+    let headers = [("host", "payments.bank"), ("accept", "*/*"), ("content-type", "a/b"), ("content-length", "3")];
+    assert_eq!(names(&cleaned(&headers).unwrap()), ["host", "accept", "content-type", "content-length"]);
+}
+
+#[test]
+fn what_claims_an_identity_is_taken_out_however_it_is_spelled() {
+    for name in [
+        "x-fapi-caller",
+        "X_Fapi_Caller",
+        "x-fapi_client-id",
+        "x_fapi-anything-at-all-that-is-longer-than-every-known-name",
+        "X-Forwarded-Client-Cert",
+        "client-cert",
+        "Client_Cert_Chain",
+        "x-forwarded-tls-client-cert-info",
+        "ssl-client-cert",
+        "x-ssl-client-verify",
+        "X_SSL_CLIENT_S_DN",
+        "txn-token",
+        "x-original-url",
+        "x_rewrite_url",
+        "x-http-method",
+        "X-HTTP_Method-Override",
+        "x-method-override",
+    ] {
+        assert_eq!(names(&cleaned(&[("host", "a"), (name, "v")]).unwrap()), ["host"], "{name}");
+        let mut trailers: HeaderMap =
+            [(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("v"))].into_iter().collect();
+        clean_request_trailers(&mut trailers);
+        assert!(trailers.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn names_that_only_look_alike_stay() {
+    for name in ["x-forwarded-for", "x-http-methods", "x-original-url-2", "x-fapi", "client", "ssl", "content-type"] {
+        assert_eq!(names(&cleaned(&[("host", "a"), (name, "v")]).unwrap()), ["host", name]);
+    }
+}
+
+#[test]
+fn fields_of_the_connection_end_here() {
+    let headers = cleaned(&[
+        ("host", "a"),
+        ("connection", "close, X-Private"),
+        ("x-private", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "keep-alive"),
+        ("te", "trailers"),
+        ("expect", "100-continue"),
+        ("upgrade", "foo"),
+        ("http2-settings", "AAMAAABkAAQAAP__"),
+        ("proxy-authorization", "Basic x"),
+        ("accept", "*/*"),
+    ]);
+    assert_eq!(names(&headers.unwrap()), ["host", "accept"]);
+}
+
+#[test]
+fn a_token_that_connection_names_is_gone_before_the_decision() {
+    let headers = cleaned(&[("host", "a"), ("authorization", "Bearer x"), ("connection", "authorization")]);
+    assert_eq!(names(&headers.unwrap()), ["host"]);
+}
+
+#[test]
+fn two_ways_to_read_the_length_are_refused() {
+    for headers in [
+        [("content-length", "3"), ("content-length", "3")],
+        [("content-length", "3"), ("transfer-encoding", "chunked")],
+        [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        [("transfer-encoding", "gzip, chunked"), ("accept", "*/*")],
+        [("transfer-encoding", "identity"), ("accept", "*/*")],
+    ] {
+        let mut headers = headers.to_vec();
+        headers.push(("host", "a"));
+        assert_eq!(cleaned(&headers), Err(Rejection::RequestMalformed), "{headers:?}");
+    }
+}
+
+#[test]
+fn there_is_one_authority() {
+    for headers in [
+        vec![],
+        vec![("host", "")],
+        vec![("host", "a"), ("host", "a")],
+        vec![("host", "user@a")],
+        vec![("host", "a, b")],
+        vec![("host", "a/b")],
+        vec![("host", "a"), ("connection", "host")],
+    ] {
+        assert_eq!(cleaned(&headers), Err(Rejection::RequestMalformed), "{headers:?}");
+    }
+    let mut absolute = parts(&[("host", "Payments.bank")]);
+    absolute.uri = Uri::from_static("https://payments.bank/a");
+    assert!(clean_request(&mut absolute).is_ok());
+    absolute.uri = Uri::from_static("https://ledger.bank/a");
+    assert_eq!(clean_request(&mut absolute), Err(Rejection::RequestMalformed));
+    let mut only_target = parts(&[]);
+    only_target.uri = Uri::from_static("https://payments.bank/a");
+    assert!(clean_request(&mut only_target).is_ok());
+    assert_eq!(only_target.headers[http::header::HOST], "payments.bank");
+}
+
+#[test]
+fn only_a_websocket_may_upgrade() {
+    let websocket = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
+    assert!(clean_request(&mut parts(&websocket)).unwrap().websocket);
+    assert!(!clean_request(&mut parts(&[("host", "a"), ("upgrade", "websocket")])).unwrap().websocket);
+    let mut by_http2 = parts(&websocket);
+    by_http2.version = Version::HTTP_2;
+    assert!(!clean_request(&mut by_http2).unwrap().websocket);
+    for h2c in ["h2c", "websocket, H2C"] {
+        let headers = [("host", "a"), ("connection", "upgrade"), ("upgrade", h2c)];
+        assert_eq!(cleaned(&headers), Err(Rejection::RequestMalformed));
+    }
+    let mut connect = parts(&[("host", "a")]);
+    connect.method = Method::CONNECT;
+    assert_eq!(clean_request(&mut connect), Err(Rejection::RequestMalformed));
+}
+
+#[test]
+fn crumbs_of_a_cookie_are_joined_for_http1() {
+    let mut split = parts(&[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
+    split.version = Version::HTTP_2;
+    clean_request(&mut split).unwrap();
+    assert_eq!(split.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+}
+
+#[test]
+fn too_many_fields_are_refused() {
+    let names: Vec<_> = (0..101).map(|number| format!("n{number}")).collect();
+    let headers: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    assert_eq!(cleaned(&headers), Err(Rejection::HeaderTooLarge));
+}
+
+#[test]
+fn an_answer_loses_what_only_sidecars_say() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("connection", "x-private"),
+        ("x-private", "1"),
+        ("dpop-nonce", "n"),
+        ("www-authenticate", "Basic realm=\"a\""),
+        ("www-authenticate", "dpop error=\"use_dpop_nonce\""),
+        ("www-authenticate", "Bearer, DPoP algs=\"ES256\""),
+        ("content-type", "a/b"),
+    ] {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    clean_response(&mut headers);
+    let mut left = names(&headers);
+    left.sort_unstable();
+    assert_eq!(left, ["content-type", "www-authenticate"]);
+    assert_eq!(headers.get_all(WWW_AUTHENTICATE).iter().count(), 1);
+}

@@ -1,0 +1,157 @@
+//! One connection of a peer: who it is, and what was published when its last request came.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use fapi::{Context, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, UnixTime, Verdict};
+use http::{HeaderValue, request};
+
+use super::{Inbound, lifetime::Lifetime};
+use crate::{
+    forward::App,
+    state::{Applied, AppliedPort, Shared},
+};
+
+/// A port without policy refuses everything.
+static NO_POLICY: PortPolicy = PortPolicy::Missing;
+
+/// A connection whose peer is known.
+pub(crate) struct Connection {
+    pub(super) inbound: Rc<Inbound>,
+    /// The port that it came in by.
+    listen: SocketAddr,
+    /// The other end of the TCP connection.
+    pub(super) address: SocketAddr,
+    pub(super) peer: Peer,
+    /// The peer's name, ready for the app.
+    pub(super) caller: HeaderValue,
+    pub(super) lifetime: Rc<Lifetime>,
+    view: RefCell<Rc<View>>,
+    proven: RefCell<ProvenTokens>,
+    client_id: RefCell<Option<HeaderValue>>,
+}
+
+/// What holds for the requests of one generation.
+pub(super) struct View {
+    generation: u64,
+    pub(super) version: Option<Arc<str>>,
+    port: Option<Arc<AppliedPort>>,
+    keys: Arc<IssuerKeys>,
+    /// Where the app is; none when the port is gone.
+    pub(super) app: Option<Rc<App>>,
+}
+
+/// A call on its way through; it ends when this is dropped.
+pub(crate) struct Passage(Rc<Connection>);
+
+impl Connection {
+    pub(super) fn new(
+        inbound: &Rc<Inbound>,
+        (listen, address): (SocketAddr, SocketAddr),
+        peer: Peer,
+        lifetime: Rc<Lifetime>,
+    ) -> Rc<Self> {
+        // A SPIFFE ID has only characters that a header may have.
+        let caller = HeaderValue::from_str(peer.spiffe_id.as_str()).unwrap_or(HeaderValue::from_static(""));
+        Rc::new(Self {
+            inbound: Rc::clone(inbound),
+            listen,
+            address,
+            peer,
+            caller,
+            lifetime,
+            view: RefCell::new(Rc::new(View::read(inbound, listen))),
+            proven: RefCell::new(ProvenTokens::new()),
+            client_id: RefCell::default(),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.inbound.local.shared
+    }
+
+    /// What holds now.
+    pub(super) fn view(&self) -> Rc<View> {
+        let mut view = self.view.borrow_mut();
+        if view.generation != self.shared().generation() {
+            *view = Rc::new(View::read(&self.inbound, self.listen));
+        }
+        Rc::clone(&view)
+    }
+
+    /// Judges a request whose headers are clean.
+    pub(super) fn decide(&self, view: &View, request: &request::Parts) -> Verdict {
+        let request = Request {
+            method: &request.method,
+            path: request.uri.path(),
+            query: request.uri.query(),
+            headers: &request.headers,
+        };
+        let context = self.context(view, self.shared().clock.now());
+        fapi::decide(&context, &request, &mut self.proven.borrow_mut())
+    }
+
+    pub(super) fn context<'a>(&'a self, view: &'a View, now: UnixTime) -> Context<'a> {
+        let shared = self.shared();
+        Context {
+            policy: view.port.as_ref().map_or(&NO_POLICY, |port| &port.policy),
+            keys: &view.keys,
+            // The operator pushes keys before tokens signed with them exist: there is nothing to fetch.
+            keys_fresh: true,
+            peer: &self.peer,
+            nonces: &shared.nonces,
+            replay: &shared.replay,
+            generation: view.generation,
+            now,
+        }
+    }
+
+    /// The client's id as a header. It is nearly always the one of the last request.
+    pub(super) fn client_id(&self, id: &str) -> Option<HeaderValue> {
+        let mut known = self.client_id.borrow_mut();
+        if known.as_ref().is_none_or(|known| known.as_bytes() != id.as_bytes()) {
+            *known = HeaderValue::from_str(id).ok();
+        }
+        known.clone()
+    }
+
+    /// A call begins.
+    pub(crate) fn enter(self: &Rc<Self>) -> Passage {
+        self.lifetime.enter();
+        Passage(Rc::clone(self))
+    }
+}
+
+impl View {
+    fn read(inbound: &Inbound, listen: SocketAddr) -> Self {
+        let shared = &inbound.local.shared;
+        // First the number, then what it stands for: what is newer than its number is only read again too early.
+        let generation = shared.generation();
+        let applied = shared.applied();
+        let port = applied.as_deref().and_then(|applied: &Applied| applied.port(listen)).map(Arc::clone);
+        Self {
+            generation,
+            version: applied.map(|applied| Arc::clone(&applied.version)),
+            app: port.as_ref().map(|port| inbound.apps.app(port.app)),
+            port,
+            keys: shared.keys(),
+        }
+    }
+
+    /// Whether answers carry a nonce for the next proof.
+    pub(super) fn takes_dpop(&self) -> bool {
+        self.port.as_ref().is_some_and(|port| port.takes_dpop)
+    }
+}
+
+impl Passage {
+    /// Something of the call has moved.
+    pub(crate) fn progress(&self) {
+        self.0.lifetime.progress();
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.0.lifetime.leave();
+    }
+}

@@ -1,0 +1,101 @@
+//! One request from its arrival to its answer.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fapi::{Refusal, Rejection, Verdict};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    request,
+};
+use hyper::body::Incoming;
+
+use super::{
+    connection::{Connection, Passage},
+    pass::{self, Call},
+    record::Record,
+};
+use crate::{
+    body::Reply,
+    headers::{self, DPOP_NONCE, INTERACTION_ID, Wishes},
+};
+
+/// Paths under it are the sidecar's own; none reaches an app.
+const RESERVED: &str = "/.well-known/fapi-mesh/";
+/// Gives a nonce for a first proof to any peer with a certificate.
+const NONCE_PRIMER: &str = "/.well-known/fapi-mesh/nonce";
+
+/// Judges a request and, if it is admitted, lets the app answer it.
+pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Reply> {
+    let passage = connection.enter();
+    let view = connection.view();
+    let (mut parts, body) = request.into_parts();
+    let record = Record::begin(&connection, &view, &parts);
+    let wishes = match clean(&connection, &mut parts) {
+        Ok(wishes) => wishes,
+        Err(rejection) => return refuse(record, Refusal::of(rejection), passage),
+    };
+    if parts.uri.path().starts_with(RESERVED) {
+        return reserved(record, &parts, passage);
+    }
+    match connection.decide(&view, &parts) {
+        Verdict::Admit(admission) => pass::forward(admission, Call { record, parts, body, wishes, passage }).await,
+        Verdict::Refuse(refusal) => refuse(record, refusal, passage),
+        // Never asked for, as the operator's keys are fresh; if it were, there is nobody else to fetch from.
+        Verdict::NeedKeys(_) => refuse(record, Refusal::of(Rejection::KeyNotFound), passage),
+    }
+}
+
+fn clean(connection: &Connection, parts: &mut request::Parts) -> Result<Wishes, Rejection> {
+    if connection.lifetime.findings.as_ref().is_some_and(|findings| findings.is_ambiguous()) {
+        // What else is on this connection may have been meant as something else.
+        connection.lifetime.close();
+        return Err(Rejection::RequestMalformed);
+    }
+    headers::clean_request(parts)
+}
+
+fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Reply> {
+    let answer = &refusal.answer;
+    let text =
+        answer.error.map_or_else(|| Bytes::from_static(b"{}"), |error| format!("{{\"error\":\"{error}\"}}").into());
+    let mut response = json(answer.status, text, passage);
+    let challenge = answer.www_authenticate.as_deref().and_then(|challenge| HeaderValue::from_str(challenge).ok());
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    finish(&mut response, &record);
+    record.refused(refusal);
+    response
+}
+
+fn reserved(record: Record, parts: &request::Parts, passage: Passage) -> Response<Reply> {
+    if parts.method != Method::HEAD || parts.uri.path() != NONCE_PRIMER {
+        return refuse(record, Refusal::of(Rejection::RuleNotMatched), passage);
+    }
+    let mut response = Response::new(Reply::own(Bytes::new(), passage));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    finish(&mut response, &record);
+    response
+}
+
+/// A JSON answer of ours.
+pub(super) fn json(status: StatusCode, text: Bytes, passage: Passage) -> Response<Reply> {
+    let mut response = Response::new(Reply::own(text, passage));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What every answer carries.
+pub(super) fn finish<B>(response: &mut Response<B>, record: &Record) {
+    let headers = response.headers_mut();
+    headers.insert(INTERACTION_ID, record.interaction.clone());
+    if record.view.takes_dpop() {
+        headers.insert(DPOP_NONCE, record.connection.inbound.nonce());
+    }
+}

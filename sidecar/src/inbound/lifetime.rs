@@ -1,0 +1,289 @@
+//! How long connections live. No connection has a timer: once a second a worker looks at all of its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Poll, Waker},
+};
+
+use fapi::UnixTime;
+
+use super::watched::Findings;
+
+/// Ticks are this long; all figures below count them.
+pub(crate) const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+/// A connection that has carried no call is closed.
+const UNUSED: u32 = 30;
+/// A connection without calls is closed.
+const IDLE: u32 = 300;
+/// A head that has begun must end.
+const HEAD: u32 = 10;
+/// A call in which nothing moves in either direction is given up. Longer than any one body may be silent.
+const STALLED: u32 = 900;
+/// Calls in progress have this long to end on a connection that is to close.
+const CLOSING: u32 = 30;
+
+/// What a connection must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Serve,
+    /// Take no more calls, end with the last.
+    Close,
+    /// End now.
+    Abort,
+}
+
+/// The life of one connection.
+#[derive(Debug)]
+pub(super) struct Lifetime {
+    ends: UnixTime,
+    /// HTTP/1.1 only.
+    pub(super) findings: Option<Arc<Findings>>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+    in_flight: Cell<u32>,
+    served: Cell<u64>,
+    moved: Cell<u64>,
+    seen: Cell<u64>,
+    quiet: Cell<u32>,
+    in_head: Cell<u32>,
+    closing: Cell<u32>,
+    /// It carries no HTTP any more; whoever carries it minds its silence.
+    upgraded: Cell<bool>,
+}
+
+impl Lifetime {
+    /// A life that ends at `ends`, the end of the peer's certificate, at the latest.
+    pub(super) fn new(ends: UnixTime, findings: Option<Arc<Findings>>) -> Self {
+        Self {
+            ends,
+            findings,
+            order: Cell::new(Order::Serve),
+            waker: RefCell::default(),
+            in_flight: Cell::default(),
+            served: Cell::default(),
+            moved: Cell::default(),
+            seen: Cell::default(),
+            quiet: Cell::default(),
+            in_head: Cell::default(),
+            closing: Cell::default(),
+            upgraded: Cell::default(),
+        }
+    }
+
+    /// A call begins.
+    pub(super) fn enter(&self) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.served.set(self.served.get() + 1);
+        self.progress();
+    }
+
+    /// A call has ended.
+    pub(super) fn leave(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.progress();
+    }
+
+    /// Something of a call has moved.
+    pub(super) fn progress(&self) {
+        self.moved.set(self.moved.get().wrapping_add(1));
+    }
+
+    /// Lets the calls in progress end and takes no more.
+    pub(super) fn close(&self) {
+        self.give(Order::Close);
+    }
+
+    /// From now on only the end of the certificate and of the process count; wait for them with [`Lifetime::over`].
+    pub(super) fn upgrade(&self) {
+        self.upgraded.set(true);
+        if let Some(findings) = &self.findings {
+            findings.end();
+        }
+    }
+
+    /// Ready when an upgraded connection must end.
+    pub(super) async fn over(&self) {
+        poll_fn(|cx| {
+            if self.order.get() > Order::Serve {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn give(&self, order: Order) {
+        if order > self.order.get() {
+            self.order.set(order);
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// One second has passed.
+    fn tick(&self, now: UnixTime) {
+        if self.upgraded.get() {
+            if now >= self.ends {
+                self.give(Order::Close);
+            }
+            return;
+        }
+        let moved = self.moved.get();
+        let quiet = if self.seen.replace(moved) == moved { self.quiet.get() + 1 } else { 0 };
+        self.quiet.set(quiet);
+        let is_in_head = self.findings.as_ref().is_some_and(|findings| findings.is_in_head());
+        self.in_head.set(if is_in_head { self.in_head.get() + 1 } else { 0 });
+        if self.order.get() == Order::Close {
+            self.closing.set(self.closing.get() + 1);
+        }
+        let longest = match (self.in_flight.get(), self.served.get()) {
+            (0, 0) => UNUSED,
+            (0, _) => IDLE,
+            _ => STALLED,
+        };
+        if self.in_head.get() > HEAD || self.closing.get() > CLOSING || quiet > STALLED {
+            self.give(Order::Abort);
+        } else if now >= self.ends || quiet > longest {
+            self.give(Order::Close);
+        }
+    }
+}
+
+/// A hyper connection, of either protocol.
+pub(super) trait Graceful: Future<Output = hyper::Result<()>> {
+    /// Takes no more calls and ends with the last.
+    fn close(self: Pin<&mut Self>);
+}
+
+/// Serves a connection until it ends or its life does.
+pub(super) async fn live<C: Graceful>(lifetime: &Lifetime, mut connection: Pin<&mut C>) -> hyper::Result<()> {
+    let mut closing = false;
+    poll_fn(|cx| {
+        match lifetime.order.get() {
+            Order::Serve => {}
+            Order::Close if closing => {}
+            Order::Close => {
+                closing = true;
+                connection.as_mut().close();
+            }
+            Order::Abort => return Poll::Ready(Ok(())),
+        }
+        let outcome = connection.as_mut().poll(cx);
+        if outcome.is_pending() {
+            let mut waker = lifetime.waker.borrow_mut();
+            match &mut *waker {
+                Some(known) => known.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+        }
+        outcome
+    })
+    .await
+}
+
+/// The lives of all connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Lifetimes {
+    all: RefCell<Vec<Weak<Lifetime>>>,
+    closed: Cell<bool>,
+}
+
+impl Lifetimes {
+    /// Watches over one more.
+    pub(super) fn watch(&self, lifetime: &Rc<Lifetime>) {
+        if self.closed.get() {
+            lifetime.close();
+        }
+        self.all.borrow_mut().push(Rc::downgrade(lifetime));
+    }
+
+    /// One second has passed.
+    pub(super) fn tick(&self, now: UnixTime) {
+        self.all.borrow_mut().retain(|lifetime| {
+            let lifetime = lifetime.upgrade();
+            lifetime.inspect(|lifetime| lifetime.tick(now)).is_some()
+        });
+    }
+
+    /// Closes all, now and from now on.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        self.close_all();
+    }
+
+    /// Closes all that there are.
+    pub(super) fn close_all(&self) {
+        for lifetime in self.all.borrow().iter().filter_map(Weak::upgrade) {
+            lifetime.close();
+        }
+    }
+
+    /// Whether no connection is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.borrow().iter().all(|lifetime| lifetime.strong_count() == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(secs: u64) -> UnixTime {
+        UnixTime::from_secs(secs)
+    }
+
+    fn ticks(lifetime: &Lifetime, count: u32) {
+        for _ in 0..count {
+            lifetime.tick(now(0));
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_with_its_certificate() {
+        let lifetime = Lifetime::new(now(100), None);
+        lifetime.enter();
+        lifetime.tick(now(99));
+        assert_eq!(lifetime.order.get(), Order::Serve);
+        lifetime.tick(now(100));
+        assert_eq!(lifetime.order.get(), Order::Close);
+        for _ in 0..=CLOSING {
+            lifetime.tick(now(101));
+        }
+        assert_eq!(lifetime.order.get(), Order::Abort);
+    }
+
+    #[test]
+    fn a_connection_without_calls_is_closed() {
+        let unused = Lifetime::new(now(u64::MAX), None);
+        ticks(&unused, UNUSED);
+        assert_eq!(unused.order.get(), Order::Serve);
+        ticks(&unused, 1);
+        assert_eq!(unused.order.get(), Order::Close);
+        let idle = Lifetime::new(now(u64::MAX), None);
+        idle.enter();
+        ticks(&idle, IDLE + 1);
+        idle.leave();
+        ticks(&idle, IDLE);
+        assert_eq!(idle.order.get(), Order::Serve);
+        ticks(&idle, 2);
+        assert_eq!(idle.order.get(), Order::Close);
+    }
+
+    #[test]
+    fn a_call_in_which_nothing_moves_is_given_up() {
+        let lifetime = Lifetime::new(now(u64::MAX), None);
+        lifetime.enter();
+        ticks(&lifetime, STALLED);
+        lifetime.progress();
+        ticks(&lifetime, STALLED);
+        assert_eq!(lifetime.order.get(), Order::Serve);
+        ticks(&lifetime, 2);
+        assert_eq!(lifetime.order.get(), Order::Abort);
+    }
+}

@@ -1,0 +1,86 @@
+//! From an admission to the app's answer. Without an [`Admission`] nothing here can be called.
+
+use bytes::Bytes;
+use fapi::{Admission, AdmissionKind};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header::TE, request};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use super::{
+    connection::Passage,
+    enforce::{finish, json},
+    record::Record,
+    standing::Standing,
+    websocket,
+};
+use crate::{
+    body::{Reply, Upload, is_open_ended},
+    forward::{Failure, is_grpc},
+    headers::{self, CALLER, CLIENT_ID, INTERACTION_ID, Wishes},
+};
+
+/// A clean request, and what is to be told about it.
+pub(super) struct Call {
+    pub(super) record: Record,
+    pub(super) parts: request::Parts,
+    pub(super) body: Incoming,
+    pub(super) wishes: Wishes,
+    pub(super) passage: Passage,
+}
+
+/// Passes an admitted request to the app, on exactly the path that was judged.
+pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply> {
+    let Call { mut record, mut parts, body, wishes, passage } = call;
+    let lasts = wishes.websocket || is_open_ended(&body);
+    let standing = lasts.then(|| Standing::new(&record.connection, &admission, &parts));
+    headers::remove_credentials(&mut parts.headers);
+    set_identity(&mut parts.headers, &record, &admission);
+    record.admitted(admission);
+    let Some(app) = record.view.app.clone() else {
+        return failed(Failure::Connect, record, passage);
+    };
+    let standing = match standing {
+        Some(standing) if wishes.websocket => return websocket::open(app, parts, standing, record, passage).await,
+        standing => standing,
+    };
+    parts.extensions.remove::<OnUpgrade>();
+    if wishes.trailers {
+        parts.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let over_http2 = parts.version == Version::HTTP_2 || is_grpc(&parts.headers);
+    let upload = Upload::new(body, standing, &record.connection);
+    let progress = upload.progress();
+    match app.send(Request::from_parts(parts, upload), over_http2, progress.as_ref()).await {
+        Ok((response, lease)) => {
+            let (mut head, body) = response.into_parts();
+            headers::clean_response(&mut head.headers);
+            record.answered(head.status);
+            let mut response = Response::new(Reply::app(body, lease, passage));
+            *response.status_mut() = head.status;
+            *response.headers_mut() = head.headers;
+            finish(&mut response, &record);
+            response
+        }
+        Err(failure) => failed(failure, record, passage),
+    }
+}
+
+/// Tells the app who calls, if that was proven.
+fn set_identity(headers: &mut HeaderMap, record: &Record, admission: &Admission) {
+    headers.insert(INTERACTION_ID, record.interaction.clone());
+    if admission.kind() != AdmissionKind::Proven {
+        return;
+    }
+    headers.insert(CALLER, record.connection.caller.clone());
+    if let Some(id) = admission.client_id().and_then(|id| record.connection.client_id(id)) {
+        headers.insert(CLIENT_ID, id);
+    }
+}
+
+/// The answer to an admitted call that the app did not answer.
+pub(super) fn failed(failure: Failure, mut record: Record, passage: Passage) -> Response<Reply> {
+    record.failed(failure.status(), failure.id());
+    let text = Bytes::from(format!("{{\"error\":\"{}\"}}", failure.id()));
+    let mut response = json(failure.status(), text, passage);
+    finish(&mut response, &record);
+    response
+}

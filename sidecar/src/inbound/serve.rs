@@ -1,0 +1,169 @@
+//! One connection of a peer: the handshake, then HTTP/1.1 or HTTP/2 until its life ends.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
+
+use control::identity::peer_from_leaf;
+use fapi::Peer;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    Inbound,
+    connection::Connection,
+    enforce::enforce,
+    lifetime::{Graceful, Lifetime, live},
+    watched::Watched,
+};
+use crate::{body::Reply, local::LocalExecutor};
+
+/// A peer that means it is done long before.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+const HEAD_BYTES: usize = 64 * 1024;
+const MAX_FIELDS: usize = 100;
+/// Calls at once on one connection. Another sidecar sends all of its calls over one.
+const MAX_STREAMS: u32 = 1000;
+/// Streams that a peer opened and reset before they were looked at.
+const MAX_RESET_STREAMS: usize = 64;
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// A silent connection is asked for a sign of life, and closed without one.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Inbound {
+    /// Ends the TLS of a connection that came in by `listen`. `None` when it is no peer of the mesh, which is logged.
+    pub(crate) async fn handshake(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(TlsStream<TcpStream>, Peer)> {
+        let shared = &self.local.shared;
+        // Without a certificate there is nobody to talk to: the connection is closed.
+        let generation = shared.identity()?;
+        // Without it small answers wait for acknowledgements; a socket that cannot do it still works.
+        let _ = stream.set_nodelay(true);
+        let acceptor = TlsAcceptor::from(generation.server_config.clone());
+        let accepted = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
+            Ok(accepted) => accepted.and_then(with_peer),
+            Err(late) => Err(io::Error::from(late)),
+        };
+        match accepted {
+            Ok(accepted) => {
+                shared.metrics.handshakes.add(1);
+                Some(accepted)
+            }
+            Err(error) => {
+                match control::tls::rejection_of(&error) {
+                    Some(rejection) => {
+                        shared.metrics.handshakes_refused.count(rejection);
+                        self.local.log.refused_handshake(rejection, address);
+                    }
+                    None => shared.metrics.handshakes_aborted.add(1),
+                }
+                None
+            }
+        }
+    }
+
+    /// Serves a peer until its connection ends.
+    pub(crate) async fn serve(
+        self: &Rc<Self>,
+        (stream, peer): (TlsStream<TcpStream>, Peer),
+        listen: SocketAddr,
+        address: SocketAddr,
+    ) {
+        let _open = self.local.shared.metrics.inbound_connections.enter();
+        // What broke it shows at the calls.
+        let _ = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(stream, peer, (listen, address)).await
+        } else {
+            self.serve_http1(stream, peer, (listen, address)).await
+        };
+    }
+
+    async fn serve_http1(
+        self: &Rc<Self>,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        ends: (SocketAddr, SocketAddr),
+    ) -> hyper::Result<()> {
+        let (stream, findings) = Watched::new(stream);
+        let lifetime = Rc::new(Lifetime::new(peer.not_after, Some(findings)));
+        self.lifetimes.watch(&lifetime);
+        let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
+        let served = http1::Builder::new()
+            // Lifetimes look after slow heads, without a timer for each.
+            .header_read_timeout(None)
+            .max_headers(MAX_FIELDS)
+            .max_buf_size(HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| answer(Rc::clone(&connection), request)))
+            .with_upgrades();
+        live(&lifetime, std::pin::pin!(served)).await
+    }
+
+    async fn serve_http2(
+        self: &Rc<Self>,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        ends: (SocketAddr, SocketAddr),
+    ) -> hyper::Result<()> {
+        let lifetime = Rc::new(Lifetime::new(peer.not_after, None));
+        self.lifetimes.watch(&lifetime);
+        let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
+        let served = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE_EVERY)
+            .keep_alive_timeout(KEEP_ALIVE_WITHIN)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+            .max_header_list_size(HEAD_BYTES as u32)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .serve_connection(TokioIo::new(stream), service_fn(move |request| answer(Rc::clone(&connection), request)));
+        live(&lifetime, std::pin::pin!(served)).await
+    }
+}
+
+async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+    Ok(enforce(connection, request).await)
+}
+
+/// The verifier let only members in, so a leaf that cannot be read is an error of ours; it is refused all the same.
+fn with_peer(stream: TlsStream<TcpStream>) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = leaf.and_then(|leaf| peer_from_leaf(leaf).ok());
+    let peer = peer.ok_or_else(|| io::Error::other("the peer's certificate cannot be read"))?;
+    Ok((stream, peer))
+}
+
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = Reply>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, LocalExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = Reply>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, Reply>,
+{
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
