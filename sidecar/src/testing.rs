@@ -15,6 +15,7 @@ pub(crate) mod issuer;
 pub(crate) mod mesh;
 pub(crate) mod operator;
 pub(crate) mod peer;
+pub(crate) mod side;
 
 use std::{future::Future, time::Duration};
 

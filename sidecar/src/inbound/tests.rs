@@ -1,1 +1,5 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod calls;
+mod hygiene;
+mod long_calls;

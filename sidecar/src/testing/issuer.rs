@@ -130,11 +130,30 @@ impl TestIssuer {
             form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
         };
         let audience = field("resource").replace("%3A", ":").replace("%2F", "/");
+        let (token, exp) = self.sign(peer, &audience, &field("scope").replace('+', " "), jkt, now);
+        let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
+        let expires_in = exp.as_secs() - now.as_secs();
+        (StatusCode::OK, json!({ "access_token": token, "token_type": token_type, "expires_in": expires_in }))
+    }
+
+    /// A token that is bound to the certificate of `peer`.
+    pub(crate) fn mint(&self, peer: &Peer, audience: &str) -> String {
+        self.sign(peer, audience, "", None, self.clock.now()).0
+    }
+
+    fn sign(
+        &self,
+        peer: &Peer,
+        audience: &str,
+        scope: &str,
+        jkt: Option<JwkThumbprint>,
+        now: UnixTime,
+    ) -> (String, UnixTime) {
         let exp = now.plus(self.life.get()).min(peer.not_after);
         let mut claims = json!({
             "iss": self.url(), "sub": peer.spiffe_id.as_str(), "client_id": peer.spiffe_id.as_str(), "aud": audience,
             "iat": now.as_secs(), "exp": exp.as_secs(), "jti": self.issued.get().to_string(),
-            "scope": field("scope").replace('+', " "),
+            "scope": scope,
         });
         if !self.unbound.get() {
             claims["cnf"] = match &jkt {
@@ -143,10 +162,7 @@ impl TestIssuer {
             };
         }
         self.issued.set(self.issued.get() + 1);
-        let token = self.key.sign_jwt("at+jwt", &claims).unwrap();
-        let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
-        let expires_in = exp.as_secs() - now.as_secs();
-        (StatusCode::OK, json!({ "access_token": token, "token_type": token_type, "expires_in": expires_in }))
+        (self.key.sign_jwt("at+jwt", &claims).unwrap(), exp)
     }
 
     fn proof(&self, peer: &Peer, headers: &HeaderMap, now: UnixTime) -> Result<JwkThumbprint, &'static str> {

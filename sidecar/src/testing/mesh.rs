@@ -1,6 +1,6 @@
 //! Everything together, around one sidecar's outbound side.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use control::{DestinationKind, EndpointDoc, MeshIssuer, TokenDoc, destination::Meshed};
 use fapi::{PortPolicy, SenderConstraint, SpiffeId};
@@ -91,16 +91,26 @@ pub(crate) fn meshed_as(
     constraint: SenderConstraint,
     peers: &[&Rc<TestPeer>],
 ) -> DestinationKind {
-    let endpoint = |peer: &&Rc<TestPeer>| EndpointDoc { address: peer.address, spiffe_id: id.to_string(), ready: true };
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.address).collect();
+    meshed_at(name, id, constraint, &addresses)
+}
+
+pub(crate) fn meshed_at(
+    name: &str,
+    id: &SpiffeId,
+    constraint: SenderConstraint,
+    addresses: &[SocketAddr],
+) -> DestinationKind {
+    let endpoint = |address: &SocketAddr| EndpointDoc { address: *address, spiffe_id: id.to_string(), ready: true };
     DestinationKind::Meshed(Meshed {
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
-        endpoints: peers.iter().map(endpoint).collect(),
+        endpoints: addresses.iter().map(endpoint).collect(),
         token: Some(TokenDoc { scopes: vec![], sender_constraint: constraint }),
     })
 }
 
-async fn listen(outbound: Rc<Outbound>, stop: Stop) -> std::net::SocketAddr {
+async fn listen(outbound: Rc<Outbound>, stop: Stop) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {

@@ -1,0 +1,109 @@
+//! Calls that go on: they end when they would not be admitted any more.
+
+use bytes::Bytes;
+use fapi::{Mode, SenderConstraint::Mtls};
+use http::{StatusCode, header};
+use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    outbound::Between,
+    testing::{
+        app::{get, read, streamed},
+        local,
+        mesh::Mesh,
+        side::{Side, Speaks},
+        until,
+    },
+};
+
+/// A WebSocket through both sidecars.
+async fn websocket(mesh: &Mesh) -> TokioIo<hyper::upgrade::Upgraded> {
+    let mut asked = get("http://payments.bank/ws");
+    asked.headers_mut().insert(header::CONNECTION, "upgrade".parse().unwrap());
+    asked.headers_mut().insert(header::UPGRADE, "websocket".parse().unwrap());
+    let answer = mesh.app.http1().await.send_request(asked).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(answer.headers()[header::UPGRADE], "websocket");
+    TokioIo::new(hyper::upgrade::on(answer).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_websocket_passes_and_ends_with_its_admission() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut socket = websocket(&mesh).await;
+        let mut heard = [0; 5];
+        for _ in 0..3 {
+            socket.write_all(b"hello").await.unwrap();
+            socket.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"hello");
+        }
+        // A change that leaves it admitted leaves it alone.
+        payments.apply("shop", Mode::Enforce);
+        socket.write_all(b"still").await.unwrap();
+        socket.read_exact(&mut heard).await.unwrap();
+        payments.apply("ledger", Mode::Enforce);
+        let mut rest = Vec::new();
+        // Broken off or ended in order: it is over.
+        let _ = socket.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        assert_eq!(payments.app.count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_token() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        mesh.issuer.life.set(3);
+        Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut socket = websocket(&mesh).await;
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_open_upload_breaks_off_when_its_call_is_no_longer_admitted() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let (frames, asked) = streamed("POST", "http://payments.bank/a");
+        let mut app = mesh.app.http1().await;
+        let answer = tokio::task::spawn_local(async move {
+            let answer = app.send_request(asked).await?;
+            http_body_util::BodyExt::collect(answer.into_body()).await
+        });
+        frames.send(Ok(Frame::data(Bytes::from_static(b"begun")))).await.unwrap();
+        until("the app has it", || payments.app.count() == 1).await;
+        payments.apply("ledger", Mode::Enforce);
+        assert!(answer.await.unwrap().is_err(), "the echo breaks off with the upload");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_in_progress_ends_in_peace_when_the_sidecar_does() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let (frames, asked) = streamed("POST", "http://payments.bank/a");
+        let mut app = mesh.app.http1().await;
+        let answer = tokio::task::spawn_local(async move { read(app.send_request(asked).await.unwrap()).await });
+        frames.send(Ok(Frame::data(Bytes::from_static(b"be")))).await.unwrap();
+        until("the app has it", || payments.app.count() == 1).await;
+        payments.inbound.close();
+        assert!(!payments.inbound.is_empty());
+        frames.send(Ok(Frame::data(Bytes::from_static(b"gun")))).await.unwrap();
+        drop(frames);
+        assert_eq!(answer.await.unwrap().text, "begun");
+        until("the connection has ended", || payments.inbound.is_empty()).await;
+    })
+    .await;
+}
