@@ -183,9 +183,9 @@ impl Shared {
         let result = self.try_apply(version, order, snapshot);
         let attempts = &self.metrics.snapshots;
         if result.is_ok() {
-            attempts.succeeded.add(1)
+            attempts.succeeded.add(1);
         } else {
-            attempts.failed.add(1)
+            attempts.failed.add(1);
         }
         result
     }

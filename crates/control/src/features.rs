@@ -7,7 +7,7 @@ pub const RULES: &str = "rules/1";
 pub const SUPPORTED: &[&str] = &[RULES];
 
 /// The first of `required` that this build cannot enforce.
-pub fn missing<'a>(required: &'a [String]) -> Option<&'a str> {
+pub fn missing(required: &[String]) -> Option<&str> {
     required.iter().map(String::as_str).find(|feature| !SUPPORTED.contains(feature))
 }
 

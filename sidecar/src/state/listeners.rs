@@ -54,7 +54,7 @@ impl Listeners {
             match listen_on(listen) {
                 Ok(socket) => bound.fresh.push((listen, socket)),
                 Err(error) => {
-                    problems.push(format!("cannot listen on {listen}: {error}; free the address or change it"))
+                    problems.push(format!("cannot listen on {listen}: {error}; free the address or change it"));
                 }
             }
         }
