@@ -8,14 +8,14 @@ use tokio::sync::Notify;
 /// The book of acknowledgements: written by the control server, read by the
 /// status writer. Shared as `Arc<Acks>`.
 #[derive(Debug, Default)]
-pub struct Acks {
+pub(crate) struct Acks {
     pods: Mutex<HashMap<String, PodAcks>>,
     changed: Notify,
 }
 
 /// Something that happened on a pod's control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AckEvent {
+pub(crate) enum AckEvent {
     /// A stream was opened.
     Connected,
     /// The sidecar runs this version.
@@ -36,13 +36,13 @@ pub enum AckEvent {
 
 /// What is known of one pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodAcks {
+pub(crate) struct PodAcks {
     /// Open control streams; more than one only while a sidecar reconnects.
-    pub streams: u32,
+    pub(crate) streams: u32,
     /// The version it runs, as far as it told on a stream that is still open.
-    pub acked: Option<String>,
+    pub(crate) acked: Option<String>,
     /// The last version it refused, with its reason; gone once it accepts one.
-    pub nacked: Option<(String, String)>,
+    pub(crate) nacked: Option<(String, String)>,
 }
 
 /// A sidecar's reason is cut to this many characters: it ends in a status.
@@ -51,7 +51,7 @@ const REASON_LIMIT: usize = 256;
 impl Acks {
     /// Records one event. The pod is the one of the peer's certificate, never
     /// one that a message names.
-    pub fn record(&self, pod_uid: &str, event: AckEvent) {
+    pub(crate) fn record(&self, pod_uid: &str, event: AckEvent) {
         let mut pods = self.pods();
         match event {
             AckEvent::Disconnected => {
@@ -88,17 +88,17 @@ impl Acks {
     }
 
     /// What is known of a pod; the default for one without a stream.
-    pub fn of(&self, pod_uid: &str) -> PodAcks {
+    pub(crate) fn of(&self, pod_uid: &str) -> PodAcks {
         self.pods().get(pod_uid).cloned().unwrap_or_default()
     }
 
     /// How many pods have an open stream.
-    pub fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.pods().len()
     }
 
     /// Waits until something was recorded since the last wait. One waiter.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use control::MeshIssuer;
 use control::pb::control_server::ControlServer;
 use control::tls::TlsError;
+use fapi::UnixTime;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -62,8 +63,9 @@ pub(crate) struct Deps {
     pub(crate) issuer: MeshIssuer,
     /// The roots of the mesh, PEM.
     pub(crate) bundle_pem: Arc<str>,
-    /// Each change tells every open stream to renew its certificate now.
-    pub(crate) renew: watch::Receiver<u64>,
+    /// Sidecars whose certificates were issued before this time are told to renew them: those with an open stream at
+    /// once, others when they connect.
+    pub(crate) renew: watch::Receiver<UnixTime>,
     pub(crate) clock: Clock,
 }
 

@@ -24,7 +24,7 @@ use crate::model::Pod;
 use crate::pki::{Authority, Issued, PublicKey, public_key_info};
 use crate::view::View;
 
-pub(crate) use directory::DirectoryTokens;
+pub(crate) use directory::{DirectoryTokens, TokenKeyError};
 pub(crate) use refusal::EnrollRefusal;
 pub(crate) use review::{Reviewed, TokenRefused, TokenReview};
 pub(crate) use token_files::TokenFiles;

@@ -64,14 +64,19 @@ impl Index {
         pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.name)?)))
     }
 
-    /// The meshed pods of the Service's own namespace that answer for it; no other pod counts.
-    pub(crate) fn endpoints_of<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
+    /// The pods of the Service's own namespace behind it, with a sidecar or without.
+    pub(crate) fn pods_behind<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
         let positions = self.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();
         positions.iter().filter_map(|position| {
             let endpoint = self.model.endpoints.get(*position)?;
             let pod = self.model.pods.get(&endpoint.pod_uid)?;
-            (pod.meshed && pod.namespace == *endpoint.service.namespace).then_some((endpoint, pod))
+            (pod.namespace == *endpoint.service.namespace).then_some((endpoint, pod))
         })
+    }
+
+    /// The meshed pods of the Service's own namespace that answer for it; no other pod counts.
+    pub(crate) fn endpoints_of<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
+        self.pods_behind(service).filter(|(_, pod)| pod.meshed)
     }
 
     /// What governs the port behind an endpoint.
@@ -94,11 +99,6 @@ impl Index {
     /// The policies that target exactly this, the one that holds it first.
     pub(crate) fn attached(&self, namespace: &str, target: &PolicyTarget) -> &[Seniority] {
         self.attachments.at(namespace, target)
-    }
-
-    /// The policy whose targets cannot be read, and that therefore closes the whole namespace.
-    pub(crate) fn closed_by(&self, namespace: &str) -> Option<&Key> {
-        self.attachments.closed_by(namespace)
     }
 
     /// Who asks for tokens for `service` on behalf of a service account: the oldest FapiClient that names it.

@@ -1,12 +1,14 @@
 //! The control plane of fapi-mesh: reads the desired state from a source, compiles one snapshot per pod, hands out
 //! certificates and tokens, and reports what the sidecars acknowledged.
 //!
-//! `source -> model -> index -> compile` is pure from the model on; [`view::View`] is the immutable result that every server
+//! `source -> model -> index -> compile` is pure from the model on; `view::View` is the immutable result that every server
 //! of this process reads.
 
 mod accept;
-pub mod acks;
+mod acks;
 mod addresses;
+mod admin;
+mod args;
 mod caller;
 mod clock;
 mod compile;
@@ -16,9 +18,15 @@ mod enroll;
 mod files;
 mod index;
 mod issuer;
-pub mod model;
+mod model;
 mod pki;
+mod publish;
+mod run;
 mod source;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod view;
+mod view;
+
+pub use args::Args;
+pub use run::{RunError, run};

@@ -25,7 +25,8 @@ use fapi::TrustDomain;
 
 use self::folder::File;
 use self::last_good::LastGood;
-use self::object::{ObjectId, Schemas};
+use self::object::Schemas;
+pub(crate) use self::object::{Kind, ObjectId};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
 pub(crate) use self::watch::run;

@@ -1,7 +1,8 @@
 //! The immutable result of one compilation, which every server of this process reads through a `tokio::sync::watch` channel
 //! of `Arc<View>`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control::{Destination, DestinationKind, MeshIssuer};
@@ -13,40 +14,39 @@ use crate::model::{Key, Model, Pod};
 
 /// What the mesh looks like at one moment.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     synced: bool,
     order: u64,
     index: Index,
+    /// By pod uid. Compiled when it is first asked for, then shared by everyone who asks.
+    snapshots: HashMap<String, OnceLock<Option<Snapshot>>>,
+}
+
+/// A snapshot, and the issuer that it names.
+#[derive(Debug)]
+struct Snapshot {
+    issuer: MeshIssuer,
+    made: Arc<VersionedSnapshot>,
 }
 
 /// How long what we sign lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetimes {
+pub(crate) struct Lifetimes {
     /// Of a workload certificate.
-    pub certificate: Duration,
+    pub(crate) certificate: Duration,
     /// Of an access token.
-    pub token: Duration,
+    pub(crate) token: Duration,
 }
 
 /// A snapshot as the control stream sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionedSnapshot {
+pub(crate) struct VersionedSnapshot {
     /// A short hash of the document: equal versions mean equal documents.
-    pub version: String,
+    pub(crate) version: String,
     /// The order of the view it is from; sidecars refuse older ones.
-    pub order: u64,
+    pub(crate) order: u64,
     /// `control::Snapshot` as JSON.
-    pub document: Vec<u8>,
-}
-
-/// The side that an audience belongs to, for the mesh issuer.
-#[derive(Clone, Debug)]
-pub struct AudienceTarget {
-    /// The namespace of the Service.
-    pub namespace: String,
-    /// The policies that govern its ports. A port closed by an invalid policy
-    /// contributes none, so an empty list grants nobody anything.
-    pub policies: Vec<Arc<fapi::Policy>>,
+    pub(crate) document: Vec<u8>,
 }
 
 impl Default for Lifetimes {
@@ -57,32 +57,37 @@ impl Default for Lifetimes {
 
 impl View {
     /// The view before the sources are synced: knows nobody, grants nothing.
-    pub fn empty(trust_domain: TrustDomain) -> Self {
-        Self { synced: false, order: 0, index: Index::new(trust_domain, Model::default()) }
+    pub(crate) fn empty(trust_domain: TrustDomain) -> Self {
+        Self::of(false, 0, Index::new(trust_domain, Model::default()))
     }
 
     /// The view of a model that is complete. `order` must be larger than that of every view before it.
-    pub fn new(trust_domain: TrustDomain, order: u64, model: Model) -> Self {
-        Self { synced: true, order, index: Index::new(trust_domain, model) }
+    pub(crate) fn new(trust_domain: TrustDomain, order: u64, model: Model) -> Self {
+        Self::of(true, order, Index::new(trust_domain, model))
+    }
+
+    fn of(synced: bool, order: u64, index: Index) -> Self {
+        let snapshots = index.model().pods.keys().map(|uid| (uid.clone(), OnceLock::new())).collect();
+        Self { synced, order, index, snapshots }
     }
 
     /// Whether every source was read once. Until then everything is refused.
-    pub fn synced(&self) -> bool {
+    pub(crate) fn synced(&self) -> bool {
         self.synced
     }
 
     /// The order of this view: larger is newer, also across restarts.
-    pub fn order(&self) -> u64 {
+    pub(crate) fn order(&self) -> u64 {
         self.order
     }
 
     /// The trust domain, fixed for the life of the process.
-    pub fn trust_domain(&self) -> &TrustDomain {
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
         self.index.trust_domain()
     }
 
     /// How long certificates and tokens live.
-    pub fn lifetimes(&self) -> Lifetimes {
+    pub(crate) fn lifetimes(&self) -> Lifetimes {
         let mesh = self.index.model().mesh.as_ref();
         mesh.map_or_else(Lifetimes::default, |mesh| Lifetimes {
             certificate: mesh.certificate_lifetime,
@@ -91,34 +96,46 @@ impl View {
     }
 
     /// The pod of this uid.
-    pub fn pod(&self, uid: &str) -> Option<&Pod> {
+    pub(crate) fn pod(&self, uid: &str) -> Option<&Pod> {
         self.index.model().pods.get(uid)
     }
 
     /// All pods, in a stable order.
-    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.index.model().pods.values()
     }
 
     /// What the pod's sidecar has to run; `None` for an unknown or unmeshed pod.
-    pub fn snapshot(&self, uid: &str, issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
+    pub(crate) fn snapshot(&self, uid: &str, issuer: &MeshIssuer) -> Option<Arc<VersionedSnapshot>> {
+        let known = self
+            .snapshots
+            .get(uid)?
+            .get_or_init(|| Some(Snapshot { issuer: issuer.clone(), made: Arc::new(self.compile(uid, issuer)?) }));
+        match known.as_ref()? {
+            Snapshot { issuer: same, made } if same == issuer => Some(made.clone()),
+            // A process has one issuer; whoever names another pays for it.
+            _ => self.compile(uid, issuer).map(Arc::new),
+        }
+    }
+
+    fn compile(&self, uid: &str, issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
         let compiled = Compiled::new(&compile::snapshot(&self.index, uid, issuer)?)?;
         Some(VersionedSnapshot { version: compiled.version, order: self.order, document: compiled.document })
     }
 
     /// What the pod needs to call `authority` (host and optional port, as an app writes it).
-    pub fn destination(&self, uid: &str, authority: &str) -> Destination {
+    pub(crate) fn destination(&self, uid: &str, authority: &str) -> Destination {
         match self.pod(uid) {
             Some(caller) => compile::destination(&self.index, caller, authority),
             None => Destination { authority: authority.to_owned(), kind: DestinationKind::Unknown },
         }
     }
 
-    /// Who decides about tokens for this audience; `None` if no Service has it.
-    pub fn audience_policies(&self, audience: &Audience) -> Option<AudienceTarget> {
+    /// The policies that decide about tokens for this audience; `None` if no Service has it. A port closed by an invalid
+    /// policy contributes none, so an empty list grants nobody anything.
+    pub(crate) fn audience_policies(&self, audience: &Audience) -> Option<Vec<Arc<fapi::Policy>>> {
         let key = service_of(audience)?;
-        let service = self.index.model().services.get(&key)?;
-        Some(AudienceTarget { namespace: service.key.namespace.to_string(), policies: self.index.policies_of(&key) })
+        self.index.model().services.contains_key(&key).then(|| self.index.policies_of(&key))
     }
 
     pub(crate) fn index(&self) -> &Index {

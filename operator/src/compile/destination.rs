@@ -64,6 +64,9 @@ fn parse(authority: &str, own_namespace: &str) -> Option<(Key, u16)> {
         None => (authority, HTTP),
     };
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
+        return None;
+    }
     let labels: Vec<&str> = host.split('.').collect();
     let key = match labels.as_slice() {
         [service] => Key::new(own_namespace, service),

@@ -164,10 +164,10 @@ impl Outbox {
         }
         self.snapshot_sent = Some(snapshot.version.clone());
         Some(Kind::Snapshot(pb::Snapshot {
-            version: snapshot.version,
+            version: snapshot.version.clone(),
             order: snapshot.order,
             required_features: control::features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
-            document: snapshot.document,
+            document: snapshot.document.clone(),
         }))
     }
 

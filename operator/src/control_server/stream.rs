@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::pb::{self, sidecar_message::Kind};
+use fapi::UnixTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
@@ -16,6 +17,7 @@ use super::service::unknown_pod;
 use crate::acks::AckEvent;
 use crate::caller::Caller;
 use crate::issuer::{Delivery, Published};
+use crate::pki::issued_at;
 use crate::view::View;
 
 /// A sidecar introduces itself at once.
@@ -36,7 +38,7 @@ pub(super) struct PodStream {
     pod_uid: Arc<str>,
     view: watch::Receiver<Arc<View>>,
     keys: watch::Receiver<Arc<Published>>,
-    renew: watch::Receiver<u64>,
+    renew: watch::Receiver<UnixTime>,
     shutdown: watch::Receiver<bool>,
     outbox: Outbox,
     delivery: Delivery,
@@ -74,11 +76,13 @@ impl PodStream {
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let mut renew = deps.renew.clone();
-        // Only what is asked from now on concerns a certificate that is this new.
-        renew.mark_unchanged();
+        let mut outbox = Outbox::new();
+        if issued_at(&caller.leaf) < *renew.borrow_and_update() {
+            outbox.renew();
+        }
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
         deps.acks.record(&pod_uid, AckEvent::Connected);
-        Self { deps, caller, pod_uid, view, keys, renew, shutdown, outbox: Outbox::new(), delivery }
+        Self { deps, caller, pod_uid, view, keys, renew, shutdown, outbox, delivery }
     }
 
     /// Runs until the sidecar, its certificate, its pod or the operator ends.

@@ -304,11 +304,21 @@ async fn authorities_are_bounded() {
 }
 
 #[tokio::test]
-async fn everyone_is_told_to_renew_and_who_comes_later_is_not() {
+async fn whose_certificate_is_older_is_told_to_renew() {
     let mesh = Mesh::start().await;
     let (mut early, _) = Sidecar::greeted(&mesh, "payments-1").await;
-    mesh.renew.send_modify(|times| *times += 1);
+    // One that is away when it is asked.
+    let away = mesh.member("shop-1");
+    mesh.clock.advance(Duration::from_secs(1));
+    mesh.renew.send_replace(mesh.clock.now());
     assert!(matches!(early.next().await, Got::Renew));
+    let mut back = Sidecar::connect(&mesh, &away).await.unwrap();
+    back.hello(0).await;
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(back.next().await);
+    }
+    assert!(told.iter().any(|got| matches!(got, Got::Renew)), "{told:?}");
     let (mut late, _) = Sidecar::greeted(&mesh, "ledger-1").await;
     late.lookup("nobody.bank").await;
     assert!(matches!(late.next().await, Got::Destination(_)));

@@ -67,7 +67,7 @@ impl TokenFiles {
     }
 
     /// Brings the files in line with the view.
-    pub(super) fn step(&mut self, view: &View) {
+    pub(crate) fn step(&mut self, view: &View) {
         let now = self.clock.now();
         let mut wanted = HashMap::new();
         for pod in view.pods().filter(|pod| pod.meshed) {

@@ -1,1 +1,134 @@
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+use fapi::{Mode, SenderConstraint};
+
+use super::*;
+use crate::model::{ClientSpec, Policy, PolicySpec};
+use crate::testing::bank::bank;
+use crate::testing::domain;
+
+fn section() -> PolicyTarget {
+    PolicyTarget::Section { service: "payments".to_owned(), section: "http".to_owned() }
+}
+
+fn service() -> PolicyTarget {
+    PolicyTarget::Service { service: "payments".to_owned() }
+}
+
+/// A bank with only these policies: name, age, targets (`None`: unreadable), whether it ever was good.
+fn governed(policies: &[(&str, u64, Option<PolicyTarget>, bool)]) -> Model {
+    let mut model = bank();
+    let spec = model.policies[&Key::new("bank", "payments")].spec.clone();
+    model.policies.clear();
+    for (name, created, target, good) in policies {
+        let key = Key::new("bank", name);
+        let policy = Policy {
+            seniority: Seniority { created: *created, key: key.clone() },
+            generation: 1,
+            targets: target.clone().map(|target| vec![target]),
+            spec: spec.clone().filter(|_| *good),
+            fault: None,
+        };
+        model.policies.insert(key, policy);
+    }
+    model
+}
+
+/// What governs payments, and whether it is open to anyone.
+fn payments(model: Model) -> (String, bool) {
+    let index = Index::new(domain(), model);
+    let key = Key::new("bank", "payments");
+    let (endpoint, _) = index.endpoints_of(&key).next().unwrap();
+    let plan = index.plan_of(endpoint).unwrap();
+    let governor = match &plan.governor {
+        Governor::Policy(key) => key.name.to_string(),
+        Governor::BuiltIn { namespace } => format!("built-in of {namespace}"),
+    };
+    (governor, plan.policy.is_some())
+}
+
+fn governor(policies: &[(&str, u64, Option<PolicyTarget>, bool)]) -> String {
+    payments(governed(policies)).0
+}
+
+#[test]
+fn the_most_specific_governs_alone() {
+    let all = [
+        ("namespace", 0, Some(PolicyTarget::Namespace), true),
+        ("service", 5, Some(service()), true),
+        ("section", 9, Some(section()), true),
+    ];
+    assert_eq!(governor(&all), "section");
+    assert_eq!(governor(&all[..2]), "service");
+    assert_eq!(governor(&all[..1]), "namespace");
+    assert_eq!(governor(&[]), "built-in of bank");
+}
+
+#[test]
+fn at_one_level_the_older_wins_then_the_name() {
+    assert_eq!(governor(&[("a", 2, Some(service()), true), ("b", 1, Some(service()), true)]), "b");
+    assert_eq!(governor(&[("b", 0, Some(service()), true), ("a", 0, Some(service()), true)]), "a");
+    let index = Index::new(domain(), governed(&[("b", 0, Some(service()), true), ("a", 0, Some(service()), true)]));
+    let attached: Vec<String> = index.attached("bank", &service()).iter().map(|at| at.key.to_string()).collect();
+    assert_eq!(attached, ["bank/a", "bank/b"], "the loser is known, for its status");
+}
+
+#[test]
+fn an_invalid_policy_closes_and_never_falls_back() {
+    let closed = governed(&[("good", 0, Some(PolicyTarget::Namespace), true), ("bad", 1, Some(service()), false)]);
+    assert_eq!(payments(closed), ("bad".to_owned(), false));
+}
+
+#[test]
+fn unreadable_targets_close_the_whole_namespace() {
+    let model = governed(&[("section", 0, Some(section()), true), ("unreadable", 9, None, false)]);
+    assert_eq!(payments(model.clone()), ("unreadable".to_owned(), false));
+    let index = Index::new(domain(), model);
+    assert!(index.policies_of(&Key::new("bank", "ledger")).is_empty(), "all of it");
+    let web = index.model().pods.values().find(|pod| pod.namespace == "web").unwrap();
+    assert!(index.plans_of(web).all(|(_, plan)| plan.policy.is_some()), "and no other");
+}
+
+#[test]
+fn a_second_service_before_the_same_pods_opens_nothing() {
+    let mut model = governed(&[("service", 0, Some(service()), true)]);
+    let front = Key::new("bank", "front");
+    let endpoint = model.endpoints.iter().find(|endpoint| &*endpoint.service.name == "payments").unwrap().clone();
+    model.services.insert(front.clone(), crate::model::Service { key: front.clone(), ports: Vec::new() });
+    model.endpoints.push(Endpoint { service: front, ..endpoint.clone() });
+    // Nor does one of another namespace.
+    model.endpoints.push(Endpoint { service: Key::new("web", "payments"), ..endpoint });
+    let index = Index::new(domain(), model.clone());
+    assert_eq!(payments(model).0, "service");
+    assert_eq!(index.policies_of(&Key::new("bank", "front")).len(), 1);
+    assert!(index.policies_of(&Key::new("web", "payments")).is_empty());
+}
+
+#[test]
+fn a_target_named_twice_is_the_older_clients() {
+    let mut model = bank();
+    for (name, created, constraint) in [("b", 1, SenderConstraint::Mtls), ("a", 2, SenderConstraint::Dpop)] {
+        let key = Key::new("bank", name);
+        let target = ClientTarget {
+            service: Key::new("bank", "payments"),
+            scopes: Vec::new(),
+            sender_constraint: Some(constraint),
+        };
+        let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target] };
+        let seniority = Seniority { created, key: key.clone() };
+        model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
+    }
+    let index = Index::new(domain(), model);
+    let (owner, target) = index.client_target("bank", "shop", &Key::new("bank", "payments")).unwrap();
+    assert_eq!((owner.to_string(), target.sender_constraint), ("bank/b".to_owned(), Some(SenderConstraint::Mtls)));
+    assert!(index.client_target("web", "shop", &Key::new("bank", "payments")).is_none());
+}
+
+#[test]
+fn what_does_not_compile_is_found_before_it_is_attached() {
+    let key = Key::new("bank", "p");
+    let spec = governed(&[("p", 0, Some(service()), true)]).policies[&key].spec.clone().unwrap();
+    assert!(check(&domain(), &key, &spec).is_ok());
+    let empty = PolicySpec { mode: Mode::Enforce, sender_constraints: Vec::new(), rules: spec.rules };
+    assert!(check(&domain(), &key, &empty).is_err());
+}

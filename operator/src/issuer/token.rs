@@ -80,13 +80,13 @@ pub(super) fn decide(
     check_grant_type(form)?;
     let audience = audience(form)?;
     facts.audience = Some(audience.clone());
-    let target = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
+    let policies = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
     let asked = match &form.scope {
         Some(scope) => Some(ScopeSet::parse(scope).map_err(|_| TokenError::ScopeMalformed)?),
         None => None,
     };
     let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
-    let scopes = grant::scopes(&target.policies, &peer.spiffe_id, constraint, asked.as_ref())?;
+    let scopes = grant::scopes(&policies, &peer.spiffe_id, constraint, asked.as_ref())?;
     // Last, because a proof counts once: it is spent only on a request that is otherwise good.
     let binding = bind(server, peer, constraint, headers)?;
     sign(server, &view, peer, &audience, scopes, binding)

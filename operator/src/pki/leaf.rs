@@ -11,7 +11,7 @@ use rcgen::{
 use super::{PkiError, ca};
 
 /// Machines whose clocks lag a little accept a certificate at once.
-const BACKDATED_SECONDS: u64 = 60;
+pub(super) const BACKDATED_SECONDS: u64 = 60;
 /// The longest UTF8String whose length fits one byte (X.690 section 8.1.3.4); a Kubernetes uid has 36.
 const MAX_UID: usize = 127;
 const UTF8_STRING: u8 = 0x0c;

@@ -228,13 +228,13 @@ mod tests {
 
     #[test]
     fn everything_knows_its_line() {
-        let node = read("a: 1\nb:\n  c: [x,\n    y]\n  d: {e: true}\n", 10).unwrap();
+        let node = read("a: 1\nb:\n  c: [x,\n    z]\n  d: {e: true}\n", 10).unwrap();
         assert_eq!(node.line_at("a"), 10);
         assert_eq!(node.line_at("b.c[0]"), 12);
         assert_eq!(node.line_at("b.c[1]"), 13);
         assert_eq!(node.line_at("b.d.e"), 14);
         assert_eq!(node.line_at("b.c[7].x"), 12);
-        assert_eq!(node.to_json(), serde_json::json!({"a": 1, "b": {"c": ["x", "y"], "d": {"e": true}}}));
+        assert_eq!(node.to_json(), serde_json::json!({"a": 1, "b": {"c": ["x", "z"], "d": {"e": true}}}));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod tests;
 use fapi::TrustDomain;
 
 pub(super) use self::body::{Body, WorkloadBody};
-pub(super) use self::id::{Kind, ObjectId};
+pub(crate) use self::id::{Kind, ObjectId};
 pub(super) use self::schemas::Schemas;
 use super::documents::Document;
 use super::located::{self, Node};

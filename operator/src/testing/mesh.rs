@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use control::identity::peer_from_leaf;
 use control::tls::{Identity, TrustBundle, client_config};
-use fapi::{Peer, SpiffeId};
+use fapi::{Peer, SpiffeId, UnixTime};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +38,7 @@ pub(crate) struct Mesh {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) renew: watch::Sender<u64>,
+    pub(crate) renew: watch::Sender<UnixTime>,
     pub(crate) issuer: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
@@ -79,7 +79,8 @@ impl Mesh {
         let (issuer_listener, control_listener) = (listen().await, listen().await);
         let (issuer, control) = (issuer_listener.local_addr().unwrap(), control_listener.local_addr().unwrap());
         let names = issuer::names(&format!("https://{issuer}"));
-        let (shutdown, renew, acks) = (watch::Sender::new(false), watch::Sender::new(0), Arc::new(Acks::default()));
+        let (shutdown, renew, acks) =
+            (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
         let server = MeshAuthorizationServer::new(names.clone(), keys.clone(), view.subscribe(), clock.clone());
         let enroller =

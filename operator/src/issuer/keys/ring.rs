@@ -20,7 +20,8 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// A day: long enough to be quiet, short enough to be practised.
+    /// What the flag says by default, a day: long enough to be quiet, short enough to be practised.
+    #[cfg(test)]
     pub(crate) const DEFAULT: Duration = Duration::from_secs(24 * 3600);
     const SHORTEST: Duration = Duration::from_secs(2);
 

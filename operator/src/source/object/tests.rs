@@ -1,1 +1,119 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+use super::*;
+use crate::source::documents;
+use crate::testing::domain;
+
+fn read(text: &str) -> Parsed {
+    parse(&Schemas::new(), &domain(), documents::split(text)[0])
+}
+
+/// Line and field of everything that is wrong.
+fn wrong(text: &str) -> Vec<(u32, String)> {
+    match read(text) {
+        Parsed::Good(_) => Vec::new(),
+        Parsed::Bad(bad) => {
+            assert!(bad.findings.iter().all(|found| !found.message.is_empty() && !found.remedy.is_empty()), "{bad:?}");
+            bad.findings.into_iter().map(|found| (found.line, found.field)).collect()
+        }
+    }
+}
+
+fn document(kind: &str, metadata: &str, spec: &str) -> String {
+    format!("apiVersion: fapi-mesh.dev/v1alpha1\nkind: {kind}\nmetadata: {metadata}\nspec:\n{spec}\n")
+}
+
+fn policy(spec: &str) -> String {
+    document("FapiPolicy", "{name: p, namespace: bank}", spec)
+}
+
+#[test]
+fn everything_that_is_wrong_is_found_at_once() {
+    let text = policy(
+        "  targetRefs: [{name: payments, port: 1}]\n  mode: Off\n  rules:\n  - methods: [FETCH]\n    paths: [transfers]\n  \
+         - callers: []",
+    );
+    let fields = [
+        (5, "spec.targetRefs[0].port"),
+        (6, "spec.mode"),
+        (8, "spec.rules[0].methods[0]"),
+        (9, "spec.rules[0].paths[0]"),
+        (10, "spec.rules[1].callers"),
+    ];
+    let mut found = wrong(&text);
+    found.sort();
+    assert_eq!(found, fields.map(|(line, field)| (line, field.to_owned())));
+}
+
+#[test]
+fn what_cel_says_in_a_cluster_is_said_here_too() {
+    let section = "  targetRefs: [{kind: Namespace, name: bank, sectionName: http}]";
+    let other = "  targetRefs: [{kind: Namespace, name: web}]";
+    let anyone = "  targetRefs: [{name: payments}]\n  rules:\n  - callers: [{}]";
+    let twice = "  serviceAccountName: a\n  targets:\n  - {serviceName: b}\n  - {serviceName: b, namespace: bank}";
+    let client = document("FapiClient", "{name: a, namespace: bank}", twice);
+    let mesh = |name: &str, spec: &str| document("FapiMesh", &format!("{{name: {name}}}"), spec);
+    for (text, line, field) in [
+        (policy(section), 5, "spec.targetRefs[0].sectionName"),
+        (policy(other), 5, "spec.targetRefs[0].name"),
+        (policy(anyone), 7, "spec.rules[0].callers[0]"),
+        (client, 8, "spec.targets[1]"),
+        (mesh("other", "  trustDomain: bank.example"), 3, "metadata.name"),
+        (mesh("default", "  certificateLifetime: 9s"), 5, "spec.certificateLifetime"),
+        (mesh("default", "  tokenLifetime: 13h"), 5, "spec.tokenLifetime"),
+    ] {
+        assert_eq!(wrong(&text), [(line, field.to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn a_workload_has_ports_exactly_with_a_service() {
+    let workload =
+        |spec: &str| document("Workload", "{name: w, namespace: bank}", &format!("  serviceAccountName: a\n{spec}"));
+    let port = r#"{name: http, port: 80, address: "127.0.0.1:1", appAddress: "127.0.0.1:2"}"#;
+    assert_eq!(wrong(&workload("")), []);
+    assert_eq!(wrong(&workload(&format!("  serviceName: s\n  ports: [{port}]"))), []);
+    assert_eq!(wrong(&workload("  serviceName: s")), [(5, "spec".to_owned())]);
+    assert_eq!(wrong(&workload(&format!("  ports: [{port}]"))), [(5, "spec".to_owned())]);
+    let zero = port.replace("127.0.0.1:1", "127.0.0.1:0");
+    let found = wrong(&workload(&format!("  serviceName: s\n  ports: [{zero}]")));
+    assert_eq!(found, [(7, "spec.ports[0].address".to_owned())]);
+}
+
+#[test]
+fn a_uid_stays_while_the_workload_is_the_same() {
+    let uid = |name: &str, account: &str| {
+        let text = document(
+            "Workload",
+            &format!("{{name: {name}, namespace: bank}}"),
+            &format!("  serviceAccountName: {account}"),
+        );
+        let Parsed::Good(written) = read(&text) else { panic!("{text}") };
+        let Body::Workload(workload) = written.body else { panic!("{text}") };
+        workload.pod.uid
+    };
+    assert_eq!(uid("a-1", "a"), uid("a-1", "a"));
+    assert_ne!(uid("a-1", "a"), uid("a-2", "a"));
+    assert_ne!(uid("a-1", "a"), uid("a-1", "b"), "another account is another pod");
+    assert_eq!(uid("a-1", "a").len(), 36);
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let Parsed::Good(written) = read(&policy("  targetRefs: [{name: payments}]")) else { panic!("it is in order") };
+    let Body::Policy(policy) = written.body else { panic!("it is a policy") };
+    assert_eq!(policy.targets, [PolicyTarget::Service { service: "payments".to_owned() }]);
+    let [rule] = policy.spec.rules.as_slice() else { panic!("one empty rule") };
+    assert_eq!((rule.callers[0].namespace.as_str(), &rule.callers[0].service_account), ("bank", &None));
+    assert_eq!(policy.spec.sender_constraints.len(), 2);
+}
+
+#[test]
+fn a_document_of_somebody_else_is_refused() {
+    assert_eq!(wrong("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"), [(2, "kind".to_owned())]);
+    assert_eq!(wrong("- 1\n"), [(1, String::new())]);
+    let other = policy("  targetRefs: [{name: a}]").replace("v1alpha1", "v1");
+    assert_eq!(wrong(&other), [(1, "apiVersion".to_owned())]);
+    let nameless = document("FapiClient", "{name: Shop}", "  serviceAccountName: a\n  targets: [{serviceName: b}]");
+    assert!(wrong(&nameless).iter().all(|(line, field)| *line == 3 && field.starts_with("metadata")));
+}

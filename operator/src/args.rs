@@ -1,0 +1,86 @@
+//! The command line. Every flag can also be given in the environment, as `FAPI_` and its name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use fapi::TrustDomain;
+
+/// The control plane of fapi-mesh: certificates, tokens and policies for the sidecars.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fapi-operator", version)]
+pub struct Args {
+    /// Where the desired state comes from: a folder of YAML documents, which is watched.
+    #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR", value_parser = directory)]
+    pub source: PathBuf,
+    /// The state folder: keys, certificates, tokens, status. Made if it is not there, and closed to others.
+    #[arg(long, env = "FAPI_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// The trust domain of a mesh whose FapiMesh names none [default: cluster.local]. It is settled at the first start.
+    #[arg(long, env = "FAPI_TRUST_DOMAIN", value_name = "NAME", value_parser = trust_domain)]
+    pub trust_domain: Option<TrustDomain>,
+    /// The namespace in the operator's own identity.
+    #[arg(long, env = "FAPI_OPERATOR_NAMESPACE", value_name = "NAME", default_value = "fapi-mesh")]
+    pub operator_namespace: String,
+    /// Where sidecars connect. Port 0: a free one, kept for later starts.
+    #[arg(long, env = "FAPI_CONTROL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub control_listen: SocketAddr,
+    /// Where tokens are asked for. Port 0: a free one, kept for later starts.
+    #[arg(long, env = "FAPI_ISSUER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub issuer_listen: SocketAddr,
+    /// Probes and metrics. Port 0: a free one, kept for later starts.
+    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub admin_listen: SocketAddr,
+    /// How often the issuer begins to sign with a new key, such as 12h or 1h30m.
+    #[arg(long, env = "FAPI_KEY_ROTATION", value_name = "DURATION", default_value = "24h", value_parser = rotation)]
+    pub key_rotation: Duration,
+}
+
+/// Half of it, a new key is known before it signs: time for a sidecar that has lost its stream to come back.
+const SHORTEST_ROTATION: Duration = Duration::from_secs(600);
+const LONGEST_ROTATION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let folder = text.strip_prefix("directory:").filter(|folder| !folder.is_empty());
+    folder
+        .map(PathBuf::from)
+        .ok_or_else(|| "write directory: and the path of a folder, such as directory:mesh".to_owned())
+}
+
+fn trust_domain(text: &str) -> Result<TrustDomain, String> {
+    TrustDomain::parse(text).map_err(|error| error.to_string())
+}
+
+fn rotation(text: &str) -> Result<Duration, String> {
+    let read = crds::duration::parse(text).filter(|read| (SHORTEST_ROTATION..=LONGEST_ROTATION).contains(read));
+    read.ok_or_else(|| "write a duration from 10m to 2160h, such as 12h or 1h30m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_source_has_a_kind_and_a_place() {
+        assert_eq!(directory("directory:a/b"), Ok(PathBuf::from("a/b")));
+        assert!(directory("a/b").is_err());
+        assert!(directory("directory:").is_err());
+        assert!(directory("kubernetes").is_err());
+    }
+
+    #[test]
+    fn a_rotation_has_bounds() {
+        assert_eq!(rotation("1h30m"), Ok(Duration::from_secs(5400)));
+        for text in ["9m59s", "2161h", "h", "12"] {
+            assert!(rotation(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! From what the source wants to the view that everyone reads, each with an order that no restart repeats.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fapi::TrustDomain;
+use tokio::sync::watch;
+
+use crate::files::{self, FileError};
+use crate::source::Desired;
+use crate::view::View;
+
+/// A disk that is full is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The counter of views, on disk: sidecars refuse what is older than what they run.
+#[derive(Debug)]
+pub(crate) struct Order {
+    path: PathBuf,
+    last: u64,
+}
+
+/// Why the counter cannot be used; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file holds something else.
+    #[error(
+        "{} holds no number: write into it a number that is larger than the order of any snapshot ever sent \
+         (sidecars show theirs under /config)",
+        .0.display()
+    )]
+    Damaged(PathBuf),
+}
+
+impl Order {
+    /// Opens `STATE/order`; a new state begins at 1.
+    pub(crate) fn open(state: &Path) -> Result<Self, OrderError> {
+        let path = state.join("order");
+        let last = match files::read_optional(&path)? {
+            None => 0,
+            Some(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                text.trim().parse().map_err(|_| OrderError::Damaged(path.clone()))?
+            }
+        };
+        Ok(Self { path, last })
+    }
+
+    /// The next order. It is on disk before anyone can be told, so a crash skips one and never repeats one.
+    pub(crate) fn next(&mut self) -> Result<u64, OrderError> {
+        let next = self.last + 1;
+        files::replace(&self.path, format!("{next}\n").as_bytes(), files::PRIVATE)?;
+        self.last = next;
+        Ok(next)
+    }
+}
+
+/// Makes views of what a source wants.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    trust_domain: TrustDomain,
+    order: Order,
+    view: watch::Sender<Arc<View>>,
+}
+
+impl Publisher {
+    /// A publisher of an empty view, which refuses everything.
+    pub(crate) fn new(trust_domain: TrustDomain, order: Order) -> Self {
+        let view = watch::Sender::new(Arc::new(View::empty(trust_domain.clone())));
+        Self { trust_domain, order, view }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Publishes a view of `desired`, unless it would be the same again.
+    pub(crate) fn publish(&mut self, desired: &Desired) -> Result<(), OrderError> {
+        let now = self.view.borrow().clone();
+        if now.synced() && now.index().model() == &desired.model {
+            return Ok(());
+        }
+        let order = self.order.next()?;
+        let view = View::new(self.trust_domain.clone(), order, desired.model.clone());
+        tracing::info!(event = "view", order, pods = view.pods().count(), "published");
+        self.view.send_replace(Arc::new(view));
+        Ok(())
+    }
+
+    /// Publishes whatever `desired` becomes until `shutdown` says true.
+    pub(crate) async fn run(mut self, mut desired: watch::Receiver<Arc<Desired>>, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                changed = desired.changed() => if changed.is_err() { return },
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+            let wanted = desired.borrow_and_update().clone();
+            let step = tokio::task::spawn_blocking(move || {
+                let outcome = self.publish(&wanted);
+                (self, outcome)
+            });
+            let Ok((back, outcome)) = step.await else {
+                tracing::error!("compiling ended unexpectedly; changes have no effect any more: restart the operator");
+                return;
+            };
+            self = back;
+            if let Err(error) = outcome {
+                tracing::error!(%error, "a change cannot be put in force; it is tried again");
+                desired.mark_changed();
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    _ = shutdown.wait_for(|end| *end) => return,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Mesh, Model};
+    use crate::testing::{TempDir, domain};
+
+    #[test]
+    fn the_order_grows_across_restarts() {
+        let dir = TempDir::new();
+        let mut order = Order::open(dir.path()).unwrap();
+        assert_eq!([order.next().unwrap(), order.next().unwrap()], [1, 2]);
+        assert_eq!(Order::open(dir.path()).unwrap().next().unwrap(), 3);
+        std::fs::write(dir.path().join("order"), "x").unwrap();
+        assert!(Order::open(dir.path()).unwrap_err().to_string().contains("order"));
+    }
+
+    #[test]
+    fn the_same_again_is_not_published() {
+        let dir = TempDir::new();
+        let mut publisher = Publisher::new(domain(), Order::open(dir.path()).unwrap());
+        let view = publisher.subscribe();
+        assert!(!view.borrow().synced());
+        let mut desired = Desired::default();
+        publisher.publish(&desired).unwrap();
+        publisher.publish(&desired).unwrap();
+        assert!(view.borrow().synced());
+        assert_eq!(view.borrow().order(), 1);
+        let hour = Duration::from_secs(3600);
+        let mesh =
+            Mesh { generation: 1, fault: None, trust_domain: None, certificate_lifetime: hour, token_lifetime: hour };
+        desired.model = Model { mesh: Some(mesh), ..Model::default() };
+        publisher.publish(&desired).unwrap();
+        assert_eq!(view.borrow().order(), 2);
+        assert_eq!(view.borrow().lifetimes().certificate, hour);
+    }
+}

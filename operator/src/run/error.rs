@@ -1,0 +1,86 @@
+//! Why the operator does not run. Every message says what is wrong, where, and what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use fapi::TrustDomain;
+
+use crate::addresses::AddressError;
+use crate::enroll::TokenKeyError;
+use crate::files::FileError;
+use crate::issuer::KeysError;
+use crate::pki::PkiError;
+use crate::publish::OrderError;
+use crate::source::SourceError;
+
+/// Why the operator cannot start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RunError(#[from] Failure);
+
+/// The same, as the operator sees it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    TokenKey(#[from] TokenKeyError),
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// The operating system refuses the handlers.
+    #[error("cannot listen to signals: {0}; raise the limit of open files")]
+    Signals(io::Error),
+    /// The operating system does not tell an address.
+    #[error("cannot read the address of a listener: {0}; start again, and report it if it stays")]
+    Socket(io::Error),
+    /// A second operator on the same state.
+    #[error("another operator runs on {}; end it, or give another folder with --state", .0.display())]
+    InUse(PathBuf),
+    /// The state folder names a trust domain that is none.
+    #[error(
+        "the state names the trust domain {0:?}, which is none; restore addresses.json in the state folder from a backup"
+    )]
+    State(String),
+    /// Two trust domains.
+    #[error(
+        "--trust-domain {asked}, but this mesh is {fixed}, and that never changes; leave the flag out, \
+         or give another state folder for a new mesh (and let its FapiMesh name no other)"
+    )]
+    TrustDomain {
+        /// By the flag.
+        asked: TrustDomain,
+        /// By the state folder, or by the FapiMesh of a new mesh.
+        fixed: TrustDomain,
+    },
+    /// A namespace that cannot be one.
+    #[error("--operator-namespace {namespace}: {source}; give the name of a namespace")]
+    Namespace {
+        /// As it was given.
+        namespace: String,
+        /// What is wrong with it.
+        source: fapi::InvalidValue,
+    },
+    /// The issuer's address is part of every token, so callers must be able to dial it.
+    #[error("--issuer-listen {0}: nobody can call this address; give one that sidecars reach")]
+    Unspecified(SocketAddr),
+    /// The roots that were just written cannot be used.
+    #[error("the trust bundle cannot be used: {0}; restore the folder pki in the state folder from a backup")]
+    Bundle(control::tls::TlsError),
+    /// One of the parts ended, and the rest is of no use without it.
+    #[error("{part} ended by itself: {detail}; start the operator again, and report it if it stays")]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// Why, if it said so.
+        detail: String,
+    },
+}

@@ -1,0 +1,210 @@
+//! Everything that runs, and how it ends.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::tls::TrustBundle;
+use fapi::UnixTime;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+
+use super::Listeners;
+use super::error::Failure;
+use crate::accept::Tls;
+use crate::acks::Acks;
+use crate::addresses::Addresses;
+use crate::admin::{self, Shown};
+use crate::args::Args;
+use crate::clock::Clock;
+use crate::control_server::{self, Deps};
+use crate::enroll::{DirectoryTokens, Enroller, TokenFiles};
+use crate::issuer::{self, Keys, MeshAuthorizationServer, Rotation};
+use crate::pki::{Authority, Serving, identity_of};
+use crate::publish::{Order, Publisher};
+use crate::source::{self, Desired, Directory};
+use crate::status::Reporter;
+use crate::view::View;
+
+/// Servers drain for five seconds; what has not ended by then is dropped.
+const END: Duration = Duration::from_secs(6);
+
+/// The running parts.
+pub(super) struct Parts {
+    /// Sidecars whose certificates were issued before this time are asked to renew them.
+    renew: watch::Sender<UnixTime>,
+    clock: Clock,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<(&'static str, Result<(), String>)>,
+}
+
+/// What several parts read.
+struct Shared {
+    clock: Clock,
+    authority: Arc<Authority>,
+    keys: Arc<Keys>,
+    tokens: Arc<DirectoryTokens>,
+    acks: Arc<Acks>,
+    view: watch::Receiver<Arc<View>>,
+    desired: watch::Receiver<Arc<Desired>>,
+    serving: Serving,
+    names: control::MeshIssuer,
+    operator: fapi::SpiffeId,
+}
+
+impl Parts {
+    /// Starts everything. The first view is in force, and the first workload tokens are written, before anyone is served.
+    pub(super) fn start(
+        args: &Args,
+        directory: Directory,
+        listeners: Listeners,
+        addresses: &Addresses,
+    ) -> Result<Self, Failure> {
+        let mut publisher = Publisher::new(directory.trust_domain().clone(), Order::open(&args.state)?);
+        let desired = watch::Sender::new(Arc::new(directory.desired().clone()));
+        let shared = Shared::new(args, &directory, addresses, publisher.subscribe(), desired.subscribe())?;
+        publisher.publish(directory.desired())?;
+        let renew = watch::Sender::new(UnixTime::default());
+        let mut parts =
+            Self { renew, clock: shared.clock.clone(), shutdown: watch::Sender::new(false), tasks: JoinSet::new() };
+        parts.start_source(directory, publisher, desired);
+        parts.start_servers(&shared, listeners)?;
+        parts.start_keepers(shared, &args.state);
+        Ok(parts)
+    }
+
+    /// A way to have every sidecar renew its certificate.
+    pub(super) fn renewal(&self) -> impl Fn() + use<> {
+        let (renew, clock) = (self.renew.clone(), self.clock.clone());
+        move || {
+            renew.send_replace(clock.now());
+        }
+    }
+
+    /// Returns when a part has ended that should not have.
+    pub(super) async fn ended(&mut self) -> Failure {
+        match self.tasks.join_next().await {
+            Some(Ok((part, outcome))) => {
+                Failure::Ended { part, detail: outcome.err().unwrap_or_else(|| "it did not say why".to_owned()) }
+            }
+            Some(Err(error)) => Failure::Ended { part: "a part of the operator", detail: why(&error) },
+            None => Failure::Ended { part: "the operator", detail: "nothing runs".to_owned() },
+        }
+    }
+
+    /// Ends everything: what is in progress finishes, within limits.
+    pub(super) async fn end(mut self) {
+        self.shutdown.send_replace(true);
+        let drained = timeout(END, async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Ok((part, Err(error))) = ended {
+                    tracing::warn!(part, error, "ended badly");
+                }
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "some parts did not end in time and are dropped");
+        }
+    }
+
+    fn start_source(&mut self, directory: Directory, publisher: Publisher, desired: watch::Sender<Arc<Desired>>) {
+        let publishing = publisher.run(desired.subscribe(), self.shutdown.subscribe());
+        self.spawn("publishing", publishing);
+        self.spawn("watching the source", source::run(directory, desired, self.shutdown.subscribe()));
+    }
+
+    fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
+        let Shared { clock, authority, keys, acks, view, desired, names, .. } = shared;
+        let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
+        let bundle = bundle.map_err(Failure::Bundle)?;
+        let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
+        let server = MeshAuthorizationServer::new(names.clone(), keys.clone(), view.clone(), clock.clone());
+        let deps = Deps {
+            enroller: Arc::new(shared.enroller()),
+            view: view.clone(),
+            acks: acks.clone(),
+            keys: keys.published(),
+            delivered: keys.delivered(),
+            issuer: names.clone(),
+            bundle_pem: authority.bundle_pem(),
+            renew: self.renew.subscribe(),
+            clock: clock.clone(),
+        };
+        let (shutdown, issuer) = (self.shutdown.subscribe(), tls(issuer::ALPN));
+        let issuing = issuer::serve(listeners.issuer, issuer, Arc::new(server), shutdown.clone());
+        self.spawn_fallible("the issuer", issuing);
+        let controlling = control_server::serve(listeners.control, tls(control_server::ALPN), deps, shutdown.clone());
+        self.spawn_fallible("the control server", controlling);
+        let shown = Shown { view: view.clone(), desired: desired.clone(), acks: acks.clone() };
+        self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
+        Ok(())
+    }
+
+    fn start_keepers(&mut self, shared: Shared, state: &Path) {
+        let Shared { clock, keys, tokens, acks, view, desired, serving, names, .. } = shared;
+        let reporter = Reporter::new(state, &names, acks, clock.clone());
+        let mut token_files = TokenFiles::new(tokens, state, clock);
+        token_files.step(&view.borrow());
+        let shutdown = || self.shutdown.subscribe();
+        let (reporting, writing) = (reporter.run(view.clone(), desired, shutdown()), token_files.run(view, shutdown()));
+        let (serving, rotating) = (serving.run(shutdown()), keys.run(shutdown()));
+        self.spawn("the status reporter", reporting);
+        self.spawn("writing workload tokens", writing);
+        self.spawn("renewing the operator's certificate", serving);
+        self.spawn("rotating the issuer's keys", rotating);
+    }
+
+    #[cfg(test)]
+    pub(super) fn lose_a_part(&mut self) {
+        self.spawn("a test", std::future::ready(()));
+    }
+
+    fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            running.await;
+            (part, Ok(()))
+        });
+    }
+
+    fn spawn_fallible<E: std::fmt::Display + 'static>(
+        &mut self,
+        part: &'static str,
+        running: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move { (part, running.await.map_err(|error| error.to_string())) });
+    }
+}
+
+impl Shared {
+    fn new(
+        args: &Args,
+        directory: &Directory,
+        addresses: &Addresses,
+        view: watch::Receiver<Arc<View>>,
+        desired: watch::Receiver<Arc<Desired>>,
+    ) -> Result<Self, Failure> {
+        let clock = Clock::system();
+        let authority = Arc::new(Authority::open(&args.state, directory.trust_domain(), clock.now())?);
+        let operator = identity_of(&authority, &args.operator_namespace)
+            .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
+        let host = addresses.issuer_address().map(|address| address.ip().to_string()).unwrap_or_default();
+        let serving = Serving::start(authority.clone(), operator.clone(), &host, clock.clone())?;
+        let keys = Arc::new(Keys::open(&args.state, Rotation::every(args.key_rotation), clock.clone())?);
+        let tokens = Arc::new(DirectoryTokens::open(&args.state, clock.clone())?);
+        let names = issuer::names(&addresses.issuer);
+        let acks = Arc::new(Acks::default());
+        Ok(Self { clock, authority, keys, tokens, acks, view, desired, serving, names, operator })
+    }
+
+    fn enroller(&self) -> Enroller {
+        let (authority, tokens) = (self.authority.clone(), self.tokens.clone());
+        Enroller::new(authority, tokens, self.view.clone(), self.clock.clone(), self.operator.clone())
+    }
+}
+
+/// A panic is already in the log, with its place.
+fn why(error: &JoinError) -> String {
+    if error.is_panic() { "it panicked".to_owned() } else { "it was dropped".to_owned() }
+}

@@ -1,0 +1,104 @@
+//! What became of every object: `STATE/status/<Kind>/<namespace>/<name>.yaml`, and `STATE/status/problems.yaml`.
+//!
+//! The documents are pure values of the view and of what the sidecars acknowledged; this file only decides when they are
+//! made. They are written on change only.
+
+mod client;
+mod condition;
+mod documents;
+mod folder;
+mod mesh;
+mod pods;
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::MeshIssuer;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use self::documents::{Documents, Facts, documents};
+use self::folder::StatusFolder;
+use self::pods::Pods;
+use crate::acks::Acks;
+use crate::clock::Clock;
+use crate::files::FileError;
+use crate::source::Desired;
+use crate::view::View;
+
+/// What comes together is told together.
+const QUIET: Duration = Duration::from_millis(50);
+/// A disk that is full is tried again; a file that somebody removed comes back.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Writes the status of every object.
+pub(crate) struct Reporter {
+    issuer: MeshIssuer,
+    acks: Arc<Acks>,
+    clock: Clock,
+    folder: StatusFolder,
+    pods: Pods,
+    last: Documents,
+}
+
+impl Reporter {
+    /// A reporter into the folder `status` of `state`; what stands there is known to it.
+    pub(crate) fn new(state: &Path, issuer: &MeshIssuer, acks: Arc<Acks>, clock: Clock) -> Self {
+        let folder = StatusFolder::new(state);
+        let last = folder.load();
+        Self { issuer: issuer.clone(), acks, clock, folder, pods: Pods::default(), last }
+    }
+
+    /// Reports until `shutdown` says true. What fails is logged and tried again.
+    pub(crate) async fn run(
+        mut self,
+        mut view: watch::Receiver<Arc<View>>,
+        mut desired: watch::Receiver<Arc<Desired>>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let acks = self.acks.clone();
+        loop {
+            let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
+            // Writing to disk would hold up what shares this thread.
+            let step = tokio::task::spawn_blocking(move || {
+                let outcome = self.step(&now, &wanted);
+                (self, outcome)
+            });
+            let Ok((back, outcome)) = step.await else {
+                return tracing::error!("statuses are no longer written; restart the operator");
+            };
+            self = back;
+            if let Err(error) = outcome {
+                tracing::error!(%error, "cannot write a status; it is tried again");
+            }
+            tokio::select! {
+                changed = view.changed() => if changed.is_err() { return },
+                changed = desired.changed() => if changed.is_err() { return },
+                () = acks.changed() => {}
+                () = sleep(AGAIN) => {}
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+            tokio::select! {
+                () = sleep(QUIET) => {}
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
+    }
+
+    /// Brings the folder in line with the view.
+    fn step(&mut self, view: &View, desired: &Desired) -> Result<(), FileError> {
+        self.folder.write_problems(&desired.problems)?;
+        if !view.synced() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
+        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
+        self.last = documents(&facts, &self.last);
+        self.folder.write(&self.last)
+    }
+}

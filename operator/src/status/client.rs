@@ -1,0 +1,168 @@
+//! The status of a FapiClient: what it asks for, and what the called side gives.
+
+use crds::client::{FapiClientStatus, TargetStatus};
+use crds::conditions::{GRANTED, PROGRAMMED, READY, RESOLVED_REFS, reason};
+use fapi::{Audience, ScopeSet, SenderConstraint, SpiffeId};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::condition::{Conditions, shorten};
+use super::documents::Facts;
+use crate::compile::preferred_constraint;
+use crate::index::Index;
+use crate::issuer::{NotGranted, granted};
+use crate::model::{Client, ClientSpec, ClientTarget, Key};
+
+pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClientStatus {
+    let conditions = Conditions { generation: client.generation, now: facts.now };
+    let Some(spec) = &client.spec else {
+        let fault = client.fault.as_deref().unwrap_or_default();
+        let message = format!("no version of it was ever good, so it asks for nothing: {fault}");
+        let invalid = |kind: &&str| conditions.fails(kind, reason::INVALID, message.clone());
+        let conditions = [READY, RESOLVED_REFS, GRANTED, PROGRAMMED].iter().map(invalid).collect();
+        return FapiClientStatus { conditions, ..FapiClientStatus::default() };
+    };
+    let index = facts.view.index();
+    let identity = SpiffeId::new(index.trust_domain(), &key.namespace, &spec.service_account).ok();
+    let targets: Vec<TargetStatus> =
+        spec.targets.iter().map(|target| target_status(index, key, spec, identity.as_ref(), target)).collect();
+    let resolved = resolved(conditions, &targets);
+    let granted = summary(conditions, &targets);
+    let programmed = programmed(facts, conditions, key, spec);
+    let ready = match &client.fault {
+        Some(fault) => {
+            conditions.fails(READY, reason::INVALID, format!("the last good version stays in force: {fault}"))
+        }
+        None => conditions.ready([&resolved, &granted, &programmed]),
+    };
+    FapiClientStatus {
+        conditions: vec![ready, resolved, granted, programmed],
+        client_id: identity.map(|identity| identity.as_str().to_owned()),
+        targets,
+    }
+}
+
+// === Conditions ===
+
+fn resolved(conditions: Conditions, targets: &[TargetStatus]) -> Condition {
+    match targets.iter().find(|target| target.reason == reason::TARGET_NOT_FOUND) {
+        Some(target) => conditions.fails(RESOLVED_REFS, &target.reason, told(target)),
+        None => conditions.holds(RESOLVED_REFS, ""),
+    }
+}
+
+fn summary(conditions: Conditions, targets: &[TargetStatus]) -> Condition {
+    let mut refused = targets.iter().filter(|target| target.reason != reason::GRANTED);
+    match refused.next() {
+        None => conditions.holds(GRANTED, ""),
+        Some(first) => {
+            let more = match refused.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            conditions.fails(GRANTED, &first.reason, told(first) + &more)
+        }
+    }
+}
+
+fn told(target: &TargetStatus) -> String {
+    target.message.clone().unwrap_or_default()
+}
+
+/// The pods of the service account are those that call.
+fn programmed(facts: &Facts<'_>, conditions: Conditions, key: &Key, spec: &ClientSpec) -> Condition {
+    let pods = facts.view.pods();
+    let own = pods.filter(|pod| pod.namespace == *key.namespace && pod.service_account == spec.service_account);
+    facts.pods.programmed(conditions, own.map(|pod| pod.uid.as_str()), "what they were last told").0
+}
+
+// === Targets ===
+
+/// Why a target gives nothing: the reason, and what to do.
+type Refusal = (&'static str, String);
+
+fn target_status(
+    index: &Index,
+    key: &Key,
+    spec: &ClientSpec,
+    identity: Option<&SpiffeId>,
+    target: &ClientTarget,
+) -> TargetStatus {
+    let service = &target.service;
+    let found = index.model().services.contains_key(service);
+    let bound = target.sender_constraint.or_else(|| found.then(|| preferred_constraint(index, service, |_| true)));
+    let outcome = owned(index, key, spec, service).and_then(|()| scopes(index, identity, target, bound));
+    let (scopes, reason, message) = match outcome {
+        Ok(scopes) => (scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
+        Err((reason, message)) => (Vec::new(), reason, Some(shorten(&message))),
+    };
+    TargetStatus {
+        service_name: service.name.to_string(),
+        namespace: service.namespace.to_string(),
+        audience: Audience::for_service(&service.name, &service.namespace)
+            .map(|audience| audience.to_string())
+            .unwrap_or_default(),
+        sender_constraint: bound.map(spelled),
+        scopes,
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+/// A target that is there, and that no older FapiClient of the same service account names.
+fn owned(index: &Index, key: &Key, spec: &ClientSpec, service: &Key) -> Result<(), Refusal> {
+    if !index.model().services.contains_key(service) {
+        let message = format!("there is no Service {service}; make it, or mend the name");
+        return Err((reason::TARGET_NOT_FOUND, message));
+    }
+    match index.client_target(&key.namespace, &spec.service_account, service) {
+        Some((owner, _)) if owner != key => {
+            let message = format!("the FapiClient {owner} names it too and is older; remove it from one of them");
+            Err((reason::CONFLICTED, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The scopes that the issuer gives, by the very function that it asks.
+fn scopes(
+    index: &Index,
+    identity: Option<&SpiffeId>,
+    target: &ClientTarget,
+    bound: Option<SenderConstraint>,
+) -> Result<ScopeSet, Refusal> {
+    let ClientTarget { service, scopes, .. } = target;
+    let nobody = || (reason::CALLER_NOT_ALLOWED, not_named(index, service));
+    let (Some(identity), Some(bound)) = (identity, bound) else { return Err(nobody()) };
+    let asked = match scopes.as_slice() {
+        [] => None,
+        scopes => {
+            let unread = |_| (reason::SCOPE_NOT_ALLOWED, format!("a scope for {service} cannot be read"));
+            Some(ScopeSet::from_list(scopes).map_err(unread)?)
+        }
+    };
+    granted(&index.policies_of(service), identity, bound, asked.as_ref()).map_err(|refusal| match refusal {
+        NotGranted::Caller => nobody(),
+        NotGranted::Scopes(missing) => {
+            let message = format!("no rule of {service} gives it {missing}; ask for less, or have a rule name it");
+            (reason::SCOPE_NOT_ALLOWED, message)
+        }
+        NotGranted::Constraint(_) => {
+            let message = format!("{service} takes no tokens bound this way; leave senderConstraint out to follow it");
+            (reason::SENDER_CONSTRAINT_MISMATCH, message)
+        }
+    })
+}
+
+fn not_named(index: &Index, service: &Key) -> String {
+    if index.policies_of(service).is_empty() {
+        return format!("every port of {service} is closed; see the status of the FapiPolicy that governs it");
+    }
+    format!("no rule of {service} names this service account; have a FapiPolicy there name it under callers")
+}
+
+fn spelled(constraint: SenderConstraint) -> crds::SenderConstraint {
+    match constraint {
+        SenderConstraint::Mtls => crds::SenderConstraint::Mtls,
+        SenderConstraint::Dpop => crds::SenderConstraint::Dpop,
+    }
+}

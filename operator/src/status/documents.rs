@@ -1,0 +1,82 @@
+//! The status of every object of a view. Pure.
+
+use std::collections::BTreeMap;
+
+use control::MeshIssuer;
+use crds::client::FapiClientStatus;
+use crds::mesh::FapiMeshStatus;
+use crds::policy::FapiPolicyStatus;
+use fapi::UnixTime;
+use serde::Serialize;
+
+use super::condition::keep_times;
+use super::pods::Pods;
+use super::{client, mesh, policy};
+use crate::model::Key;
+use crate::source::{Kind, ObjectId};
+use crate::view::View;
+
+/// Every object's status.
+pub(super) type Documents = BTreeMap<ObjectId, Status>;
+
+/// The status of one object.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Status {
+    Client(FapiClientStatus),
+    Mesh(FapiMeshStatus),
+    Policy(FapiPolicyStatus),
+}
+
+/// What statuses are made of.
+pub(super) struct Facts<'a> {
+    pub(super) view: &'a View,
+    pub(super) pods: &'a Pods,
+    pub(super) issuer: &'a MeshIssuer,
+    pub(super) now: UnixTime,
+}
+
+/// The documents of a view. A condition that is what it was in `before` keeps its time.
+pub(super) fn documents(facts: &Facts<'_>, before: &Documents) -> Documents {
+    let model = facts.view.index().model();
+    let mut new = Documents::new();
+    let mut add = |id: Option<ObjectId>, mut status: Status| {
+        // The sources take only names that can be in an id.
+        let Some(id) = id else { return };
+        if let Some(before) = before.get(&id) {
+            status.keep_times(before);
+        }
+        new.insert(id, status);
+    };
+    if let Some(object) = &model.mesh {
+        add(ObjectId::new(Kind::FapiMesh, None, "default"), Status::Mesh(mesh::status(facts, object)));
+    }
+    for (key, object) in &model.clients {
+        add(id(Kind::FapiClient, key), Status::Client(client::status(facts, key, object)));
+    }
+    for (key, object) in &model.policies {
+        add(id(Kind::FapiPolicy, key), Status::Policy(policy::status(facts, key, object)));
+    }
+    new
+}
+
+fn id(kind: Kind, key: &Key) -> Option<ObjectId> {
+    ObjectId::new(kind, Some(&key.namespace), &key.name)
+}
+
+impl Status {
+    fn keep_times(&mut self, before: &Self) {
+        match (self, before) {
+            (Self::Client(new), Self::Client(old)) => keep_times(&mut new.conditions, &old.conditions),
+            (Self::Mesh(new), Self::Mesh(old)) => keep_times(&mut new.conditions, &old.conditions),
+            (Self::Policy(new), Self::Policy(old)) => {
+                keep_times(&mut new.conditions, &old.conditions);
+                for ancestor in &mut new.ancestors {
+                    let same = old.ancestors.iter().find(|old| old.ancestor_ref == ancestor.ancestor_ref);
+                    keep_times(&mut ancestor.conditions, same.map(|old| old.conditions.as_slice()).unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,332 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+use std::collections::HashMap;
+
+use crds::client::FapiClientStatus;
+use crds::policy::{FapiPolicyStatus, PodCounts};
+use fapi::{Mode, SenderConstraint, UnixTime};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::documents::Status;
+use super::*;
+use crate::acks::{AckEvent, PodAcks};
+use crate::model::{Client, ClientSpec, ClientTarget, Key, Model, Policy, PolicyTarget, Seniority};
+use crate::source::{Kind, ObjectId};
+use crate::testing::bank::{bank, transfers_at, view};
+use crate::testing::{NOW, TempDir};
+
+/// Statuses of one model after another, as a reporter makes them.
+struct Bench {
+    issuer: MeshIssuer,
+    acks: HashMap<String, PodAcks>,
+    pods: Pods,
+    last: Documents,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let issuer = crate::issuer::names("https://127.0.0.1:1");
+        Self { issuer, acks: HashMap::new(), pods: Pods::default(), last: Documents::new() }
+    }
+
+    /// Every sidecar runs what the view says.
+    fn all_run(&mut self, view: &View) {
+        for pod in view.pods() {
+            let version = view.snapshot(&pod.uid, &self.issuer).unwrap().version.clone();
+            self.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), nacked: None });
+        }
+    }
+
+    fn report(&mut self, view: &View, now: UnixTime) {
+        let acks = |uid: &str| self.acks.get(uid).cloned().unwrap_or_default();
+        self.pods = Pods::new(view, &self.issuer, acks, &self.pods, now);
+        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
+        self.last = documents(&facts, &self.last);
+    }
+
+    fn policy(&self, name: &str) -> &FapiPolicyStatus {
+        match &self.last[&id(Kind::FapiPolicy, name)] {
+            Status::Policy(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn client(&self, name: &str) -> &FapiClientStatus {
+        match &self.last[&id(Kind::FapiClient, name)] {
+            Status::Client(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn id(kind: Kind, name: &str) -> ObjectId {
+    ObjectId::new(kind, Some("bank"), name).unwrap()
+}
+
+fn find<'a>(conditions: &'a [Condition], kind: &str) -> &'a Condition {
+    conditions.iter().find(|condition| condition.type_ == kind).unwrap()
+}
+
+/// `True` or `False`, and the reason.
+fn said<'a>(conditions: &'a [Condition], kind: &str) -> (&'a str, &'a str) {
+    let condition = find(conditions, kind);
+    (&condition.status, &condition.reason)
+}
+
+fn add_policy(model: &mut Model, name: &str, targets: Option<Vec<PolicyTarget>>) {
+    let key = Key::new("bank", name);
+    let spec = model.policies[&Key::new("bank", "payments")].spec.clone();
+    let seniority = Seniority { created: 0, key: key.clone() };
+    model.policies.insert(key, Policy { seniority, generation: 3, targets, spec, fault: None });
+}
+
+fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[&str])]) {
+    let target = |(service, scopes): &(&str, &[&str])| ClientTarget {
+        service: Key::new("bank", service),
+        scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        sender_constraint: None,
+    };
+    let spec = ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect() };
+    let key = Key::new("bank", name);
+    let seniority = Seniority { created: 0, key: key.clone() };
+    model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
+}
+
+fn service(name: &str) -> Vec<PolicyTarget> {
+    vec![PolicyTarget::Service { service: name.to_owned() }]
+}
+
+// === FapiPolicy ===
+
+#[test]
+fn programmed_follows_the_acknowledgements() {
+    let (mut bench, view) = (Bench::new(), view(bank()));
+    bench.report(&view, NOW);
+    let at = &bench.policy("payments").ancestors[0];
+    assert_eq!(said(&at.conditions, "Accepted"), ("True", "Accepted"));
+    assert_eq!(said(&at.conditions, "Programmed"), ("False", "Pending"));
+    let message = &find(&at.conditions, "Programmed").message;
+    assert!(message.starts_with("0 of 1 pods run ") && message.ends_with(", oldest waits since 2027-01-15T08:00:00Z"));
+
+    bench.all_run(&view);
+    bench.report(&view, NOW.plus(5));
+    let status = bench.policy("payments");
+    assert_eq!(said(&status.ancestors[0].conditions, "Programmed"), ("True", "Programmed"));
+    assert_eq!(said(&status.conditions, "Ready"), ("True", "Ready"));
+    assert_eq!(find(&status.conditions, "Ready").observed_generation, Some(1));
+    assert_eq!(status.ancestors[0].pods, PodCounts { matched: 1, programmed: 1, ..PodCounts::default() });
+}
+
+#[test]
+fn a_refusal_is_shown_in_the_words_of_the_sidecar() {
+    let (mut bench, view) = (Bench::new(), view(bank()));
+    bench.all_run(&view);
+    let uid = "uid-of-bank-payments-1";
+    let version = bench.acks[uid].acked.clone().unwrap();
+    bench.acks.get_mut(uid).unwrap().nacked = Some((version, "no such feature".to_owned()));
+    bench.report(&view, NOW);
+    let at = &bench.policy("payments").ancestors[0];
+    assert_eq!(said(&at.conditions, "Programmed"), ("False", "Rejected"));
+    let message = &find(&at.conditions, "Programmed").message;
+    assert!(message.ends_with("; bank/payments-1: no such feature"), "{message}");
+    assert_eq!(at.pods.rejected, 1);
+}
+
+#[test]
+fn some_pods_are_not_all() {
+    let mut model = bank();
+    let pod = model.pods["uid-of-bank-payments-1"].clone();
+    let endpoint = model.endpoints.iter().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
+    for name in ["waiting", "bare"] {
+        let uid = format!("uid-of-bank-{name}");
+        let new = crate::model::Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
+        model.pods.insert(uid.clone(), new);
+        model.endpoints.push(crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() });
+    }
+    let (mut bench, view) = (Bench::new(), view(model));
+    let version = view.snapshot(&pod.uid, &bench.issuer).unwrap().version.clone();
+    bench.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), nacked: None });
+    bench.report(&view, NOW);
+    let at = &bench.policy("payments").ancestors[0];
+    assert_eq!(said(&at.conditions, "Programmed"), ("False", "PartiallyProgrammed"));
+    assert!(find(&at.conditions, "Programmed").message.contains("1 without a sidecar"));
+    let counts = PodCounts { matched: 3, programmed: 1, rejected: 0, without_sidecar: 1 };
+    assert_eq!(at.pods, counts);
+}
+
+#[test]
+fn every_reason_not_to_be_accepted_has_its_name() {
+    let mut model = bank();
+    add_policy(&mut model, "younger", Some(service("payments")));
+    add_policy(&mut model, "nowhere", Some(service("vault")));
+    let section = PolicyTarget::Section { service: "ledger".to_owned(), section: "grpc".to_owned() };
+    add_policy(&mut model, "no-port", Some(vec![section]));
+    add_policy(&mut model, "wide", Some(vec![PolicyTarget::Namespace]));
+    add_policy(&mut model, "never-good", Some(service("safe")));
+    let bad = model.policies.get_mut(&Key::new("bank", "never-good")).unwrap();
+    (bad.spec, bad.fault) = (None, Some("a.yaml:7: no".to_owned()));
+    model.policies.get_mut(&Key::new("bank", "ledger")).unwrap().fault = Some("b.yaml:1: no".to_owned());
+    // The namespace has only the two governed ports.
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.all_run(&view);
+    bench.report(&view, NOW);
+    for (name, accepted, programmed) in [
+        ("younger", ("False", "Conflicted"), ("False", "Overridden")),
+        ("nowhere", ("False", "TargetNotFound"), ("False", "NoPods")),
+        ("no-port", ("False", "TargetNotFound"), ("False", "NoPods")),
+        ("wide", ("True", "Accepted"), ("False", "Overridden")),
+        ("never-good", ("False", "Invalid"), ("False", "NoPods")),
+        ("ledger", ("False", "Invalid"), ("True", "Programmed")),
+    ] {
+        let status = bench.policy(name);
+        let conditions = &status.ancestors[0].conditions;
+        assert_eq!((said(conditions, "Accepted"), said(conditions, "Programmed")), (accepted, programmed), "{name}");
+        assert_eq!(find(&status.conditions, "Ready").status, "False", "{name}");
+    }
+    let message = |name: &str| find(&bench.policy(name).conditions, "Ready").message.clone();
+    assert!(message("younger").contains("bank/payments"), "the winner is named");
+    assert!(message("ledger").contains("b.yaml:1"), "the place is named");
+    assert!(message("never-good").contains("policy_invalid"));
+}
+
+#[test]
+fn a_time_moves_only_with_its_condition() {
+    let (mut bench, first) = (Bench::new(), view(bank()));
+    bench.all_run(&first);
+    bench.report(&first, NOW);
+    let time = |bench: &Bench, kind: &str| {
+        find(&bench.policy("payments").ancestors[0].conditions, kind).last_transition_time.clone()
+    };
+    let begun = time(&bench, "Programmed");
+    bench.report(&first, NOW.plus(10));
+    assert_eq!(time(&bench, "Programmed"), begun, "nothing happened");
+
+    let mut model = bank();
+    transfers_at(&mut model, "/other");
+    bench.report(&view(model), NOW.plus(20));
+    assert_ne!(time(&bench, "Programmed"), begun);
+    assert_eq!(time(&bench, "Accepted"), begun);
+}
+
+// === FapiClient ===
+
+#[test]
+fn each_target_is_granted_or_says_why_not() {
+    let mut model = bank();
+    add_client(&mut model, "a-shop", "shop", &[("payments", &[]), ("vault", &[])]);
+    add_client(&mut model, "shop", "shop", &[("payments", &[])]);
+    add_client(&mut model, "greedy", "ledger", &[("payments", &["accounts:read", "admin"])]);
+    add_client(&mut model, "stranger", "nobody", &[("payments", &[])]);
+    add_client(&mut model, "payments", "payments", &[("ledger", &[])]);
+    let key = Key::new("bank", "payments");
+    model.clients.get_mut(&key).unwrap().spec.as_mut().unwrap().targets[0].sender_constraint =
+        Some(SenderConstraint::Mtls);
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.all_run(&view);
+    bench.report(&view, NOW);
+
+    let shop = bench.client("a-shop");
+    assert_eq!(shop.client_id.as_deref(), Some("spiffe://bank.example/ns/bank/sa/shop"));
+    assert_eq!(
+        (shop.targets[0].reason.as_str(), shop.targets[0].audience.as_str()),
+        ("Granted", "https://payments.bank")
+    );
+    assert_eq!(shop.targets[0].scopes, ["accounts:read", "transfers:write"]);
+    assert_eq!(shop.targets[0].sender_constraint, Some(crds::SenderConstraint::Mtls));
+    assert_eq!(said(&shop.conditions, "ResolvedRefs"), ("False", "TargetNotFound"));
+    assert_eq!(said(&shop.conditions, "Ready"), ("False", "TargetNotFound"));
+    for (name, reason) in [
+        ("shop", "Conflicted"),
+        ("greedy", "ScopeNotAllowed"),
+        ("stranger", "CallerNotAllowed"),
+        ("payments", "SenderConstraintMismatch"),
+    ] {
+        let status = bench.client(name);
+        assert_eq!(status.targets[0].reason, reason, "{name}");
+        assert_eq!(said(&status.conditions, "Granted"), ("False", reason), "{name}");
+        assert!(status.targets[0].message.is_some() && status.targets[0].scopes.is_empty(), "{name}");
+    }
+    assert!(bench.client("greedy").targets[0].message.as_deref().unwrap().contains("admin"));
+    assert_eq!(said(&bench.client("stranger").conditions, "Programmed"), ("False", "NoPods"));
+}
+
+#[test]
+fn a_client_follows_its_target_and_a_policy_in_audit_grants_no_more() {
+    let mut model = bank();
+    add_client(&mut model, "payments", "payments", &[("ledger", &[])]);
+    add_client(&mut model, "stranger", "nobody", &[("payments", &[])]);
+    let audited = model.policies.get_mut(&Key::new("bank", "payments")).unwrap();
+    audited.spec.as_mut().unwrap().mode = Mode::Audit;
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.all_run(&view);
+    bench.report(&view, NOW);
+    let payments = bench.client("payments");
+    assert_eq!(payments.targets[0].sender_constraint, Some(crds::SenderConstraint::Dpop));
+    assert_eq!(said(&payments.conditions, "Ready"), ("True", "Ready"));
+    assert_eq!(bench.client("stranger").targets[0].reason, "CallerNotAllowed");
+}
+
+#[test]
+fn a_client_that_never_was_good_asks_for_nothing() {
+    let mut model = bank();
+    add_client(&mut model, "shop", "shop", &[("payments", &[])]);
+    let client = model.clients.get_mut(&Key::new("bank", "shop")).unwrap();
+    (client.spec, client.fault) = (None, Some("a.yaml:5: no".to_owned()));
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.report(&view, NOW);
+    let status = bench.client("shop");
+    assert!(status.conditions.iter().all(|condition| condition.reason == "Invalid"));
+    assert!(status.targets.is_empty());
+}
+
+// === The folder ===
+
+#[tokio::test]
+async fn a_restart_keeps_times_and_stale_files_go() {
+    let dir = TempDir::new();
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let (acks, clock) = (Arc::new(Acks::default()), Clock::manual(NOW));
+    let mut reporter = Reporter::new(dir.path(), &issuer, acks.clone(), clock.clone());
+    let mut model = bank();
+    add_client(&mut model, "shop", "shop", &[("payments", &[])]);
+    let first = view(model);
+    reporter.step(&first, &Desired::default()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(dir.path().join("status").join(name));
+    let (policy, client) = ("FapiPolicy/bank/payments.yaml", "FapiClient/bank/shop.yaml");
+    let before = read(policy).unwrap();
+    assert!(before.contains("lastTransitionTime: \"2027-01-15T08:00:00Z\""), "{before}");
+    assert_eq!(read("problems.yaml").unwrap().trim(), "[]");
+    read(client).unwrap();
+
+    clock.advance(Duration::from_secs(60));
+    let mut reporter = Reporter::new(dir.path(), &issuer, acks.clone(), clock.clone());
+    let now = view(bank());
+    reporter.step(&now, &Desired::default()).unwrap();
+    // All but since when it waits, which a new process cannot know.
+    let times = |text: &str| text.matches("lastTransitionTime: \"2027-01-15T08:00:00Z\"").count();
+    assert_eq!(times(&read(policy).unwrap()), times(&before));
+    assert!(read(client).is_err(), "the object is gone");
+
+    let uid = "uid-of-bank-payments-1";
+    acks.record(uid, AckEvent::Connected);
+    acks.record(uid, AckEvent::Acked { version: now.snapshot(uid, &issuer).unwrap().version.clone() });
+    reporter.step(&now, &Desired::default()).unwrap();
+    assert!(read(policy).unwrap().contains("1 of 1 pods run"));
+}
+
+#[test]
+fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
+    let dir = TempDir::new();
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let mut reporter = Reporter::new(dir.path(), &issuer, Arc::default(), Clock::manual(NOW));
+    let view = view(bank());
+    reporter.step(&view, &Desired::default()).unwrap();
+    let path = dir.path().join("status/FapiPolicy/bank/ledger.yaml");
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let before = inode(&path);
+    reporter.step(&view, &Desired::default()).unwrap();
+    assert_eq!(inode(&path), before);
+    std::fs::remove_file(&path).unwrap();
+    reporter.step(&view, &Desired::default()).unwrap();
+    assert!(path.exists());
+}
