@@ -62,7 +62,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, settings: Settings, tokens: Arc<To
             Err(error) => {
                 attempts.failed.add(1);
                 let wait = backoff.next();
-                tracing::warn!(%error, retry_ms = wait.as_millis(), "no certificate");
+                let reason = error.rejection().map(fapi::Rejection::id);
+                tracing::warn!(%error, reason, retry_ms = wait.as_millis(), "no certificate");
                 sleep(wait).await;
             }
         }

@@ -7,6 +7,7 @@ use control::{
     pb::{EnrollRequest, EnrollResponse},
     tls::{Identity, TlsError, TrustBundle},
 };
+use fapi::Rejection;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::timeout;
@@ -44,6 +45,16 @@ pub(crate) enum EnrolError {
     Answer(&'static str),
     #[error("the operator sent a certificate that breaks the rules of the mesh: {0}")]
     Leaf(#[from] LeafError),
+}
+
+impl EnrolError {
+    /// The reason if the server is not the operator of this mesh.
+    pub(super) fn rejection(&self) -> Option<Rejection> {
+        match self {
+            Self::Dial(error) => error.rejection(),
+            _ => None,
+        }
+    }
 }
 
 /// The way to certificates.

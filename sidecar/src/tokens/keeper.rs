@@ -80,10 +80,11 @@ impl Keeper {
     }
 
     async fn failed(&mut self, certificate: CertThumbprint, error: &FetchError, backoff: &mut Backoff) {
-        let mut wait = backoff.next();
-        if matches!(error, FetchError::NotGranted(_)) {
-            wait = wait.max(NOT_GRANTED_FOR);
-        }
+        let wait = match error {
+            // The issuer is well, so there is nothing to spare it; and after this it is asked only if somebody calls.
+            FetchError::NotGranted(_) => NOT_GRANTED_FOR,
+            _ => backoff.next(),
+        };
         tracing::warn!(audience = self.key.audience, %error, retry_ms = wait.as_millis(), "no token");
         self.slot.fail(error, monotonic() + wait);
         sleep(wait).await;

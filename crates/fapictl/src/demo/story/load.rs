@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::demo::report::Outcome;
 use crate::failure::{Failure, OrFail};
 use crate::raw::{Ask, exchange};
+use crate::wait::until;
 
 /// As many programs call at once.
 pub(super) const CONNECTIONS: usize = 16;
@@ -36,11 +37,15 @@ pub(super) struct Calls {
 }
 
 impl Load {
-    /// Begins to call `http://payments.bank/transfers` through the proxy at `outbound`.
-    pub(super) fn start(outbound: SocketAddr) -> Self {
+    /// Begins to call `http://payments.bank/transfers` through the proxy at `outbound`, once that passes: the sidecar
+    /// may still remember a refusal of the chapter before.
+    pub(super) async fn start(outbound: SocketAddr) -> Result<Self, Failure> {
+        let ask = ask();
+        let passes = until(LIMIT, async || once(outbound, &mut None, &ask).await.ok()).await;
+        passes.or_fail("calls of shop do not pass", outbound, "read the log of its sidecar")?;
         let stop = Arc::new(AtomicBool::new(false));
         let callers = (0..CONNECTIONS).map(|_| tokio::spawn(call(outbound, stop.clone()))).collect();
-        Self { stop, callers }
+        Ok(Self { stop, callers })
     }
 
     /// Ends it, and adds up.
@@ -70,8 +75,12 @@ impl Calls {
     }
 }
 
+fn ask() -> Vec<u8> {
+    Ask::new("POST", "payments.bank", "http://payments.bank/transfers").body(r#"{"amount":1}"#).bytes()
+}
+
 async fn call(outbound: SocketAddr, stop: Arc<AtomicBool>) -> Calls {
-    let ask = Ask::new("POST", "payments.bank", "http://payments.bank/transfers").body(r#"{"amount":1}"#).bytes();
+    let ask = ask();
     let mut stream = None;
     let mut calls = Calls::default();
     while !stop.load(Ordering::Relaxed) {

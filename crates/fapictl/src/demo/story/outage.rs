@@ -28,7 +28,7 @@ impl Story<'_> {
     pub(super) async fn outage(&mut self) -> Result<(), Failure> {
         self.steal_again().await?;
         let outbound = self.mesh.member("shop")?.outbound();
-        let load = Load::start(outbound);
+        let load = Load::start(outbound).await?;
         // New certificates bring new tokens, so that every sidecar has a whole token life before it.
         let before = self.shown().await?;
         self.mesh.renew_certificates()?;

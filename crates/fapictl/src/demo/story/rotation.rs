@@ -22,7 +22,7 @@ pub(super) type Shown = HashMap<String, CertificateDer<'static>>;
 impl Story<'_> {
     pub(super) async fn rotation(&mut self) -> Result<(), Failure> {
         self.steal_again().await?;
-        let load = Load::start(self.mesh.member("shop")?.outbound());
+        let load = Load::start(self.mesh.member("shop")?.outbound()).await?;
         let mut done = 0;
         while done < ROTATIONS {
             self.report
