@@ -50,8 +50,8 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
     story.forged_headers().await?;
     story.policy().await?;
     story.rotation().await?;
-    story.expired(expired).await?;
     story.outage().await?;
+    story.expired(expired).await?;
     story.audit().await
 }
 
