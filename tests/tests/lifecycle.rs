@@ -110,9 +110,10 @@ fn a_sidecar_that_ends_finishes_what_it_has_begun() {
     let head = "POST http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\
                 content-length: 4\r\n\r\nhal";
     stream.write_all(head.as_bytes()).unwrap();
-    // The head has reached payments when its decision is in the log.
+    // The head has reached payments, and was admitted, when its sidecar turns to the app.
     wait_for("the request to arrive", 10, || {
-        mesh.log("payments").iter().any(|line| line["outcome"] == "admitted").then_some(())
+        let metrics = get(mesh.address("payments", "admin"), "/metrics").unwrap().body;
+        (!metrics.contains("fapi_app_connects_total{outcome=\"succeeded\"} 0\n")).then_some(())
     });
     let sidecar = living(mesh.folder()).into_iter().find(|(_, line)| line.contains("payments-1.jwt")).unwrap().0;
     signal(sidecar, Signal::TERM);

@@ -12,9 +12,11 @@ mod shot;
 mod story;
 mod thief;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::args::DemoArgs;
 use crate::failure::{Failure, OrFail};
@@ -30,12 +32,11 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let programs = Programs::find(args.bin_dir.as_deref())?;
     let mut folder = Folder::prepare(args.state.as_deref())?;
     let mut report = Report::new(args.output);
+    let end = End::listen()?;
     let played = tokio::select! {
-        played = play(&folder, programs, &mut report, &args) => played,
+        played = play(&folder, programs, &mut report, &args, &end) => played,
         // Dropping the story kills every process of it.
-        asked = asked_to_end() => Err(asked.err().unwrap_or_else(|| {
-            Failure::new("stopped before the end", "the demo", "run it again")
-        })),
+        () = end.too_early() => Err(Failure::new("stopped before the end", "the demo", "run it again")),
     };
     report.quiet();
     let well = args.no_story || report.passed();
@@ -46,7 +47,13 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     played.map(|()| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn play(folder: &Folder, programs: Programs, report: &mut Report, args: &DemoArgs) -> Result<(), Failure> {
+async fn play(
+    folder: &Folder,
+    programs: Programs,
+    report: &mut Report,
+    args: &DemoArgs,
+    end: &End,
+) -> Result<(), Failure> {
     let mut mesh = Mesh::start(folder.path().to_owned(), folder.lock()?, programs, report).await?;
     if !args.no_story {
         mesh.describe()?;
@@ -57,22 +64,54 @@ async fn play(folder: &Folder, programs: Programs, report: &mut Report, args: &D
         if !args.no_story {
             report.finish();
         }
+        end.expect();
         keep::stay(&mesh, report).await?;
-        asked_to_end().await?;
+        end.asked().await;
     }
     report.progress("ending every process");
     mesh.stop().await;
     Ok(())
 }
 
-/// Waits for Ctrl-C, or for whoever ends programs in a kinder way.
-async fn asked_to_end() -> Result<(), Failure> {
-    let remedy = "report this";
-    let mut interrupt = signal(SignalKind::interrupt()).or_fail("no signals", "tokio", remedy)?;
-    let mut terminate = signal(SignalKind::terminate()).or_fail("no signals", "tokio", remedy)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The wish of a person, or of whoever ends programs in a kinder way, that the demo ends.
+struct End {
+    asked: watch::Receiver<bool>,
+    expected: Cell<bool>,
+}
+
+impl End {
+    fn listen() -> Result<Self, Failure> {
+        let remedy = "report this";
+        let mut interrupt = signal(SignalKind::interrupt()).or_fail("no signals", "tokio", remedy)?;
+        let mut terminate = signal(SignalKind::terminate()).or_fail("no signals", "tokio", remedy)?;
+        let (sender, asked) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            sender.send_replace(true);
+            // Kept, so that nobody takes its loss for the wish.
+            sender.closed().await;
+        });
+        Ok(Self { asked, expected: Cell::new(false) })
     }
-    Ok(())
+
+    /// From now on it is what everybody waits for.
+    fn expect(&self) {
+        self.expected.set(true);
+    }
+
+    async fn asked(&self) {
+        // The sender lives as long as this.
+        let _ = self.asked.clone().wait_for(|asked| *asked).await;
+    }
+
+    /// Returns when it is asked for while there is still something to play.
+    async fn too_early(&self) {
+        self.asked().await;
+        if self.expected.get() {
+            std::future::pending().await
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Arrival, Doors, From, Load, MAX_CONNECTIONS, worker::Sides};
-use crate::{log::Listener, state::NewListener, stop::Stop};
+use crate::{log::Listener, state::NewListener};
 
 /// After a failure to accept, such as too many open files, others may end first.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -18,7 +18,9 @@ pub(super) fn all(sides: &Rc<Sides>, doors: Doors) -> io::Result<()> {
     let Doors { mut new_listeners, outbound } = doors;
     let outbound = TcpListener::from_std(outbound)?;
     sides.local.log.listening(Listener::Outbound, outbound.local_addr()?);
-    tokio::task::spawn_local(accept(Rc::clone(sides), outbound, None, |_| From::App));
+    // An app that finishes what it has begun may have to call for it, so this door closes last.
+    let mut end = sides.outbound_stop.clone();
+    tokio::task::spawn_local(accept(Rc::clone(sides), outbound, async move { end.stopped().await }, |_| From::App));
     let sides = Rc::clone(sides);
     tokio::task::spawn_local(async move {
         while let Some(new) = new_listeners.recv().await {
@@ -29,25 +31,35 @@ pub(super) fn all(sides: &Rc<Sides>, doors: Doors) -> io::Result<()> {
 }
 
 fn open(sides: &Rc<Sides>, new: NewListener) {
-    let NewListener { listen, socket, closed } = new;
+    let NewListener { listen, socket, mut closed } = new;
+    let mut stop = sides.stop.clone();
+    let end = async move {
+        tokio::select! {
+            () = stop.stopped() => {}
+            () = closed.stopped() => {}
+        }
+    };
     match TcpListener::from_std(socket) {
         Ok(listener) => {
             sides.local.log.listening(Listener::Inbound, listen);
             let peer = move |address| From::Peer { listen, address };
-            tokio::task::spawn_local(accept(Rc::clone(sides), listener, Some(closed), peer));
+            tokio::task::spawn_local(accept(Rc::clone(sides), listener, end, peer));
         }
         Err(error) => tracing::error!(%listen, %error, "cannot accept calls on a port"),
     }
 }
 
-async fn accept(sides: Rc<Sides>, listener: TcpListener, closed: Option<Stop>, from: impl Fn(SocketAddr) -> From) {
-    let mut stop = sides.stop.clone();
-    let mut closed = closed.unwrap_or_else(|| stop.clone());
+async fn accept<E: Future<Output = ()>>(
+    sides: Rc<Sides>,
+    listener: TcpListener,
+    end: E,
+    from: impl Fn(SocketAddr) -> From,
+) {
+    let mut end = std::pin::pin!(end);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.stopped() => return,
-            () = closed.stopped() => return,
+            () = &mut end => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -21,7 +21,7 @@ use crate::{
     local::Local,
     outbound::{Between, Outbound},
     state::Shared,
-    stop::Stop,
+    stop::{Stop, StopSource},
 };
 
 /// How often a draining worker looks whether it is done.
@@ -53,7 +53,10 @@ pub(super) struct Worker {
 /// The two sides of a running worker.
 pub(super) struct Sides {
     pub(super) local: Rc<Local>,
+    /// Ends what comes from peers.
     pub(super) stop: Stop,
+    /// Ends what comes from the app.
+    pub(super) outbound_stop: Stop,
     pub(super) seats: Arc<[Seat]>,
     /// Which of the seats is its own.
     pub(super) number: usize,
@@ -75,11 +78,13 @@ impl Worker {
         let Self { number, parts, seats, mut arrivals, doors } = self;
         let Parts { shared, lookups, between, mut stop, drain, alive: _alive } = parts;
         let local = Local::new(shared);
+        let (outbound_source, outbound_stop) = StopSource::new();
         let sides = Rc::new(Sides {
             inbound: Inbound::new(Rc::clone(&local)),
             outbound: Outbound::new(Rc::clone(&local), lookups, between),
             local: Rc::clone(&local),
             stop: stop.clone(),
+            outbound_stop,
             seats,
             number,
         });
@@ -94,9 +99,8 @@ impl Worker {
                 Some(arrival) = arrivals.recv() => sides.take(arrival),
             }
         }
-        sides.inbound.close();
-        // What is left after that has had its time.
-        let _ = timeout(drain, sides.emptied()).await;
+        // What is left after its time to drain is cut off.
+        let _ = timeout(drain, sides.drained(&outbound_source)).await;
         local.log.flush();
         Ok(())
     }
@@ -117,7 +121,7 @@ impl Sides {
         tokio::task::spawn_local(async move {
             let _load = load;
             match from {
-                From::App => Rc::clone(&sides.outbound).serve(stream, sides.stop.clone()).await,
+                From::App => Rc::clone(&sides.outbound).serve(stream, sides.outbound_stop.clone()).await,
                 From::Peer { listen, address } => {
                     let Some(seat) = sides.seats.get(sides.number) else { return };
                     let permit = seat.handshakes.acquire().await;
@@ -131,9 +135,15 @@ impl Sides {
         });
     }
 
-    async fn emptied(&self) {
+    /// Lets calls in progress end: those of peers first, as the app may have to call others for them.
+    async fn drained(&self, outbound: &StopSource) {
+        self.inbound.close();
+        while !self.inbound.is_empty() {
+            sleep(LOOK_EVERY).await;
+        }
+        outbound.stop();
         let load = self.seats.get(self.number).map(|seat| &seat.load);
-        while !self.inbound.is_empty() || load.is_some_and(|load| load.load(Ordering::Relaxed) > 0) {
+        while load.is_some_and(|load| load.load(Ordering::Relaxed) > 0) {
             sleep(LOOK_EVERY).await;
         }
     }
