@@ -1,7 +1,7 @@
 //! Putting the process together: the control thread, the workers, the log, and their end.
 //!
 //! The thread that calls [`run`] becomes the control thread: control stream, certificates, tokens, admin. Workers are
-//! threads of their own, and one more writes the log. They share [`Shared`] and wait for nothing of each other.
+//! threads of their own, and one more writes the log. They share `Shared` and wait for nothing of each other.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

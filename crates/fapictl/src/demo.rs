@@ -111,7 +111,7 @@ impl End {
     async fn too_early(&self) {
         self.asked().await;
         if self.expected.get() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -167,8 +167,7 @@ impl Side {
     /// A raw connection of somebody with this certificate.
     pub(crate) async fn dial(&self, identity: &Identity, alpn: &[u8]) -> TlsStream<TcpStream> {
         let expect: Vec<SpiffeId> = vec![workload(&self.name)];
-        let config =
-            control::tls::client_config(&self.authority.bundle(), Some(identity), expect, &[alpn]).unwrap();
+        let config = control::tls::client_config(&self.authority.bundle(), Some(identity), expect, &[alpn]).unwrap();
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let name = rustls::pki_types::ServerName::from(self.address.ip());

@@ -38,7 +38,10 @@ async fn the_app_is_told_who_calls_and_sees_no_credentials() {
             let (target, headers) = payments.app.only();
             assert_eq!(target, "/transfers?from=1");
             assert_eq!(headers[header::HOST], "payments.bank");
-            assert_eq!((&headers["x-fapi-caller"], &headers["x-fapi-client-id"]), (&SHOP.parse().unwrap(), &SHOP.parse().unwrap()));
+            assert_eq!(
+                (&headers["x-fapi-caller"], &headers["x-fapi-client-id"]),
+                (&SHOP.parse().unwrap(), &SHOP.parse().unwrap())
+            );
             assert_eq!(headers["x-fapi-interaction-id"], ID);
             for name in ["authorization", "dpop"] {
                 assert!(!headers.contains_key(name), "{name}");
@@ -61,7 +64,8 @@ async fn grpc_keeps_its_trailers_and_its_protocol() {
         let answer = tokio::task::spawn_local(async move { read(app.send_request(asked).await.unwrap()).await });
         frames.send(Ok(Frame::data(Bytes::from_static(b"message")))).await.unwrap();
         let mut trailers = HeaderMap::new();
-        for (name, value) in [("x-sum", "7"), ("x_fapi_caller", "spiffe://bank.example/ns/bank/sa/boss"), ("host", "x")] {
+        for (name, value) in [("x-sum", "7"), ("x_fapi_caller", "spiffe://bank.example/ns/bank/sa/boss"), ("host", "x")]
+        {
             trailers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         frames.send(Ok(Frame::trailers(trailers))).await.unwrap();

@@ -53,7 +53,10 @@ async fn a_plain_request_passes() {
 async fn what_can_be_read_in_two_ways_reaches_no_app() {
     let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: payments.bank\r\n\r\n";
     for (lines, rest) in [
-        (&["POST /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Content-Length: 4", "Transfer-Encoding: chunked"][..], smuggled),
+        (
+            &["POST /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Content-Length: 4", "Transfer-Encoding: chunked"][..],
+            smuggled,
+        ),
         (&["POST /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Content-Length: 4", "Content-Length: 4"], "body"),
         (&["POST /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Content-Length: 4", "Content-Length: 5"], "body"),
         (&["POST /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Transfer-Encoding: chunked, identity"], smuggled),
@@ -66,7 +69,10 @@ async fn what_can_be_read_in_two_ways_reaches_no_app() {
         (&["GET /a%2fb HTTP/1.1", "Host: payments.bank", "TOKEN"], ""),
         (&["GET //a HTTP/1.1", "Host: payments.bank", "TOKEN"], ""),
         (&["CONNECT ledger.bank:80 HTTP/1.1", "Host: ledger.bank:80", "TOKEN"], ""),
-        (&["GET /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Connection: upgrade, http2-settings", "Upgrade: h2c"], ""),
+        (
+            &["GET /a HTTP/1.1", "Host: payments.bank", "TOKEN", "Connection: upgrade, http2-settings", "Upgrade: h2c"],
+            "",
+        ),
     ] {
         local(async {
             let (answer, seen) = said(lines, rest).await;
