@@ -1,4 +1,5 @@
 //! The command line, as clap reads it.
+#![allow(rustdoc::bare_urls, reason = "clap shows these texts in a terminal")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
