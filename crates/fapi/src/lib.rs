@@ -1,6 +1,6 @@
 //! The FAPI 2.0 rules as pure functions: who may call what, with which token, bound to which sender.
 //!
-//! [`decide`] is the one entry: a policy, keys, the TLS peer, a request and the time go in; an [`Admission`] that nothing
+//! [`decide()`] is the one entry: a policy, keys, the TLS peer, a request and the time go in; an [`Admission`] that nothing
 //! else can make, a [`Refusal`] or the name of an issuer whose keys are wanted come out. The crate never reads a clock,
 //! never does IO and knows no runtime: time, randomness and keys are arguments.
 //!
