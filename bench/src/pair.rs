@@ -111,9 +111,9 @@ impl Pair {
     /// Our sidecars: certificates, tokens, all checks, decision log and metrics as in production.
     pub(crate) fn mesh(bins: &Path, cores: Cores, between: Between, dpop: bool) -> Result<Self, Failure> {
         let folder = new_folder("mesh")?;
-        let [inbound, app_at, pure] = free_addresses()?;
+        let [inbound, app_at, _] = free_addresses()?;
         fs::create_dir_all(folder.join("config"))?;
-        fs::write(folder.join("config/bench.yaml"), documents(inbound, app_at, pure, dpop))?;
+        fs::write(folder.join("config/bench.yaml"), documents(inbound, app_at, dpop))?;
         let state = folder.join("state");
         let args = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let source = format!("directory:{}", folder.join("config").display());
@@ -175,7 +175,7 @@ impl Pair {
     }
 }
 
-fn documents(inbound: SocketAddr, app: SocketAddr, pure: SocketAddr, dpop: bool) -> String {
+fn documents(inbound: SocketAddr, app: SocketAddr, dpop: bool) -> String {
     let constraint = if dpop { "DPoP" } else { "MTLS" };
     format!(
         "apiVersion: fapi-mesh.dev/v1alpha1
@@ -202,7 +202,6 @@ kind: Workload
 metadata: {{name: caller, namespace: bench}}
 spec:
   serviceAccountName: caller
-  ports: [{{name: http, port: 80, address: \"{pure}\", appAddress: \"{pure}\"}}]
 ---
 apiVersion: fapi-mesh.dev/v1alpha1
 kind: Workload
