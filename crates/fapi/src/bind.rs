@@ -3,11 +3,11 @@
 use crate::{
     challenge::Scheme,
     dpop::{CheckedProof, Target},
-    policy::{Policy, Unmatched},
+    policy::{Credentials, Policy, Unmatched},
     rejection::Rejection,
     request::{Context, Request},
     token::{CurrentToken, ReceivedToken},
-    value::{CertThumbprint, JwkThumbprint, SenderConstraint},
+    value::{CertThumbprint, JwkThumbprint, SenderConstraint, UnixTime},
 };
 
 /// A current token whose every confirmation member the sender has proven, held by the workload it was issued to.
@@ -102,10 +102,11 @@ fn check_proof(
 #[derive(Debug)]
 pub(crate) struct AllowedCall {
     replay_key: Option<[u8; 16]>,
+    ends: UnixTime,
 }
 
 impl AllowedCall {
-    /// Checks rule, caller and scope on a path in normal form.
+    /// Checks rule, caller and actors, scopes and details, and then the age of the token, on a path in normal form.
     pub(crate) fn check<'p>(
         bound: &BoundToken<'_>,
         policy: &'p Policy,
@@ -113,8 +114,17 @@ impl AllowedCall {
         request: &Request<'_>,
         ctx: &Context<'_>,
     ) -> Result<Self, Unmatched<'p>> {
-        policy.judge(path, request.method, &ctx.peer.spiffe_id, &bound.token.claims().scopes)?;
-        Ok(Self { replay_key: bound.proof.as_ref().map(CheckedProof::replay_key) })
+        let claims = bound.token.claims();
+        let credentials = Credentials {
+            caller: &ctx.peer.spiffe_id,
+            actors: claims.actors,
+            scopes: &claims.scopes,
+            details: &claims.details,
+            age: ctx.now.since(claims.issued),
+        };
+        let matched = policy.judge(path, request.method, &credentials)?;
+        let ends = matched.max_age.map_or(claims.expires, |secs| claims.issued.plus(secs).min(claims.expires));
+        Ok(Self { replay_key: bound.proof.as_ref().map(CheckedProof::replay_key), ends })
     }
 
     /// Reserves the proof, the last check and the only effect of a decision.
@@ -122,10 +132,19 @@ impl AllowedCall {
         if let Some(key) = self.replay_key {
             ctx.replay.reserve(&ctx.peer.spiffe_id, key, ctx.now)?;
         }
-        Ok(ReservedCall(()))
+        Ok(ReservedCall { ends: self.ends })
     }
 }
 
 /// A call that passed every check. Only this makes an admission that carries an identity.
 #[derive(Debug)]
-pub(crate) struct ReservedCall(());
+pub(crate) struct ReservedCall {
+    ends: UnixTime,
+}
+
+impl ReservedCall {
+    /// When what it rests on ends: the token, or the age up to which the rule takes it.
+    pub(crate) const fn ends(&self) -> UnixTime {
+        self.ends
+    }
+}

@@ -31,9 +31,18 @@ pub struct Answer {
     pub wants_nonce: bool,
 }
 
+/// What a token would have to be for the call to pass; told to the caller where an RFC has a parameter for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// The scopes (RFC 6750 section 3.1); `None` where they are not what is missing.
+    pub scopes: Option<ScopeSet>,
+    /// The greatest age in seconds (RFC 9470 section 3).
+    pub max_age: Option<u64>,
+}
+
 /// The answer to a refused call. A rejection that ends a connection before HTTP gives 400 here, should it be asked.
 #[must_use]
-pub fn answer(rejection: Rejection, scheme: Scheme, needed_scope: Option<&ScopeSet>) -> Answer {
+pub fn answer(rejection: Rejection, scheme: Scheme, needed: &Needed) -> Answer {
     let status = rejection.status().and_then(|status| StatusCode::from_u16(status).ok());
     let (error, www_authenticate) = match rejection.tell() {
         Tell::Nothing => (None, None),
@@ -44,9 +53,13 @@ pub fn answer(rejection: Rejection, scheme: Scheme, needed_scope: Option<&ScopeS
         Tell::Proof => coded(Scheme::Dpop, "invalid_dpop_proof"),
         Tell::Nonce => coded(Scheme::Dpop, "use_dpop_nonce"),
         Tell::Scope => {
-            let needed = needed_scope.map(|scopes| format!(", scope=\"{scopes}\"")).unwrap_or_default();
-            let params = format!("error=\"{INSUFFICIENT}\"{needed}");
-            (Some(INSUFFICIENT), Some(challenges(scheme, &params)))
+            // Where authorization details are missing (RFC 9396) there may be no scope to name.
+            let named = needed.scopes.as_ref().filter(|scopes| !scopes.is_empty());
+            with(scheme, "insufficient_scope", named.map(|scopes| format!(", scope=\"{scopes}\"")))
+        }
+        Tell::Age => {
+            let bound = needed.max_age.map(|secs| format!(", max_age=\"{secs}\""));
+            with(scheme, "insufficient_user_authentication", bound)
         }
     };
     Answer {
@@ -58,7 +71,12 @@ pub fn answer(rejection: Rejection, scheme: Scheme, needed_scope: Option<&ScopeS
 }
 
 fn coded(scheme: Scheme, error: &'static str) -> (Option<&'static str>, Option<String>) {
-    (Some(error), Some(challenges(scheme, &format!("error=\"{error}\""))))
+    with(scheme, error, None)
+}
+
+fn with(scheme: Scheme, error: &'static str, more: Option<String>) -> (Option<&'static str>, Option<String>) {
+    let params = format!("error=\"{error}\"{}", more.unwrap_or_default());
+    (Some(error), Some(challenges(scheme, &params)))
 }
 
 fn challenges(scheme: Scheme, params: &str) -> String {
@@ -72,8 +90,6 @@ fn challenges(scheme: Scheme, params: &str) -> String {
         Scheme::Dpop => dpop,
     }
 }
-
-const INSUFFICIENT: &str = "insufficient_scope";
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     bind::{AllowedCall, BoundToken, ReservedCall},
-    challenge::{Answer, Scheme, answer},
+    challenge::{Answer, Needed, Scheme, answer},
     path::normal_path,
-    policy::{Mode, Policy, PortPolicy},
+    policy::{Mode, Policy, PortPolicy, Unmatched},
     proven::ProvenTokens,
     rejection::Rejection,
     request::{Context, Request},
     token::{CurrentToken, KeyLookup, NotSigned, ParsedToken, ReceivedToken, SignedToken},
-    value::{Issuer, ScopeSet, SpiffeId, TokenHash, UnixTime},
+    value::{Issuer, SpiffeId, TokenHash, UnixTime},
 };
 
 /// The outcome of a decision.
@@ -72,8 +72,8 @@ fn judge(
         proven.keep(received.bytes(), &signed);
     }
     let allowed = AllowedCall::check(&bound, policy, path, request, ctx).map_err(|unmatched| {
-        seen.needed = unmatched.needed.cloned();
-        unmatched.rejection
+        seen.needed = unmatched.needed();
+        unmatched.rejection()
     })?;
     Ok(allowed.reserve(ctx)?)
 }
@@ -97,7 +97,7 @@ struct Seen {
     hash: Option<TokenHash>,
     /// Only with a good signature.
     token: Option<Arc<SignedToken>>,
-    needed: Option<ScopeSet>,
+    needed: Needed,
 }
 
 impl Seen {
@@ -155,7 +155,7 @@ impl Admission {
         self.token_hash.as_ref()
     }
 
-    /// When the token ends, and with it every long exchange that it opened; `None` if observed.
+    /// When the token ends, or is too old for its rule, and with it every long exchange that it opened; `None` if observed.
     #[must_use]
     pub const fn expires(&self) -> Option<UnixTime> {
         self.expires
@@ -176,9 +176,7 @@ enum Basis {
 /// The one place where an admission is made.
 fn admit(basis: Basis, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admission {
     let (kind, expires) = match basis {
-        Basis::Proven(ReservedCall { .. }) => {
-            (AdmissionKind::Proven, seen.token.as_ref().map(|token| token.claims().expires))
-        }
+        Basis::Proven(call) => (AdmissionKind::Proven, Some(call.ends())),
         Basis::Observed(rejection) => (AdmissionKind::Observed(rejection), None),
     };
     Admission {
@@ -239,7 +237,7 @@ fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, ground
         NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
     })?;
     let bound = BoundToken::prove_again(CurrentToken::check(&signed, policy, ctx.now)?, policy, ctx)?;
-    AllowedCall::check(&bound, policy, path, request, ctx).map_err(|unmatched| unmatched.rejection)?;
+    AllowedCall::check(&bound, policy, path, request, ctx).map_err(Unmatched::rejection)?;
     Ok(())
 }
 
@@ -262,7 +260,7 @@ impl Refusal {
     /// A refusal that the shell makes itself, before or instead of [`decide`].
     #[must_use]
     pub fn of(rejection: Rejection) -> Self {
-        let answer = answer(rejection, Scheme::None, None);
+        let answer = answer(rejection, Scheme::None, &Needed::default());
         Self { rejection, answer, client_id: None, token_hash: None, policy: None }
     }
 }
@@ -270,7 +268,7 @@ impl Refusal {
 fn refuse(rejection: Rejection, policy: &Policy, seen: Seen) -> Refusal {
     Refusal {
         rejection,
-        answer: answer(rejection, seen.scheme.unwrap_or(Scheme::None), seen.needed.as_ref()),
+        answer: answer(rejection, seen.scheme.unwrap_or(Scheme::None), &seen.needed),
         client_id: seen.client_id(),
         token_hash: seen.token_hash(),
         policy: Some(policy.shared_name()),

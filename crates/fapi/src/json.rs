@@ -16,6 +16,14 @@ pub(crate) struct Members(Map<String, Value>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotStrict;
 
+/// Reads one list.
+pub(crate) fn parse_list(json: &[u8]) -> Result<Vec<Value>, NotStrict> {
+    match serde_json::from_slice(json) {
+        Ok(Strict(Value::Array(list))) => Ok(list),
+        _ => Err(NotStrict),
+    }
+}
+
 impl Members {
     /// Reads one object.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, NotStrict> {

@@ -33,7 +33,7 @@ mod threats;
 mod token;
 pub mod value;
 
-pub use challenge::{Answer, Scheme, answer};
+pub use challenge::{Answer, Needed, Scheme, answer};
 pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
@@ -41,12 +41,13 @@ pub use jws::{PrivateKeyDer, SigningError, SigningKey};
 pub use path::normal_path;
 pub use peer::Peer;
 pub use policy::{
-    Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, WireCaller, WirePolicy, WireResource, WireRule,
+    Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, WireActors, WireCaller, WireDetail, WirePolicy,
+    WireResource, WireRule,
 };
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use request::{Context, Request};
 pub use value::{
-    Audience, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet, SenderConstraint, SigningAlg,
-    SpiffeId, TokenHash, TrustDomain, UnixTime,
+    Audience, AuthorizationDetails, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet,
+    SenderConstraint, SigningAlg, SpiffeId, TokenHash, TrustDomain, UnixTime,
 };

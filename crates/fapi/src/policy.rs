@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use http::Method;
 use rules::Rules;
-pub(crate) use rules::Unmatched;
-pub use wire::{Mode, WireCaller, WirePolicy, WireResource, WireRule};
+pub(crate) use rules::{Credentials, Matched, Unmatched};
+pub use wire::{Mode, WireActors, WireCaller, WireDetail, WirePolicy, WireResource, WireRule};
 
-use crate::value::{Audience, Issuer, Origin, ScopeSet, SenderConstraint, SpiffeId, TrustDomain};
+use crate::value::{Audience, AuthorizationDetails, Issuer, Origin, ScopeSet, SenderConstraint, SpiffeId, TrustDomain};
 
 /// A compiled policy. Only this reaches the request path.
 #[derive(Debug)]
@@ -46,6 +46,10 @@ pub struct PolicyProblem {
 pub struct Grant {
     /// The scopes: those asked for, or else all that the rules give this caller.
     pub scopes: ScopeSet,
+    /// All authorization details that the rules give this caller; what is asked for must be covered by them.
+    pub details: AuthorizationDetails,
+    /// The age in seconds after which no rule takes the token any more; `None`: its life decides.
+    pub max_token_age: Option<u64>,
 }
 
 /// Why the issuer must not give a token.
@@ -82,20 +86,37 @@ impl Policy {
         compile::compile(domain, wire)
     }
 
-    /// What a caller may be given, if it asks for these scopes (`None`: for all that it may have).
+    /// What a caller may be given for itself, if it asks for these scopes (`None`: for all that it may have).
     ///
     /// # Errors
     /// No rule names the caller, or none that names it has all the scopes between them.
     pub fn grant(&self, caller: &SpiffeId, asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
-        let mut rules = self.rules.all().filter(|rule| rule.callers.name(caller)).peekable();
-        if rules.peek().is_none() {
-            return Err(GrantRefusal::CallerNotAllowed);
+        self.grant_chain(caller, 0, asked)
+    }
+
+    /// As [`Policy::grant`], for a token that names this many actors (RFC 8693 section 4.1), the caller among them.
+    ///
+    /// # Errors
+    /// As [`Policy::grant`]; a rule whose bounds on actors leave this many out does not name the caller.
+    pub fn grant_chain(&self, caller: &SpiffeId, actors: u8, asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
+        let mut possible: Option<Grant> = None;
+        for rule in self.rules.all().filter(|rule| rule.names(caller, actors)) {
+            possible = Some(match possible {
+                None => {
+                    Grant { scopes: rule.scopes.clone(), details: rule.details.clone(), max_token_age: rule.max_age }
+                }
+                Some(sum) => Grant {
+                    scopes: sum.scopes.union(&rule.scopes),
+                    details: sum.details.union(&rule.details),
+                    max_token_age: sum.max_token_age.zip(rule.max_age).map(|(one, other)| one.max(other)),
+                },
+            });
         }
-        let possible = rules.fold(ScopeSet::empty(), |sum, rule| sum.union(&rule.scopes));
+        let possible = possible.ok_or(GrantRefusal::CallerNotAllowed)?;
         match asked {
-            None => Ok(Grant { scopes: possible }),
-            Some(asked) if possible.is_superset(asked) => Ok(Grant { scopes: asked.clone() }),
-            Some(asked) => Err(GrantRefusal::ScopeNotAllowed(asked.difference(&possible))),
+            None => Ok(possible),
+            Some(asked) if possible.scopes.is_superset(asked) => Ok(Grant { scopes: asked.clone(), ..possible }),
+            Some(asked) => Err(GrantRefusal::ScopeNotAllowed(asked.difference(&possible.scopes))),
         }
     }
 
@@ -135,14 +156,8 @@ impl Policy {
     }
 
     /// Judges a request on a normal path.
-    pub(crate) fn judge(
-        &self,
-        path: &str,
-        method: &Method,
-        caller: &SpiffeId,
-        scopes: &ScopeSet,
-    ) -> Result<(), Unmatched<'_>> {
-        self.rules.judge(path, method, caller, scopes)
+    pub(crate) fn judge(&self, path: &str, method: &Method, with: &Credentials<'_>) -> Result<Matched, Unmatched<'_>> {
+        self.rules.judge(path, method, with)
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) enum Tell {
     Nonce,
     /// `insufficient_scope` (RFC 6750 section 3.1).
     Scope,
+    /// `insufficient_user_authentication`, with the age that would do (RFC 9470 section 3).
+    Age,
     /// `invalid_request`, in a challenge of each scheme (RFC 6750 section 3.1).
     Request,
     /// The code alone: better credentials of the same caller would not help.
@@ -63,7 +65,7 @@ rejections! {
         "compare the clocks of issuer and resource server";
     TokenType, "token_type", "RFC 9068 4", Some(401), Tell::Token, true,
         "send an access token (typ at+jwt), not another kind of JWT";
-    TokenTooOld, "token_too_old", "FAPI 2.0 SP 6.1", Some(401), Tell::Token, true,
+    TokenTooOld, "token_too_old", "FAPI 2.0 SP 6.1", Some(401), Tell::Age, true,
         "the rule wants a younger token; get a new one";
     IssuerNotAllowed, "issuer_not_allowed", "RFC 9068 4", Some(401), Tell::Token, true,
         "get the token from an issuer that the policy names";

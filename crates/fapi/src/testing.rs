@@ -69,6 +69,7 @@ pub(crate) fn rule(
         path_prefixes: texts(prefixes),
         callers: callers.to_vec(),
         scopes: texts(scopes),
+        ..WireRule::default()
     }
 }
 

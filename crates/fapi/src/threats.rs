@@ -43,6 +43,10 @@
 //! | burning or flooding the memory of proofs (N10) | `AllowedCall::reserve` | `nothing_is_reserved_for_a_call_that_is_refused` |
 //! | filling the memory so that it fails open (N11) | `ReplaySet::reserve` | `a_full_set_refuses_and_heals` |
 //! | a broad rule opens a narrow path | `AllowedCall::check` | `the_most_specific_path_governs_alone` |
+//! | authorization details that are only half of what the rule wants, or limited to something else | `AllowedCall::check` | `a_detail_of_the_rule_is_covered_by_one_of_the_token` |
+//! | a token through too many hands, or too few | `AllowedCall::check` | `the_chain_of_actors_has_the_length_that_the_rule_takes` |
+//! | an old token where the rule wants a young one | `AllowedCall::check` | `a_token_may_be_too_old_for_a_rule_before_it_ends` |
+//! | a long call outlives the age that its rule takes | `decide_again` | `a_call_in_progress_ends_with_the_age_of_its_token` |
 //! | a cached token outlives time, policy or binding (N50) | `CurrentToken::check` and on | `a_proven_token_is_judged_again_each_time` |
 //! | a missing or broken policy fails open | `decide` | `without_a_policy_nothing_passes` |
 //! | the answer tells an attacker the reason | `answer` | `every_rejection_has_an_answer_that_does_not_name_the_reason` |
@@ -83,11 +87,10 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 17] = [
+    const ELSEWHERE: [Rejection; 16] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
-        Rejection::TokenTooOld,
         Rejection::BindingCertAbsent,
         Rejection::Revoked,
         Rejection::IntrospectionUnavailable,

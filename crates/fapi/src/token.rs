@@ -7,7 +7,7 @@ mod parsed;
 mod received;
 mod signed;
 
-pub(crate) use claims::Claims;
+pub(crate) use claims::{Claims, MAX_ACTORS};
 pub(crate) use current::{CurrentToken, FUTURE_LEEWAY};
 pub(crate) use parsed::ParsedToken;
 pub(crate) use received::{DPOP, ReceivedToken, at_most_one};

@@ -1,6 +1,7 @@
 //! The words of the rules as types: each can only be made by its parser, so a value that exists is a good one.
 
 mod alg;
+mod details;
 mod scope;
 mod spiffe;
 mod thumbprint;
@@ -8,6 +9,8 @@ mod time;
 pub(crate) mod url;
 
 pub use alg::{SenderConstraint, SigningAlg};
+pub use details::AuthorizationDetails;
+pub(crate) use details::Detail;
 pub use scope::ScopeSet;
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use thumbprint::{CertThumbprint, JwkThumbprint, TokenHash};

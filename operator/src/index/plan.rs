@@ -131,11 +131,8 @@ fn make(
 /// All defaults: open to the own namespace, to bound tokens of the mesh only.
 fn built_in(namespace: &str) -> PolicySpec {
     let anyone = WireRule {
-        methods: Vec::new(),
-        paths: Vec::new(),
-        path_prefixes: Vec::new(),
         callers: vec![WireCaller { namespace: namespace.to_owned(), service_account: None }],
-        scopes: Vec::new(),
+        ..WireRule::default()
     };
     PolicySpec {
         mode: Mode::Enforce,

@@ -122,5 +122,6 @@ fn rule(method: &str, paths: &[&str], callers: &[&str], scope: &str) -> WireRule
         path_prefixes: Vec::new(),
         callers: callers.iter().map(caller).collect(),
         scopes: vec![scope.to_owned()],
+        ..WireRule::default()
     }
 }

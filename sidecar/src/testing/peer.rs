@@ -221,13 +221,7 @@ pub(crate) fn policy(
         resources: vec![fapi::WireResource { audience: audience.clone(), origins: vec![audience] }],
         issuers: vec![issuer.to_owned()],
         sender_constraints: constraints.to_vec(),
-        rules: vec![fapi::WireRule {
-            methods: vec![],
-            paths: vec![],
-            path_prefixes: vec![],
-            callers: callers.collect(),
-            scopes: vec![],
-        }],
+        rules: vec![fapi::WireRule { callers: callers.collect(), ..fapi::WireRule::default() }],
     };
     PortPolicy::Policy(Arc::new(fapi::Policy::compile(&super::authority::trust_domain(), &wire).unwrap()))
 }

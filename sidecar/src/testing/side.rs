@@ -118,11 +118,8 @@ impl Side {
     pub(crate) fn apply(&self, caller: &str, mode: Mode) {
         let audience = format!("https://{}.bank", self.name);
         let rule = WireRule {
-            methods: vec![],
-            paths: vec![],
-            path_prefixes: vec![],
             callers: vec![WireCaller { namespace: "bank".to_owned(), service_account: Some(caller.to_owned()) }],
-            scopes: vec![],
+            ..WireRule::default()
         };
         let policy = WirePolicy {
             name: format!("bank/{}", self.name),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn told(rejection: Rejection, scheme: Scheme) -> (u16, Option<&'static str>, String) {
-    let answer = answer(rejection, scheme, None);
+    let answer = answer(rejection, scheme, &Needed::default());
     assert_eq!(answer.wants_nonce, answer.error == Some("use_dpop_nonce"));
     (answer.status.as_u16(), answer.error, answer.www_authenticate.unwrap_or_default())
 }
@@ -40,10 +40,22 @@ fn an_ambiguous_request_is_told_in_both_schemes() {
 
 #[test]
 fn a_small_scope_is_told_with_the_one_needed() {
-    let needed = ScopeSet::parse("b a").unwrap();
-    let answer = answer(Rejection::ScopeInsufficient, Scheme::Bearer, Some(&needed));
-    assert_eq!(answer.status.as_u16(), 403);
-    assert_eq!(answer.www_authenticate.as_deref(), Some(r#"Bearer error="insufficient_scope", scope="a b""#));
+    for (scopes, challenge) in
+        [("b a", r#"Bearer error="insufficient_scope", scope="a b""#), ("", r#"Bearer error="insufficient_scope""#)]
+    {
+        let needed = Needed { scopes: ScopeSet::parse(scopes).ok(), max_age: None };
+        let answer = answer(Rejection::ScopeInsufficient, Scheme::Bearer, &needed);
+        assert_eq!((answer.status.as_u16(), answer.www_authenticate.as_deref()), (403, Some(challenge)));
+    }
+}
+
+#[test]
+fn an_old_token_is_told_with_the_age_that_would_do() {
+    let needed = Needed { scopes: None, max_age: Some(60) };
+    let answer = answer(Rejection::TokenTooOld, Scheme::Dpop, &needed);
+    let challenge = r#"DPoP error="insufficient_user_authentication", max_age="60", algs="ES256 PS256 EdDSA""#;
+    assert_eq!((answer.status.as_u16(), answer.www_authenticate.as_deref()), (401, Some(challenge)));
+    assert_eq!(answer.error, Some("insufficient_user_authentication"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod audit;
 mod binding;
+mod demands;
 mod proof;
 mod properties;
 mod request;

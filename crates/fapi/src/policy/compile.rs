@@ -1,14 +1,15 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc};
 
 use http::Method;
 
 use super::{
-    Policy, PolicyProblem, Resource, WireCaller, WirePolicy, WireRule,
+    Policy, PolicyProblem, Resource, WireActors, WireCaller, WireDetail, WirePolicy, WireRule,
     rules::{Callers, Rule, Rules},
 };
 use crate::{
     path::normal_path,
-    value::{Audience, InvalidValue, Issuer, Origin, ScopeSet, SpiffeId, TrustDomain},
+    token::MAX_ACTORS,
+    value::{Audience, AuthorizationDetails, Detail, InvalidValue, Issuer, Origin, ScopeSet, SpiffeId, TrustDomain},
 };
 
 /// Compiles a document and collects everything that is wrong with it.
@@ -64,7 +65,35 @@ fn rule(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireRule)
             report.add(&format!("{field}.callers[{index}]"), &error.to_string());
         }
     }
-    Rule { methods, callers, scopes }
+    let details = details(report, &format!("{field}.authorizationDetails"), &wire.authorization_details);
+    if wire.max_token_age.is_some_and(|secs| !TOKEN_AGES.contains(&secs)) {
+        report.add(&format!("{field}.maxTokenAge"), "want 5 to 3600 seconds");
+    }
+    let actors = actors(report, &format!("{field}.actors"), wire.actors);
+    Rule { methods, callers, scopes, details, max_age: wire.max_token_age, actors }
+}
+
+fn details(report: &mut Report, field: &str, wire: &[WireDetail]) -> AuthorizationDetails {
+    if wire.len() > MAX_DETAILS {
+        report.add(field, "want at most 16");
+    }
+    let mut out = Vec::new();
+    for (index, detail) in wire.iter().enumerate() {
+        let unwritten = InvalidValue { what: "authorization detail", problem: "cannot be written as JSON" };
+        match serde_json::to_value(detail).map_err(|_| unwritten).and_then(|json| Detail::parse(&json)) {
+            Ok(detail) => out.push(detail),
+            Err(error) => report.add(&format!("{field}[{index}]"), &error.to_string()),
+        }
+    }
+    out.into_iter().collect()
+}
+
+fn actors(report: &mut Report, field: &str, wire: Option<WireActors>) -> RangeInclusive<u8> {
+    let WireActors { min, max } = wire.unwrap_or(WireActors { min: 0, max: MAX_ACTORS });
+    if min > max || max > MAX_ACTORS {
+        report.add(field, "want min up to max, and max up to 8");
+    }
+    min..=max
 }
 
 fn add_caller(callers: &mut Callers, wire: &WireCaller) -> Result<(), InvalidValue> {
@@ -95,6 +124,9 @@ fn check_path(text: &str) -> Result<(), InvalidValue> {
     let problem = "want an absolute path in normal form: starts with /, no //, no . or .. segments, no % * ; ? #";
     Err(InvalidValue { what: "path", problem })
 }
+
+const TOKEN_AGES: RangeInclusive<u64> = 5..=3600;
+const MAX_DETAILS: usize = 16;
 
 #[derive(Default)]
 struct Report(Vec<PolicyProblem>);

@@ -1,11 +1,15 @@
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+};
 
 use http::Method;
 
 use crate::{
+    challenge::Needed,
     path::without_end_slash,
     rejection::Rejection,
-    value::{ScopeSet, SpiffeId, TrustDomain},
+    value::{AuthorizationDetails, ScopeSet, SpiffeId, TrustDomain},
 };
 
 /// Compiled rules, found by the path that governs. The number of rules does not matter to a lookup.
@@ -26,6 +30,11 @@ pub(super) struct Rule {
     pub(super) methods: Vec<Method>,
     pub(super) callers: Callers,
     pub(super) scopes: ScopeSet,
+    pub(super) details: AuthorizationDetails,
+    /// Seconds since `iat`.
+    pub(super) max_age: Option<u64>,
+    /// How many nested `act` claims.
+    pub(super) actors: RangeInclusive<u8>,
 }
 
 /// The callers of a rule: service accounts, and whole namespaces of the mesh.
@@ -36,12 +45,72 @@ pub(super) struct Callers {
     pub(super) namespaces: HashSet<Box<str>>,
 }
 
-/// Why no rule lets a request pass: the furthest that any rule of the governing path came.
+/// Who calls, and what its token says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) caller: &'a SpiffeId,
+    pub(crate) actors: u8,
+    pub(crate) scopes: &'a ScopeSet,
+    pub(crate) details: &'a AuthorizationDetails,
+    /// Seconds since `iat`.
+    pub(crate) age: u64,
+}
+
+/// A rule lets the request pass.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unmatched<'a> {
-    pub(crate) rejection: Rejection,
-    /// The scopes that would have been enough, where scopes are what is missing.
-    pub(crate) needed: Option<&'a ScopeSet>,
+pub(crate) struct Matched {
+    /// The age up to which any rule would have; `None`: the age does not matter.
+    pub(crate) max_age: Option<u64>,
+}
+
+/// Why no rule lets a request pass: the furthest that any rule of the governing path came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unmatched<'a> {
+    /// None covers the method.
+    Rule,
+    /// None names the caller, with a chain of actors of this length.
+    Caller,
+    /// Scopes or authorization details are missing; these scopes would have to be there.
+    Authorization(&'a ScopeSet),
+    /// The token is older than this.
+    Age(u64),
+}
+
+impl<'a> Unmatched<'a> {
+    pub(crate) const fn rejection(self) -> Rejection {
+        match self {
+            Self::Rule => Rejection::RuleNotMatched,
+            Self::Caller => Rejection::CallerNotAllowed,
+            Self::Authorization(_) => Rejection::ScopeInsufficient,
+            Self::Age(_) => Rejection::TokenTooOld,
+        }
+    }
+
+    pub(crate) fn needed(self) -> Needed {
+        match self {
+            Self::Rule | Self::Caller => Needed::default(),
+            Self::Authorization(scopes) => Needed { scopes: Some(scopes.clone()), max_age: None },
+            Self::Age(bound) => Needed { scopes: None, max_age: Some(bound) },
+        }
+    }
+
+    /// The one of two that came further; of two ages the one that asks for less.
+    fn furthest(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Age(mine), Self::Age(theirs)) => Self::Age(mine.max(theirs)),
+            _ if other.steps() > self.steps() => other,
+            _ => self,
+        }
+    }
+
+    const fn steps(self) -> u8 {
+        match self {
+            Self::Rule => 0,
+            Self::Caller => 1,
+            Self::Authorization(_) => 2,
+            Self::Age(_) => 3,
+        }
+    }
 }
 
 impl Rules {
@@ -68,32 +137,19 @@ impl Rules {
     }
 
     /// Judges a request on a normal path: any rule of the most specific path that names it will do.
-    pub(super) fn judge(
-        &self,
-        path: &str,
-        method: &Method,
-        caller: &SpiffeId,
-        scopes: &ScopeSet,
-    ) -> Result<(), Unmatched<'_>> {
-        let mut reached = Unmatched { rejection: Rejection::RuleNotMatched, needed: None };
+    pub(super) fn judge(&self, path: &str, method: &Method, with: &Credentials<'_>) -> Result<Matched, Unmatched<'_>> {
+        let mut furthest = Unmatched::Rule;
+        let mut oldest = None;
         let governing = self.governing(without_end_slash(path));
         for rule in governing.iter().filter_map(|index| self.rules.get(*index)) {
-            if !rule.methods.is_empty() && !rule.methods.contains(method) {
-                continue;
+            match rule.judge(method, with) {
+                Ok(None) => return Ok(Matched { max_age: None }),
+                // Another rule may take an older token: the order of rules must mean nothing.
+                Ok(bound) => oldest = oldest.max(bound),
+                Err(unmatched) => furthest = furthest.furthest(unmatched),
             }
-            if !rule.callers.name(caller) {
-                if reached.needed.is_none() {
-                    reached.rejection = Rejection::CallerNotAllowed;
-                }
-                continue;
-            }
-            if scopes.is_superset(&rule.scopes) {
-                return Ok(());
-            }
-            reached.rejection = Rejection::ScopeInsufficient;
-            reached.needed = reached.needed.or(Some(&rule.scopes));
         }
-        Err(reached)
+        if oldest.is_some() { Ok(Matched { max_age: oldest }) } else { Err(furthest) }
     }
 
     /// The rules of the most specific path: exact, else the longest prefix by whole segments, else those without path.
@@ -111,9 +167,33 @@ impl Rules {
     }
 }
 
+impl Rule {
+    /// Whether its callers, with a chain of this length, include this one.
+    pub(super) fn names(&self, caller: &SpiffeId, actors: u8) -> bool {
+        self.actors.contains(&actors) && self.callers.name(caller)
+    }
+
+    /// Gives the age up to which it lets the request pass.
+    fn judge(&self, method: &Method, with: &Credentials<'_>) -> Result<Option<u64>, Unmatched<'_>> {
+        if !self.methods.is_empty() && !self.methods.contains(method) {
+            return Err(Unmatched::Rule);
+        }
+        if !self.names(with.caller, with.actors) {
+            return Err(Unmatched::Caller);
+        }
+        if !with.scopes.is_superset(&self.scopes) || !with.details.covers(&self.details) {
+            return Err(Unmatched::Authorization(&self.scopes));
+        }
+        match self.max_age {
+            Some(bound) if with.age > bound => Err(Unmatched::Age(bound)),
+            bound => Ok(bound),
+        }
+    }
+}
+
 impl Callers {
     /// Whether the caller is one of them.
-    pub(super) fn name(&self, caller: &SpiffeId) -> bool {
+    fn name(&self, caller: &SpiffeId) -> bool {
         let is_ours = || caller.trust_domain() == self.domain.as_str();
         self.accounts.contains(caller) || (is_ours() && self.namespaces.contains(caller.namespace()))
     }

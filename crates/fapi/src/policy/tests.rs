@@ -1,3 +1,5 @@
+mod token;
+
 use super::*;
 use crate::{
     Rejection,
@@ -20,9 +22,16 @@ fn caller(namespace: &str, name: &str) -> SpiffeId {
     id(&format!("spiffe://bank.example/ns/{namespace}/sa/{name}"))
 }
 
+/// The verdict about a young token without details and actors.
+fn judged<'p>(policy: &'p Policy, path: &str, method: &Method, who: &SpiffeId, has: &str) -> Result<(), Unmatched<'p>> {
+    let (scopes, details) = (scopes(has), AuthorizationDetails::default());
+    let credentials = Credentials { caller: who, actors: 0, scopes: &scopes, details: &details, age: 0 };
+    policy.judge(path, method, &credentials).map(|_| ())
+}
+
 /// Whether the call of bank/shop with every scope passes.
 fn passes(policy: &Policy, method: &Method, path: &str) -> bool {
-    policy.judge(path, method, &caller("bank", "shop"), &scopes("a b c")).is_ok()
+    judged(policy, path, method, &caller("bank", "shop"), "a b c").is_ok()
 }
 
 #[test]
@@ -90,19 +99,20 @@ fn the_reason_is_the_furthest_that_any_rule_came() {
         rule(&["GET"], &["/a"], &[], &[account("bank", "other")], &[]),
     ]);
     let reason =
-        |path, method: &Method, who: &SpiffeId| policy.judge(path, method, who, &scopes("a")).unwrap_err().rejection;
+        |path, method: &Method, who: &SpiffeId| judged(&policy, path, method, who, "a").unwrap_err().rejection();
     let shop = caller("bank", "shop");
     assert_eq!(reason("/b", &Method::GET, &shop), Rejection::RuleNotMatched);
     assert_eq!(reason("/a", &Method::PUT, &shop), Rejection::RuleNotMatched);
     assert_eq!(reason("/a", &Method::GET, &caller("bank", "third")), Rejection::CallerNotAllowed);
-    let unmatched = policy.judge("/a", &Method::GET, &shop, &scopes("a")).unwrap_err();
-    assert_eq!(unmatched, Unmatched { rejection: Rejection::ScopeInsufficient, needed: Some(&scopes("needed")) });
+    let unmatched = judged(&policy, "/a", &Method::GET, &shop, "a").unwrap_err();
+    assert_eq!(unmatched, Unmatched::Authorization(&scopes("needed")));
+    assert_eq!(unmatched.rejection(), Rejection::ScopeInsufficient);
 }
 
 #[test]
 fn callers_are_compared_with_trust_domain_namespace_and_name() {
     let policy = with_rules(vec![rule(&[], &[], &[], &[account("bank", "shop"), namespace("web")], &[])]);
-    let passes = |who: &SpiffeId| policy.judge("/", &Method::GET, who, &scopes("")).is_ok();
+    let passes = |who: &SpiffeId| judged(&policy, "/", &Method::GET, who, "").is_ok();
     assert!(passes(&caller("bank", "shop")) && passes(&caller("web", "any")));
     assert!(!passes(&caller("bank", "shop2")) && !passes(&caller("web2", "shop")));
     assert!(!passes(&id("spiffe://evil.example/ns/bank/sa/shop")));
@@ -117,14 +127,15 @@ fn the_issuer_grants_what_the_rules_give_and_no_more() {
         rule(&["PUT"], &["/c"], &[], &[account("web", "x")], &["d"]),
         rule(&[], &["/open"], &[], &[account("web", "plain")], &[]),
     ]);
-    let grant = |who: &SpiffeId, asked: Option<&str>| policy.grant(who, asked.map(scopes).as_ref());
+    let grant =
+        |who: &SpiffeId, asked: Option<&str>| policy.grant(who, asked.map(scopes).as_ref()).map(|grant| grant.scopes);
     let shop = caller("bank", "shop");
-    assert_eq!(grant(&shop, None), Ok(Grant { scopes: scopes("a b c") }));
-    assert_eq!(grant(&shop, Some("c a")), Ok(Grant { scopes: scopes("a c") }));
-    assert_eq!(grant(&shop, Some("")), Ok(Grant { scopes: scopes("") }));
+    assert_eq!(grant(&shop, None), Ok(scopes("a b c")));
+    assert_eq!(grant(&shop, Some("c a")), Ok(scopes("a c")));
+    assert_eq!(grant(&shop, Some("")), Ok(scopes("")));
     assert_eq!(grant(&shop, Some("a d e")), Err(GrantRefusal::ScopeNotAllowed(scopes("d e"))));
-    assert_eq!(grant(&caller("bank", "other"), None), Ok(Grant { scopes: scopes("c") }));
-    assert_eq!(grant(&caller("web", "plain"), None), Ok(Grant { scopes: scopes("") }));
+    assert_eq!(grant(&caller("bank", "other"), None), Ok(scopes("c")));
+    assert_eq!(grant(&caller("web", "plain"), None), Ok(scopes("")));
     assert_eq!(grant(&caller("evil", "x"), None), Err(GrantRefusal::CallerNotAllowed));
     assert_eq!(grant(&id("spiffe://evil.example/ns/bank/sa/shop"), None), Err(GrantRefusal::CallerNotAllowed));
 }

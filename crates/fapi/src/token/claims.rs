@@ -4,18 +4,22 @@ use serde_json::Value;
 
 use crate::{
     json::{Members, NotStrict, View},
-    value::{CertThumbprint, JwkThumbprint, ScopeSet, UnixTime},
+    value::{AuthorizationDetails, CertThumbprint, JwkThumbprint, ScopeSet, UnixTime},
 };
 
-/// The claims of an access token, read strictly (RFC 9068 section 2.2; RFC 7800 for `cnf`, RFC 8693 for `act`).
+/// The claims of an access token, read strictly (RFC 9068 section 2.2; RFC 7800 for `cnf`, RFC 8693 for `act`,
+/// RFC 9396 for `authorization_details`).
 #[derive(Debug)]
 pub(crate) struct Claims {
     pub(crate) issuer: Box<str>,
     pub(crate) client_id: Arc<str>,
     /// The outermost `act.sub`, or else `sub`: who sends the token now (RFC 8693 section 4.1).
     pub(crate) actor: Box<str>,
+    /// How many actors are nested in each other: 0 without `act`.
+    pub(crate) actors: u8,
     pub(crate) audiences: Vec<Box<str>>,
     pub(crate) scopes: ScopeSet,
+    pub(crate) details: AuthorizationDetails,
     pub(crate) issued: UnixTime,
     pub(crate) not_before: Option<UnixTime>,
     pub(crate) expires: UnixTime,
@@ -36,18 +40,21 @@ pub(crate) struct Confirmation {
 impl Claims {
     pub(super) fn parse(payload: View<'_>) -> Result<Self, NotStrict> {
         let subject = not_empty(payload.need_text("sub")?)?;
-        let actor = match payload.value("act") {
-            Some(act) => current_actor(act)?,
-            None => subject,
+        let (actor, actors) = match payload.value("act") {
+            Some(act) => actor_chain(act)?,
+            None => (subject, 0),
         };
+        let details = payload.value("authorization_details").map(AuthorizationDetails::of_claim).transpose()?;
         // Required, and its uniqueness is the issuer's business.
         not_empty(payload.need_text("jti")?)?;
         Ok(Self {
             issuer: payload.need_text("iss")?.into(),
             client_id: not_empty(payload.need_text("client_id")?)?.into(),
             actor: actor.into(),
+            actors,
             audiences: audiences(payload.value("aud").ok_or(NotStrict)?)?,
             scopes: ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?,
+            details: details.unwrap_or_default(),
             issued: UnixTime::from_secs(payload.need_seconds("iat")?),
             not_before: payload.seconds("nbf")?.map(UnixTime::from_secs),
             expires: UnixTime::from_secs(payload.need_seconds("exp")?),
@@ -70,19 +77,21 @@ fn audiences(value: &Value) -> Result<Vec<Box<str>>, NotStrict> {
     texts.iter().map(|text| text.as_str().map(Box::from).ok_or(NotStrict)).collect()
 }
 
-/// The `sub` of the outermost actor. Inner ones are history, yet must be well formed and not too many.
-fn current_actor(act: &Value) -> Result<&str, NotStrict> {
+/// The `sub` of the outermost actor and the length of the chain. Inner actors are history (RFC 8693 section 4.1), yet must be
+/// well formed and not too many.
+fn actor_chain(act: &Value) -> Result<(&str, u8), NotStrict> {
     let outermost = Members::of(act)?;
-    let (mut inner, mut depth) = (outermost, 1);
-    while let Some(next) = inner.value("act") {
-        depth += 1;
-        inner = Members::of(next)?;
-        not_empty(inner.need_text("sub")?)?;
-        if depth > MAX_ACTORS {
+    let current = not_empty(outermost.need_text("sub")?)?;
+    let (mut innermost, mut length) = (outermost, 1);
+    while let Some(next) = innermost.value("act") {
+        if length == MAX_ACTORS {
             return Err(NotStrict);
         }
+        length += 1;
+        innermost = Members::of(next)?;
+        not_empty(innermost.need_text("sub")?)?;
     }
-    not_empty(outermost.need_text("sub")?)
+    Ok((current, length))
 }
 
 fn confirmation(payload: View<'_>) -> Result<Confirmation, NotStrict> {
@@ -97,4 +106,5 @@ fn confirmation(payload: View<'_>) -> Result<Confirmation, NotStrict> {
 const X5T: &str = "x5t#S256";
 const JKT: &str = "jkt";
 const MAX_AUDIENCES: usize = 16;
-const MAX_ACTORS: usize = 8;
+/// The longest chain of actors that is read.
+pub(crate) const MAX_ACTORS: u8 = 8;

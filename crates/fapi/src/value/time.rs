@@ -21,6 +21,12 @@ impl UnixTime {
         Self(self.0.saturating_add(secs))
     }
 
+    /// Seconds from `earlier` to this time; 0 if that one lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// This time and `secs` seconds less, at least the epoch.
     #[must_use]
     pub const fn minus(self, secs: u64) -> Self {

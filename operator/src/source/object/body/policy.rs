@@ -104,5 +104,6 @@ fn wire_rule(rule: PolicyRule, namespace: &str, path: &str, problems: &mut Vec<B
         path_prefixes: rule.path_prefixes,
         callers,
         scopes: rule.scopes,
+        ..WireRule::default()
     }
 }
