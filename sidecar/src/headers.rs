@@ -25,7 +25,7 @@ pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// More fields than this are refused. HTTP/1.1 parsing has the same bound.
-const MAX_FIELDS: usize = 100;
+pub(crate) const MAX_FIELDS: usize = 100;
 
 /// What a clean request still wants of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

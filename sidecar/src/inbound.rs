@@ -51,12 +51,8 @@ impl Inbound {
         self.lifetimes.tick(self.local.shared.clock.now());
         self.apps.tick();
         let bundle = self.local.shared.bundle();
-        let same = |other: &Option<Arc<TrustBundle>>| match (other, &bundle) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same(&self.bundle.borrow()) {
+        let identity = |bundle: &Option<Arc<TrustBundle>>| bundle.as_ref().map(Arc::as_ptr);
+        if identity(&self.bundle.borrow()) != identity(&bundle) {
             // A peer whose root is gone must not stay: all come again and are verified again.
             self.lifetimes.close_all();
             *self.bundle.borrow_mut() = bundle;

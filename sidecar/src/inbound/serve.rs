@@ -21,12 +21,11 @@ use super::{
     lifetime::{Graceful, Lifetime, live},
     watched::Watched,
 };
-use crate::{body::Reply, local::LocalExecutor};
+use crate::{body::Reply, headers::MAX_FIELDS, local::LocalExecutor};
 
 /// A peer that means it is done long before.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 64 * 1024;
-const MAX_FIELDS: usize = 100;
 /// Calls at once on one connection. Another sidecar sends all of its calls over one.
 const MAX_STREAMS: u32 = 1000;
 /// Streams that a peer opened and reset before they were looked at.
