@@ -63,7 +63,7 @@ pub(crate) struct Deps {
     pub(crate) issuer: MeshIssuer,
     /// The roots of the mesh, PEM.
     pub(crate) bundle_pem: Arc<str>,
-    /// Sidecars whose certificates were issued before this time are told to renew them: those with an open stream at
+    /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at
     /// once, others when they connect.
     pub(crate) renew: watch::Receiver<UnixTime>,
     pub(crate) clock: Clock,

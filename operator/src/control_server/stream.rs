@@ -77,7 +77,8 @@ impl PodStream {
     ) -> Self {
         let mut renew = deps.renew.clone();
         let mut outbox = Outbox::new();
-        if issued_at(&caller.leaf) < *renew.borrow_and_update() {
+        // A certificate of the same second may be older: better renewed once more than not at all.
+        if issued_at(&caller.leaf) <= *renew.borrow_and_update() {
             outbox.renew();
         }
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());

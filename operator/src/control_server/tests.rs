@@ -307,10 +307,10 @@ async fn authorities_are_bounded() {
 async fn whose_certificate_is_older_is_told_to_renew() {
     let mesh = Mesh::start().await;
     let (mut early, _) = Sidecar::greeted(&mesh, "payments-1").await;
-    // One that is away when it is asked.
+    // One that is away when it is asked, in the very second that its certificate was issued in.
     let away = mesh.member("shop-1");
-    mesh.clock.advance(Duration::from_secs(1));
     mesh.renew.send_replace(mesh.clock.now());
+    mesh.clock.advance(Duration::from_secs(1));
     assert!(matches!(early.next().await, Got::Renew));
     let mut back = Sidecar::connect(&mesh, &away).await.unwrap();
     back.hello(0).await;

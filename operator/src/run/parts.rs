@@ -33,7 +33,7 @@ const END: Duration = Duration::from_secs(6);
 
 /// The running parts.
 pub(super) struct Parts {
-    /// Sidecars whose certificates were issued before this time are asked to renew them.
+    /// Sidecars whose certificates were not issued after this second are asked to renew them.
     renew: watch::Sender<UnixTime>,
     clock: Clock,
     shutdown: watch::Sender<bool>,

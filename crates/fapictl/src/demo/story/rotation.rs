@@ -14,7 +14,7 @@ use crate::wait::until;
 
 const ROTATIONS: usize = 20;
 /// One rotation of the whole mesh.
-const ONE: Duration = Duration::from_secs(5);
+const ONE: Duration = Duration::from_secs(10);
 
 /// The certificate that each sidecar shows, by service.
 pub(super) type Shown = HashMap<String, CertificateDer<'static>>;
