@@ -114,7 +114,7 @@ impl App {
     async fn checkout(&self) -> Result<Connection, Failure> {
         match self.http1.take() {
             Some(sender) => Ok(Connection { sender, reused: true }),
-            None => Ok(Connection { sender: self.open(false).await?, reused: false }),
+            None => Ok(Connection { sender: Box::pin(self.open(false)).await?, reused: false }),
         }
     }
 

@@ -62,7 +62,7 @@ impl App {
             let reused = known.is_some();
             let mut sender = match known.take() {
                 Some(sender) => sender,
-                None => self.make_http2().await?,
+                None => Box::pin(self.make_http2()).await?,
             };
             match answer(sender.try_send_request(request), progress).await? {
                 Ok(response) => return Ok((response, Lease(None))),

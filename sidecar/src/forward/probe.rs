@@ -50,6 +50,10 @@ impl App {
         if let Some(known) = self.speaks.known(grpc) {
             return Ok(known);
         }
+        Box::pin(self.ask_once(grpc)).await
+    }
+
+    async fn ask_once(&self, grpc: bool) -> Result<bool, Failure> {
         let _asking = self.speaks.asking.lock().await;
         if let Some(learnt_meanwhile) = self.speaks.known(grpc) {
             return Ok(learnt_meanwhile);

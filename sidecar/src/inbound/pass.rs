@@ -39,7 +39,9 @@ pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply>
         return failed(Failure::Connect, record, passage);
     };
     let standing = match standing {
-        Some(standing) if wishes.websocket => return websocket::open(app, parts, standing, record, passage).await,
+        Some(standing) if wishes.websocket => {
+            return Box::pin(websocket::open(app, parts, standing, record, passage)).await;
+        }
         standing => standing,
     };
     parts.extensions.remove::<OnUpgrade>();

@@ -57,7 +57,9 @@ pub(super) async fn checkout(
                 return Ok(Connection::H1(idle));
             }
             let guard = peer.pool.enter_h1().ok_or(Failure::Busy)?;
-            counted(shared, peer, h1(shared.clone(), peer, wanted, guard).await).map(Connection::H1)
+            // Boxed, as everything rare on the way of a call: its state would be a part of every call's.
+            let made = Box::pin(h1(shared.clone(), peer, wanted, guard)).await;
+            counted(shared, peer, made).map(Connection::H1)
         }
         Protocol::H2 => shared_h2(shared, peer, wanted, now).await,
     }

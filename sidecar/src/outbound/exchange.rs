@@ -181,7 +181,7 @@ impl Exchange<'_> {
         // A server that has just started has a new secret: the nonce of the old one would cost a request with a body
         // its only try.
         if lease.needs_nonce() || !lease.peer().nonce.is_fresh(shared.clock.now()) {
-            self.fetch_nonce(lease).await?;
+            Box::pin(self.fetch_nonce(lease)).await?;
         }
         let path = fapi::normal_path(message.uri().path())?;
         let htu = [&*meshed.origin, path].concat();
