@@ -2,7 +2,7 @@
 
 use crate::{
     challenge::Scheme,
-    dpop::{CheckedProof, Target},
+    dpop::{CheckedProof, ProofHeaders, Target},
     policy::{Credentials, Policy, Unmatched},
     rejection::Rejection,
     request::{Context, Request},
@@ -25,10 +25,11 @@ impl<'a> BoundToken<'a> {
         policy: &Policy,
         request: &Request<'_>,
         ctx: &Context<'_>,
+        headers: &mut ProofHeaders,
     ) -> Result<Self, Rejection> {
         let key = check_members(&token, policy, ctx)?;
         let proof = match key {
-            Some(key) => Some(check_proof(&token, key, received, request, ctx)?),
+            Some(key) => Some(check_proof(&token, key, received, request, ctx, headers)?),
             // Nothing in the token asks for the proof that the scheme promises (N7).
             None if received.scheme() == Scheme::Dpop => return Err(Rejection::BindingMissing),
             None => None,
@@ -82,6 +83,7 @@ fn check_proof(
     received: &ReceivedToken<'_>,
     request: &Request<'_>,
     ctx: &Context<'_>,
+    headers: &mut ProofHeaders,
 ) -> Result<CheckedProof, Rejection> {
     if received.scheme() != Scheme::Dpop {
         return Err(Rejection::BoundTokenSentAsBearer);
@@ -95,7 +97,7 @@ fn check_proof(
         nonces: ctx.nonces,
         now: ctx.now,
     };
-    CheckedProof::check(header, target)
+    CheckedProof::check(header, target, headers)
 }
 
 /// A call that a rule allows. Only the reservation of its proof is left.

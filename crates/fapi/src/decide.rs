@@ -67,7 +67,7 @@ fn judge(
     };
     seen.token = Some(Arc::clone(&signed));
     let current = CurrentToken::check(&signed, policy, ctx.now)?;
-    let bound = BoundToken::prove(current, &received, policy, request, ctx)?;
+    let bound = BoundToken::prove(current, &received, policy, request, ctx, &mut proven.proof_headers)?;
     if is_new {
         proven.keep(received.bytes(), &signed);
     }

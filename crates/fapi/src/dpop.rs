@@ -11,6 +11,7 @@ pub(crate) use check::{CheckedProof, Target};
 use http::{HeaderMap, Method};
 use htu::Htu;
 pub use nonce::NonceMinter;
+pub(crate) use proof::ProofHeaders;
 pub use replay::ReplaySet;
 pub use signer::{ProofClaims, ProofSigner};
 
@@ -40,7 +41,7 @@ pub fn check_token_endpoint_proof(
     let own = Htu::parse(htu).ok_or(Rejection::ProofHtu)?;
     let origins = std::iter::once(own.origin());
     let target = Target { method, origins, path: own.path(), token: None, nonces, now };
-    let proof = CheckedProof::check(header, target)?;
+    let proof = CheckedProof::check(header, target, &mut ProofHeaders::default())?;
     replay.reserve(caller, proof.replay_key(), now)?;
     Ok(proof.key())
 }

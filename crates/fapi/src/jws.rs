@@ -12,31 +12,35 @@ use crate::{
 
 /// A compact JWS whose header and payload are strict JSON objects. Nothing is proven by it.
 pub(crate) struct Compact<'a> {
-    header: Members,
+    header: &'a str,
     payload: Members,
     signed: &'a str,
     signature: Vec<u8>,
 }
 
 impl<'a> Compact<'a> {
-    /// Reads a JWS of at most `max` bytes. Refuses every critical extension, as none is understood (RFC 7515 section
-    /// 4.1.11), and `b64` (RFC 7797). The signature may be empty: which algorithms count is decided later.
+    /// Reads a JWS of at most `max` bytes; its header is read by [`Compact::header`]. The signature may be empty: which
+    /// algorithms count is decided later.
     pub(crate) fn parse(text: &'a str, max: usize) -> Result<Self, NotStrict> {
         if text.len() > max {
             return Err(NotStrict);
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(NotStrict)?;
         let (header, payload) = signed.split_once('.').ok_or(NotStrict)?;
-        let header = Members::parse(&decode(header)?)?;
-        if header.view().has("crit") || header.view().has("b64") {
-            return Err(NotStrict);
-        }
         let payload = Members::parse(&decode(payload)?)?;
         Ok(Self { header, payload, signed, signature: decode(signature)? })
     }
 
-    pub(crate) const fn header(&self) -> View<'_> {
-        self.header.view()
+    /// The header as it stands there, encoded.
+    pub(crate) const fn header_text(&self) -> &'a str {
+        self.header
+    }
+
+    /// Reads the header. Refuses every critical extension, as none is understood (RFC 7515 section 4.1.11), and `b64`
+    /// (RFC 7797).
+    pub(crate) fn header(&self) -> Result<Members, NotStrict> {
+        let header = Members::parse(&decode(self.header)?)?;
+        if header.view().has("crit") || header.view().has("b64") { Err(NotStrict) } else { Ok(header) }
     }
 
     pub(crate) const fn payload(&self) -> View<'_> {

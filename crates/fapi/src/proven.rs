@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::token::SignedToken;
+use crate::{dpop::ProofHeaders, token::SignedToken};
 
 /// Tokens whose signature and sender were proven on one connection, under one generation of policy, keys and revocations.
 ///
@@ -13,6 +13,8 @@ pub struct ProvenTokens {
     generation: u64,
     tokens: Vec<(Box<[u8]>, Arc<SignedToken>)>,
     next: usize,
+    /// A header says the same under every generation.
+    pub(crate) proof_headers: ProofHeaders,
 }
 
 impl ProvenTokens {

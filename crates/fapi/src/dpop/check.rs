@@ -1,6 +1,10 @@
 use http::{HeaderValue, Method};
 
-use super::{NonceMinter, htu::Htu, proof::SignedProof};
+use super::{
+    NonceMinter,
+    htu::Htu,
+    proof::{ProofHeaders, SignedProof},
+};
 use crate::{
     crypto::sha256,
     rejection::Rejection,
@@ -34,9 +38,10 @@ impl CheckedProof {
     pub(crate) fn check<'o, O: Iterator<Item = &'o Origin>>(
         header: &HeaderValue,
         target: Target<'_, O>,
+        headers: &mut ProofHeaders,
     ) -> Result<Self, Rejection> {
         let text = header.to_str().map_err(|_| Rejection::ProofMalformed)?;
-        let signed = SignedProof::verify(text)?;
+        let signed = SignedProof::verify(text, headers)?;
         let proof = signed.text()?;
         if proof.htm != target.method.as_str() {
             return Err(Rejection::ProofHtm);

@@ -88,7 +88,8 @@ fn a_published_proof_is_read_and_verifies() {
         "2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg",
     );
     let jws = Compact::parse(text, 4096).unwrap();
-    let jwk = Jwk::parse(Members::of(jws.header().value("jwk").unwrap()).unwrap()).unwrap();
+    let header = jws.header().unwrap();
+    let jwk = Jwk::parse(Members::of(header.view().value("jwk").unwrap()).unwrap()).unwrap();
     assert!(jws.is_signed_by(&jwk.key));
     assert_eq!(jwk.thumbprint.to_string(), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
     assert_eq!(jws.payload().text("htm"), Ok(Some("POST")));

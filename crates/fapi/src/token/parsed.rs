@@ -1,9 +1,10 @@
 use super::{Claims, ReceivedToken};
-use crate::{jws::Compact, rejection::Rejection};
+use crate::{json::Members, jws::Compact, rejection::Rejection};
 
 /// A token that is one well-formed JWS with the claims of RFC 9068. Nothing it says is proven.
 pub(crate) struct ParsedToken<'a> {
     pub(super) jws: Compact<'a>,
+    pub(super) header: Members,
     pub(super) claims: Claims,
 }
 
@@ -11,12 +12,14 @@ impl<'a> ParsedToken<'a> {
     /// Reads a token strictly. A header that brings its own key is refused: keys come from the issuer (RFC 8725 section
     /// 3.10), and a reader behind us might follow it.
     pub(crate) fn parse(received: &ReceivedToken<'a>) -> Result<Self, Rejection> {
-        let jws = Compact::parse(received.text()?, MAX_BYTES).map_err(|_| Rejection::TokenMalformed)?;
-        if OWN_KEYS.iter().any(|name| jws.header().has(name)) {
+        let malformed = |_| Rejection::TokenMalformed;
+        let jws = Compact::parse(received.text()?, MAX_BYTES).map_err(malformed)?;
+        let header = jws.header().map_err(malformed)?;
+        if OWN_KEYS.iter().any(|name| header.view().has(name)) {
             return Err(Rejection::TokenMalformed);
         }
-        let claims = Claims::parse(jws.payload()).map_err(|_| Rejection::TokenMalformed)?;
-        Ok(Self { jws, claims })
+        let claims = Claims::parse(jws.payload()).map_err(malformed)?;
+        Ok(Self { jws, header, claims })
     }
 }
 

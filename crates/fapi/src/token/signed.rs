@@ -44,13 +44,14 @@ impl SignedToken {
         policy: &Policy,
         lookup: KeyLookup<'_>,
     ) -> Result<Self, NotSigned> {
-        let ParsedToken { jws, claims } = parsed;
+        let ParsedToken { jws, header, claims } = parsed;
+        let header = header.view();
         let issuer = policy.issuer(&claims.issuer).ok_or(Rejection::IssuerNotAllowed)?;
         let malformed = Rejection::TokenMalformed;
-        let alg = jws.header().need_text("alg").map_err(|_| malformed)?;
+        let alg = header.need_text("alg").map_err(|_| malformed)?;
         let alg = SigningAlg::from_jose(alg).ok_or(Rejection::AlgNotAllowed)?;
-        let kid = jws.header().text("kid").map_err(|_| malformed)?;
-        let typ = jws.header().text("typ").map_err(|_| malformed)?;
+        let kid = header.text("kid").map_err(|_| malformed)?;
+        let typ = header.text("typ").map_err(|_| malformed)?;
         let is_access_token = typ.is_some_and(is_access_token);
         let keys = find_keys(lookup, issuer, kid, alg)?;
         if !keys.iter().any(|key| jws.is_signed_by(key)) {

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    NonceMinter, ProofClaims, ProofSigner, Rejection, ReplaySet, TokenHash,
+    NonceMinter, ProofClaims, ProofSigner, Rejection, ReplaySet, SigningKey, TokenHash,
     testing::{Call, Jwt, NOW, OTHER_KEY, PROOF_KEY, World},
 };
 
@@ -137,6 +137,24 @@ fn a_proof_signed_by_another_key_than_it_shows_is_malformed() {
     assert_eq!(world.reason(&Call::dpop(&token, &proof)), Some(Rejection::ProofMalformed));
     let own = world.proof(&token).head("jwk", OTHER_KEY.public_jwk()).sign(&OTHER_KEY);
     assert_eq!(world.reason(&Call::dpop(&token, &own)), Some(Rejection::ProofKeyMismatch));
+}
+
+#[test]
+fn a_header_seen_before_proves_nothing() {
+    let mut world = World::new();
+    let token = world.dpop_token().issued();
+    let good = world.proof(&token);
+    assert_eq!(world.reason(&Call::dpop(&token, &good.proven())), None);
+    let next = good.claim("jti", "p-2");
+    assert_eq!(world.reason(&Call::dpop(&token, &next.sign(&OTHER_KEY))), Some(Rejection::ProofMalformed));
+    let keys: Vec<_> = (0..6).map(|_| SigningKey::generate().unwrap()).collect();
+    for key in keys.iter().chain(&keys) {
+        // More keys than are remembered: each is still told apart.
+        let stranger = next.clone().head("jwk", key.public_jwk());
+        assert_eq!(world.reason(&Call::dpop(&token, &stranger.sign(key))), Some(Rejection::ProofKeyMismatch));
+        assert_eq!(world.reason(&Call::dpop(&token, &stranger.proven())), Some(Rejection::ProofMalformed));
+    }
+    assert_eq!(world.reason(&Call::dpop(&token, &next.proven())), None);
 }
 
 #[test]
