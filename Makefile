@@ -31,8 +31,9 @@ outsider: ## A Python program that uses none of our code enrols, calls and attac
 	$(CARGO) build --locked -q --workspace --bins
 	tests/outsider/run $(TARGET_DIR)/debug
 
-bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and h2load)
+bench: ## What the rules and the mesh cost, against bare cryptography and a bare pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
+	$(TARGET_DIR)/release/decide
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
 generate: ## Rewrites what is generated: CRDs, protocol code, golden files, docs/reasons.md
