@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider generate tools
+.PHONY: help demo test check bench outsider clients generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -30,6 +30,10 @@ check: ## Formatting, clippy, docs, bans, licences, sources, unused dependencies
 outsider: ## A Python program that uses none of our code enrols, calls and attacks
 	$(CARGO) build --locked -q --workspace --bins
 	tests/outsider/run $(TARGET_DIR)/debug
+
+clients: ## OAuth clients written by others get tokens and call (needs Node 20 and npm)
+	$(CARGO) build --locked -q --workspace --bins
+	tests/clients/run $(TARGET_DIR)/debug
 
 bench: ## What the rules and the mesh cost, against bare cryptography and a bare pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
