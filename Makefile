@@ -31,7 +31,7 @@ outsider: ## A Python program that uses none of our code enrols, calls and attac
 	$(CARGO) build --locked -q --workspace --bins
 	tests/outsider/run $(TARGET_DIR)/debug
 
-clients: ## OAuth clients written by others get tokens and call (needs Node 20 and npm)
+clients: ## OAuth clients written by others get tokens and call (needs Node 20 and Java 17)
 	$(CARGO) build --locked -q --workspace --bins
 	tests/clients/run $(TARGET_DIR)/debug
 

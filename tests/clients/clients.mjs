@@ -1,5 +1,6 @@
 // OAuth clients that were written by others get tokens and use them. They decide what is a good answer.
 
+import { spawnSync } from "node:child_process";
 import * as jose from "jose";
 import * as oauth from "oauth4webapi";
 import * as client from "openid-client";
@@ -16,6 +17,8 @@ await withMesh(process.argv[2], async (mesh) => {
   await proofOfPossession(mesh);
   await refusals(mesh);
   await lowLevel(mesh);
+  const java = spawnSync("java", ["-cp", "lib/*", "Nimbus.java", mesh.folder], { cwd: import.meta.dirname, stdio: "inherit" });
+  check("Nimbus", java.status, 0);
 });
 finish();
 

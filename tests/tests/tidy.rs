@@ -66,7 +66,7 @@ fn dependencies_point_one_way() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("fapi", &[] as &[&str]),
         ("crds", &[]),
-        ("bench", &[]),
+        ("bench", &["fapi"]),
         ("control", &["fapi"]),
         ("operator", &["control", "crds", "fapi"]),
         ("sidecar", &["control", "fapi"]),
