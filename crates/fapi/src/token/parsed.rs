@@ -11,7 +11,7 @@ impl<'a> ParsedToken<'a> {
     /// Reads a token strictly. A header that brings its own key is refused: keys come from the issuer (RFC 8725 section
     /// 3.10), and a reader behind us might follow it.
     pub(crate) fn parse(received: &ReceivedToken<'a>) -> Result<Self, Rejection> {
-        let jws = Compact::parse(received.text()?, MAX_BYTES).map_err(|_| Rejection::TokenMalformed)?;
+        let jws = Compact::parse(received.text()?, MAX_TOKEN_BYTES).map_err(|_| Rejection::TokenMalformed)?;
         if OWN_KEYS.iter().any(|name| jws.header().has(name)) {
             return Err(Rejection::TokenMalformed);
         }
@@ -20,5 +20,7 @@ impl<'a> ParsedToken<'a> {
     }
 }
 
-const MAX_BYTES: usize = 8 * 1024;
+/// A token with more bytes than this is refused: it has to fit into a header.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
 const OWN_KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];
