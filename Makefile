@@ -25,7 +25,7 @@ check: ## Formatting, clippy, docs, bans, licences, sources, unused dependencies
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) deny --locked check bans licenses sources
 	$(CARGO) machete
-	$(CARGO) test --locked -q -p e2e --test tidy
+	$(CARGO) test --locked -q -p e2e --test tidy --test tidy_docs
 
 outsider: ## A Python program that uses none of our code enrols, calls and attacks
 	$(CARGO) build --locked -q --workspace --bins

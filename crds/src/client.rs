@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SenderConstraint;
 use crate::patterns::{LABEL, SCOPE, SUBDOMAIN};
+use crate::policy::AuthorizationDetail;
 
 /// Whom a service account calls. It asks; the rules of the called side grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -68,6 +69,11 @@ pub struct Target {
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = SCOPE)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub scopes: Vec<String>,
+
+    /// The authorization details (RFC 9396) to ask for; without them, all that the target's rules give this caller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub authorization_details: Vec<AuthorizationDetail>,
 
     /// How the token is bound to its sender; without it, by certificate if the target takes that, else by DPoP.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -49,6 +49,8 @@ pub mod reason {
     pub const CALLER_NOT_ALLOWED: &str = "CallerNotAllowed";
     /// No rule that names the caller has the scopes asked for.
     pub const SCOPE_NOT_ALLOWED: &str = "ScopeNotAllowed";
+    /// No rule that names the caller has the authorization details asked for.
+    pub const DETAIL_NOT_ALLOWED: &str = "DetailNotAllowed";
     /// The target does not take the binding asked for.
     pub const SENDER_CONSTRAINT_MISMATCH: &str = "SenderConstraintMismatch";
 }

@@ -8,6 +8,8 @@ pub(crate) const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([
 pub(crate) const TRUST_DOMAIN: &str = SUBDOMAIN;
 /// A scope token (RFC 6749 section 3.3).
 pub(crate) const SCOPE: &str = r"^[!#-\[\]-~]+$";
+/// Text of printable ASCII.
+pub(crate) const PRINTABLE: &str = "^[ -~]+$";
 /// A path in normal form: no empty, `.` or `..` segment, nothing encoded, no `;` and no `*`.
 pub(crate) const PATH: &str = concat!(
     r"^/$|^(/(",

@@ -4,7 +4,7 @@ pub mod rule;
 pub mod status;
 
 use kube::{CustomResource, KubeSchema};
-pub use rule::{Caller, Method, Rule as PolicyRule};
+pub use rule::{Actors, AuthorizationDetail, Caller, Method, Rule as PolicyRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use status::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts};

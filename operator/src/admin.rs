@@ -92,18 +92,18 @@ fn answer(request: &Request<Incoming>, shown: &Shown) -> Response<Full<Bytes>> {
 
 fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     let (view, desired) = (shown.view.borrow().clone(), shown.desired.borrow().clone());
-    let mut registry = Registry::with_prefix("fapi_operator");
+    let mut registry = Registry::default();
     let mut gauge = |name: &str, help: &str, value: usize| {
         registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
     };
     let model = view.index().model();
     let order = usize::try_from(view.order()).unwrap_or(usize::MAX);
-    gauge("view_order", "Order of the view in force; grows with every change", order);
-    gauge("pods", "Pods in the mesh", model.pods.len());
-    gauge("clients", "FapiClient objects", model.clients.len());
-    gauge("policies", "FapiPolicy objects", model.policies.len());
-    gauge("problems", "Problems in the documents of the source", desired.problems.len());
-    gauge("connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
+    gauge("fapi_operator_view_order", "Order of the view in force; grows with every change", order);
+    gauge("fapi_operator_pods", "Pods in the mesh", model.pods.len());
+    gauge("fapi_operator_clients", "FapiClient objects", model.clients.len());
+    gauge("fapi_operator_policies", "FapiPolicy objects", model.policies.len());
+    gauge("fapi_operator_problems", "Problems in the documents of the source", desired.problems.len());
+    gauge("fapi_operator_connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
     let mut body = String::new();
     match encode(&mut body, &registry) {
         Ok(()) => {

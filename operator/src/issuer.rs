@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::crypto;
 use crate::view::View;
 
-pub(crate) use grant::{NotGranted, scopes as granted};
+pub(crate) use grant::{Asked, NotGranted, grant as granted};
 pub(crate) use keys::{Delivered, Delivery, Keys, KeysError, Published, Rotation};
 
 /// The protocols that the issuer speaks over TLS.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fapi::SenderConstraint;
+use fapi::{AuthorizationDetails, SenderConstraint};
 
 /// Namespace and name of an object, ordered as written: `bank/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +125,8 @@ pub(crate) struct ClientTarget {
     pub(crate) service: Key,
     /// The scopes asked for; empty means all that are granted.
     pub(crate) scopes: Vec<String>,
+    /// The authorization details asked for; `None` means all that are granted.
+    pub(crate) details: Option<AuthorizationDetails>,
     /// The binding asked for; `None` follows the target.
     pub(crate) sender_constraint: Option<SenderConstraint>,
 }

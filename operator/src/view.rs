@@ -45,6 +45,8 @@ pub(crate) struct VersionedSnapshot {
     pub(crate) version: String,
     /// The order of the view it is from; sidecars refuse older ones.
     pub(crate) order: u64,
+    /// What a sidecar must be able to enforce to run it.
+    pub(crate) required_features: Vec<&'static str>,
     /// `control::Snapshot` as JSON.
     pub(crate) document: Vec<u8>,
 }
@@ -119,8 +121,10 @@ impl View {
     }
 
     fn compile(&self, uid: &str, issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
-        let compiled = Compiled::new(&compile::snapshot(&self.index, uid, issuer)?)?;
-        Some(VersionedSnapshot { version: compiled.version, order: self.order, document: compiled.document })
+        let snapshot = compile::snapshot(&self.index, uid, issuer)?;
+        let Compiled { version, document } = Compiled::new(&snapshot)?;
+        let required_features = control::features::required(&snapshot);
+        Some(VersionedSnapshot { version, order: self.order, required_features, document })
     }
 
     /// What the pod needs to call `authority` (host and optional port, as an app writes it).

@@ -38,6 +38,8 @@ pub(crate) struct TokenKey {
     pub(crate) audience: String,
     /// Space separated, sorted; empty: whatever the target's rules give.
     pub(crate) scope: String,
+    /// `authorization_details` of the request (RFC 9396), JSON; `None`: whatever the target's rules give.
+    pub(crate) details: Option<String>,
     pub(crate) constraint: Constraint,
 }
 

@@ -62,6 +62,10 @@ pub struct EndpointDoc {
 pub struct TokenDoc {
     /// The scopes to ask for; empty: all that the target grants.
     pub scopes: Vec<String>,
+    /// The value of the parameter `authorization_details` (RFC 9396); `None`: all that the target grants. Left out when not
+    /// used, so that an older reader still takes the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<String>,
     /// How the token is bound to its sender.
     pub sender_constraint: SenderConstraint,
 }

@@ -1,10 +1,51 @@
 //! What a sidecar can enforce. A snapshot lists what it needs; a sidecar that lacks one refuses it.
 
+use fapi::WireRule;
+
+use crate::{PortPolicyDoc, Snapshot};
+
 /// Rules by method, path, caller and scope; tokens of the mesh issuer bound by certificate or DPoP.
 pub const RULES: &str = "rules/1";
+/// Rules that demand authorization details (RFC 9396).
+pub const AUTHORIZATION_DETAILS: &str = "authorization-details/1";
+/// Rules that bound the age of a token (RFC 9470).
+pub const MAX_TOKEN_AGE: &str = "max-token-age/1";
+/// Rules that bound the number of actors (RFC 8693).
+pub const ACTORS: &str = "actors/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES];
+pub const SUPPORTED: &[&str] = &[RULES, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS];
+
+/// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
+/// a policy asks for more than they know.
+pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
+    let policies = snapshot.ports.iter().filter_map(|port| match &port.policy {
+        PortPolicyDoc::Policy(policy) => Some(policy),
+        PortPolicyDoc::Invalid { .. } => None,
+    });
+    let rules: Vec<&WireRule> = policies.flat_map(|policy| &policy.rules).collect();
+    SUPPORTED.iter().copied().filter(|feature| rules.iter().any(|rule| uses(rule, feature))).collect()
+}
+
+fn uses(rule: &WireRule, feature: &str) -> bool {
+    // Written out, so that a new field of a rule does not compile before somebody has said which feature it is.
+    let WireRule {
+        methods: _,
+        paths: _,
+        path_prefixes: _,
+        callers: _,
+        scopes: _,
+        authorization_details,
+        max_token_age,
+        actors,
+    } = rule;
+    match feature {
+        AUTHORIZATION_DETAILS => !authorization_details.is_empty(),
+        MAX_TOKEN_AGE => max_token_age.is_some(),
+        ACTORS => actors.is_some(),
+        _ => true,
+    }
+}
 
 /// The first of `required` that this build cannot enforce.
 pub fn missing(required: &[String]) -> Option<&str> {
@@ -13,11 +54,58 @@ pub fn missing(required: &[String]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use fapi::{Mode, WireActors, WireDetail, WirePolicy};
+
     use super::*;
+    use crate::{MeshIssuer, Port, WorkloadName};
 
     #[test]
     fn an_unknown_feature_is_named() {
         assert_eq!(missing(&[RULES.to_owned()]), None);
         assert_eq!(missing(&[RULES.to_owned(), "tcp/1".to_owned()]), Some("tcp/1"));
+    }
+
+    fn port(policy: PortPolicyDoc) -> Port {
+        let address = "127.0.0.1:1".parse().unwrap();
+        Port { name: "http".to_owned(), port: 80, listen: address, app: address, policy }
+    }
+
+    fn with_rules(rules: Vec<WireRule>) -> PortPolicyDoc {
+        PortPolicyDoc::Policy(WirePolicy {
+            name: "bank/p".to_owned(),
+            mode: Mode::Enforce,
+            resources: vec![],
+            issuers: vec![],
+            sender_constraints: vec![],
+            rules,
+        })
+    }
+
+    fn needed(ports: Vec<PortPolicyDoc>) -> Vec<&'static str> {
+        let name = String::new;
+        required(&Snapshot {
+            trust_domain: name(),
+            spiffe_id: name(),
+            pod_uid: name(),
+            workload: WorkloadName { namespace: name(), name: name() },
+            mesh_issuer: MeshIssuer { issuer: name(), token_endpoint: name() },
+            ports: ports.into_iter().map(port).collect(),
+        })
+    }
+
+    #[test]
+    fn a_snapshot_needs_what_it_uses_and_nothing_else() {
+        let plain = WireRule::default;
+        let details = WireRule { authorization_details: vec![WireDetail::default()], ..plain() };
+        let age = WireRule { max_token_age: Some(60), ..plain() };
+        let actors = WireRule { actors: Some(WireActors { min: 0, max: 1 }), ..plain() };
+        let closed = PortPolicyDoc::Invalid { name: "bank/p".to_owned() };
+        assert_eq!(needed(vec![]), [] as [&str; 0], "a pure caller");
+        assert_eq!(needed(vec![closed]), [] as [&str; 0], "a closed port");
+        assert_eq!(needed(vec![with_rules(vec![plain(), plain()])]), [RULES]);
+        assert_eq!(needed(vec![with_rules(vec![plain(), details.clone()])]), [RULES, AUTHORIZATION_DETAILS]);
+        assert_eq!(needed(vec![with_rules(vec![plain()]), with_rules(vec![age.clone()])]), [RULES, MAX_TOKEN_AGE]);
+        assert_eq!(needed(vec![with_rules(vec![actors.clone()])]), [RULES, ACTORS]);
+        assert_eq!(needed(vec![with_rules(vec![actors, age, details])]), SUPPORTED);
     }
 }

@@ -47,6 +47,7 @@ pub use policy::{
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use request::{Context, Request};
+pub use token::MAX_TOKEN_BYTES;
 pub use value::{
     Audience, AuthorizationDetails, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet,
     SenderConstraint, SigningAlg, SpiffeId, TokenHash, TrustDomain, UnixTime,

@@ -48,8 +48,21 @@ pub struct Grant {
     pub scopes: ScopeSet,
     /// All authorization details that the rules give this caller; what is asked for must be covered by them.
     pub details: AuthorizationDetails,
-    /// The age in seconds after which no rule takes the token any more; `None`: its life decides.
+    /// The age in seconds up to which every rule that names the caller takes the token; `None`: its whole life. A token that
+    /// lives no longer is never refused for its age, and whoever caches it needs to know nothing of the rules.
     pub max_token_age: Option<u64>,
+}
+
+impl Grant {
+    /// What both give, for a token that both shall take.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self {
+            scopes: self.scopes.union(&other.scopes),
+            details: self.details.union(&other.details),
+            max_token_age: self.max_token_age.into_iter().chain(other.max_token_age).min(),
+        }
+    }
 }
 
 /// Why the issuer must not give a token.
@@ -101,15 +114,11 @@ impl Policy {
     pub fn grant_chain(&self, caller: &SpiffeId, actors: u8, asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
         let mut possible: Option<Grant> = None;
         for rule in self.rules.all().filter(|rule| rule.names(caller, actors)) {
+            let given =
+                Grant { scopes: rule.scopes.clone(), details: rule.details.clone(), max_token_age: rule.max_age };
             possible = Some(match possible {
-                None => {
-                    Grant { scopes: rule.scopes.clone(), details: rule.details.clone(), max_token_age: rule.max_age }
-                }
-                Some(sum) => Grant {
-                    scopes: sum.scopes.union(&rule.scopes),
-                    details: sum.details.union(&rule.details),
-                    max_token_age: sum.max_token_age.zip(rule.max_age).map(|(one, other)| one.max(other)),
-                },
+                None => given,
+                Some(sum) => sum.union(&given),
             });
         }
         let possible = possible.ok_or(GrantRefusal::CallerNotAllowed)?;

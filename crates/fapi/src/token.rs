@@ -9,6 +9,7 @@ mod signed;
 
 pub(crate) use claims::{Claims, MAX_ACTORS};
 pub(crate) use current::{CurrentToken, FUTURE_LEEWAY};
+pub use parsed::MAX_TOKEN_BYTES;
 pub(crate) use parsed::ParsedToken;
 pub(crate) use received::{DPOP, ReceivedToken, at_most_one};
 pub(crate) use signed::{KeyLookup, NotSigned, SignedToken};

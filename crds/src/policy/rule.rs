@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::patterns::{LABEL, PATH, SCOPE, SUBDOMAIN};
+use crate::patterns::{DURATION, LABEL, PATH, PRINTABLE, SCOPE, SUBDOMAIN};
 
 /// Who may do what with which token. What is left out admits any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -38,6 +38,87 @@ pub struct Rule {
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128), regex(pattern = SCOPE)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub scopes: Vec<String>,
+
+    /// Authorization details (RFC 9396), each of which one of the token's must cover. The issuer gives them to the callers of
+    /// this rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub authorization_details: Vec<AuthorizationDetail>,
+
+    /// How old a token may be, in whole seconds since it was issued, 5s to 1h; without it, its whole life. The mesh's own
+    /// issuer gives the callers of this rule tokens that live no longer. An older token is answered as RFC 9470 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 2, max = 32), regex(pattern = DURATION))]
+    #[x_kube(
+        validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('1h')")
+            .message("from 5s to 1h")
+    )]
+    pub max_token_age: Option<String>,
+
+    /// How many parties may have handed the call on (nested `act` claims, RFC 8693); without it, any number up to 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Actors")]
+    pub actors: Option<Actors>,
+}
+
+/// An authorization detail with the common fields of RFC 9396 section 2.2. Those of a token cover it if type and identifier
+/// are the same and every list has all that is named here; locations limit, so they must be there or missing on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuthorizationDetail {
+    /// What kind of authorization, such as `payment_initiation`.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = PRINTABLE))]
+    pub kind: String,
+
+    /// Where it is used, mostly URIs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256), regex(pattern = PRINTABLE)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub locations: Vec<String>,
+
+    /// What is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256), regex(pattern = PRINTABLE)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub actions: Vec<String>,
+
+    /// The kinds of data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256), regex(pattern = PRINTABLE)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub datatypes: Vec<String>,
+
+    /// The one resource, such as an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 256), regex(pattern = PRINTABLE))]
+    pub identifier: Option<String>,
+
+    /// The levels of privilege.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 256), regex(pattern = PRINTABLE)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub privileges: Vec<String>,
+}
+
+/// Bounds on the number of actors in a token, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.min <= self.max").message("min is at most max"))]
+pub struct Actors {
+    /// The fewest; 1 admits only calls that somebody handed on.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 8))]
+    pub min: u8,
+
+    /// The most; 0 admits only calls that their caller made for itself.
+    #[serde(default = "most_actors")]
+    #[schemars(range(min = 0, max = 8))]
+    pub max: u8,
+}
+
+const fn most_actors() -> u8 {
+    8
 }
 
 /// A caller: a service account, or all service accounts of a namespace.

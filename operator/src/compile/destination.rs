@@ -46,7 +46,13 @@ fn meshed(index: &Index, caller: &Pod, key: &Key, number: u16) -> Option<Meshed>
 fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<TokenDoc> {
     let (_, target) = index.client_target(&caller.namespace, &caller.service_account, service)?;
     let follow = || preferred_constraint(index, service, |port| ports.contains(&port));
-    Some(TokenDoc { scopes: target.scopes.clone(), sender_constraint: target.sender_constraint.unwrap_or_else(follow) })
+    let details = target.details.as_ref().map(serde_json::to_string).transpose();
+    Some(TokenDoc {
+        scopes: target.scopes.clone(),
+        // Texts and lists always become JSON.
+        authorization_details: details.ok()?,
+        sender_constraint: target.sender_constraint.unwrap_or_else(follow),
+    })
 }
 
 /// How tokens for a Service are bound when the client leaves it to the server: by certificate if every port takes that.

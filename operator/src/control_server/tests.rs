@@ -176,7 +176,7 @@ async fn a_sidecar_enrols_and_connects() {
     assert_eq!(document.spiffe_id, id("payments").as_str());
     assert_eq!(document.mesh_issuer.token_endpoint, format!("https://{}/token", mesh.issuer));
     assert_eq!(document.ports.len(), 1);
-    assert!(control::features::missing(&snapshot.required_features).is_none());
+    assert_eq!(snapshot.required_features, [control::features::RULES], "nothing that it does not use");
 
     // A renewal over a connection with the certificate.
     let (csr_der, _) = csr();

@@ -112,6 +112,7 @@ fn a_target_named_twice_is_the_older_clients() {
         let target = ClientTarget {
             service: Key::new("bank", "payments"),
             scopes: Vec::new(),
+            details: None,
             sender_constraint: Some(constraint),
         };
         let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target] };

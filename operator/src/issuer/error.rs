@@ -72,6 +72,17 @@ pub(super) enum TokenError {
     /// The target's rules do not give these.
     #[error("the policy of the target does not give this client the scopes: {0}")]
     ScopeNotAllowed(ScopeSet),
+    /// `authorization_details` breaks its form, or has fields that nobody here understands (RFC 9396 section 5).
+    #[error(
+        "authorization_details: want a JSON list of 1 to 16 objects with the common fields of RFC 9396 section 2.2"
+    )]
+    DetailsMalformed,
+    /// The target's rules do not give all of these.
+    #[error("the policy of the target does not give this client all of these authorization_details")]
+    DetailsNotAllowed,
+    /// What the rules give this client does not fit into one token.
+    #[error("one token cannot carry all that the target gives; ask for less by scope and authorization_details")]
+    TokenTooLarge,
     /// The target does not take tokens bound like this.
     #[error("the target does not take tokens bound by {}", binding(*.0))]
     ConstraintNotAccepted(SenderConstraint),
@@ -93,7 +104,7 @@ pub(super) struct Wire {
 }
 
 impl TokenError {
-    /// Status and error code (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9449 sections 5 and 8).
+    /// Status and error code (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9396 section 5, RFC 9449 sections 5 and 8).
     pub(super) fn wire(&self) -> Wire {
         let (status, code) = match self {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST),
@@ -104,6 +115,7 @@ impl TokenError {
             | Self::Repeated
             | Self::Query
             | Self::GrantTypeMissing
+            | Self::TokenTooLarge
             | Self::ConstraintNotAccepted(_) => (StatusCode::BAD_REQUEST, INVALID_REQUEST),
             Self::GrantTypeUnsupported => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
             // 401 needs a scheme to challenge with, and a certificate has none; so it is for callers who chose one.
@@ -118,6 +130,9 @@ impl TokenError {
                 (StatusCode::BAD_REQUEST, "invalid_target")
             }
             Self::ScopeMalformed | Self::ScopeNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::DetailsMalformed | Self::DetailsNotAllowed => {
+                (StatusCode::BAD_REQUEST, "invalid_authorization_details")
+            }
             Self::Proof(_) if self.wants_nonce() => (StatusCode::BAD_REQUEST, "use_dpop_nonce"),
             Self::Proof(Rejection::ReplayStoreFull) | Self::NotReady => {
                 (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
@@ -157,6 +172,9 @@ impl TokenError {
             Self::CallerNotAllowed => "caller_not_allowed",
             Self::ScopeMalformed => "scope_malformed",
             Self::ScopeNotAllowed(_) => "scope_not_allowed",
+            Self::DetailsMalformed => "details_malformed",
+            Self::DetailsNotAllowed => "details_not_allowed",
+            Self::TokenTooLarge => "token_too_large",
             Self::ConstraintNotAccepted(_) => "sender_constraint_not_accepted",
             Self::Proof(rejection) => rejection.id(),
             Self::NotReady => "not_ready",

@@ -11,6 +11,7 @@ pub(super) struct Form {
     pub(super) grant_type: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) scope: Option<String>,
+    pub(super) authorization_details: Option<String>,
     /// RFC 8707 lets this one be repeated.
     pub(super) resources: Vec<String>,
     /// Whether the body tries to authenticate the client by itself.
@@ -46,6 +47,7 @@ impl Form {
             "grant_type" => self.grant_type = Some(value),
             "client_id" => self.client_id = Some(value),
             "scope" => self.scope = Some(value),
+            "authorization_details" => self.authorization_details = Some(value),
             "resource" => self.resources.push(value),
             "client_secret" | "client_assertion" | "client_assertion_type" => self.authenticates = true,
             _ => {}

@@ -2,9 +2,16 @@
 
 use std::sync::Arc;
 
-use fapi::{Policy, ScopeSet, SenderConstraint, SpiffeId};
+use fapi::{AuthorizationDetails, Grant, Policy, ScopeSet, SenderConstraint, SpiffeId};
 
 use super::error::TokenError;
+
+/// What a client asks for; `None`: all that it may have.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) scopes: Option<ScopeSet>,
+    pub(crate) details: Option<AuthorizationDetails>,
+}
 
 /// Why a client may have nothing there.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub(crate) enum NotGranted {
     Caller,
     /// Those that name it do not give these scopes.
     Scopes(ScopeSet),
+    /// Those that name it do not give all the authorization details.
+    Details,
     /// The target does not take this binding.
     Constraint(SenderConstraint),
 }
@@ -22,39 +31,48 @@ impl From<NotGranted> for TokenError {
         match refusal {
             NotGranted::Caller => Self::CallerNotAllowed,
             NotGranted::Scopes(scopes) => Self::ScopeNotAllowed(scopes),
+            NotGranted::Details => Self::DetailsNotAllowed,
             NotGranted::Constraint(constraint) => Self::ConstraintNotAccepted(constraint),
         }
     }
 }
 
-/// The scopes of a token for `caller`, bound by `constraint`, at the service that `policies` govern.
+/// What a token for `caller`, bound by `constraint`, may say at the service that `policies` govern.
 ///
-/// The ports of a service may have several policies, and a token is good at all of them: the scopes are what those
-/// of them give that name the caller and take the binding. Each port's sidecar judges again. Without `asked` the
-/// token has all of it, else exactly what was asked, if all of that is given.
-pub(crate) fn scopes(
+/// The ports of a service may have several policies, and a token is good at all of them: scopes and authorization details
+/// are what those of them give that name the caller and take the binding. Each port's sidecar judges again. What was not
+/// asked for by name is given whole, else exactly what was asked, if all of that is given.
+pub(crate) fn grant(
     policies: &[Arc<Policy>],
     caller: &SpiffeId,
     constraint: SenderConstraint,
-    asked: Option<&ScopeSet>,
-) -> Result<ScopeSet, NotGranted> {
+    asked: Asked,
+) -> Result<Grant, NotGranted> {
     let mut named = false;
-    let mut given: Option<ScopeSet> = None;
+    let mut given: Option<Grant> = None;
     for policy in policies {
         let Ok(grant) = policy.grant(caller, None) else { continue };
         named = true;
         if policy.accepts(constraint) {
-            given = Some(given.map_or_else(|| grant.scopes.clone(), |given| given.union(&grant.scopes)));
+            given = Some(given.map_or_else(|| grant.clone(), |given| given.union(&grant)));
         }
     }
-    let given = match given {
+    let mut given = match given {
         Some(given) => given,
         None if named => return Err(NotGranted::Constraint(constraint)),
         None => return Err(NotGranted::Caller),
     };
-    match asked {
-        None => Ok(given),
-        Some(asked) if given.is_superset(asked) => Ok(asked.clone()),
-        Some(asked) => Err(NotGranted::Scopes(asked.difference(&given))),
+    if let Some(scopes) = asked.scopes {
+        if !given.scopes.is_superset(&scopes) {
+            return Err(NotGranted::Scopes(scopes.difference(&given.scopes)));
+        }
+        given.scopes = scopes;
     }
+    if let Some(details) = asked.details {
+        if !given.details.covers(&details) {
+            return Err(NotGranted::Details);
+        }
+        given.details = details;
+    }
+    Ok(given)
 }

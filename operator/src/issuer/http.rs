@@ -128,7 +128,7 @@ fn is_form(content_type: Option<&HeaderValue>) -> bool {
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 
-/// RFC 6749 section 5.1.
+/// RFC 6749 section 5.1, RFC 9396 section 7.
 fn issued_answer(issued: &Issued) -> Answer {
     let mut body = json!({
         "access_token": issued.token,
@@ -137,6 +137,9 @@ fn issued_answer(issued: &Issued) -> Answer {
     });
     if let (false, Some(members)) = (issued.scopes.is_empty(), body.as_object_mut()) {
         members.insert("scope".to_owned(), issued.scopes.to_string().into());
+    }
+    if let (false, Some(members)) = (issued.details.is_empty(), body.as_object_mut()) {
+        members.insert("authorization_details".to_owned(), json!(issued.details));
     }
     private(StatusCode::OK, &body)
 }

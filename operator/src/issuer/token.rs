@@ -3,15 +3,16 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{
-    Audience, CertThumbprint, JwkThumbprint, Peer, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
-    check_token_endpoint_proof,
+    Audience, AuthorizationDetails, CertThumbprint, Grant, JwkThumbprint, MAX_TOKEN_BYTES, Peer, ScopeSet,
+    SenderConstraint, SpiffeId, TokenHash, check_token_endpoint_proof,
 };
 use http::{HeaderMap, Method, header};
 use serde::Serialize;
 
+use super::MeshAuthorizationServer;
 use super::error::TokenError;
 use super::form::Form;
-use super::{MeshAuthorizationServer, grant};
+use super::grant::{self, Asked};
 use crate::caller::Caller;
 use crate::crypto;
 use crate::view::View;
@@ -22,6 +23,7 @@ pub(super) struct Issued {
     pub(super) token_type: &'static str,
     pub(super) expires_in: u64,
     pub(super) scopes: ScopeSet,
+    pub(super) details: AuthorizationDetails,
 }
 
 /// What the log says about a request besides its outcome.
@@ -44,7 +46,7 @@ enum Binding {
     Key(JwkThumbprint),
 }
 
-/// The claims of RFC 9068 section 2.2 and `cnf` of RFC 8705 section 3.1 or RFC 9449 section 6.1.
+/// The claims of RFC 9068 section 2.2, `authorization_details` of RFC 9396 section 9.1, and `cnf` of RFC 8705 section 3.1 or RFC 9449 section 6.1.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -56,6 +58,8 @@ struct Claims<'a> {
     jti: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
+    #[serde(skip_serializing_if = "AuthorizationDetails::is_empty")]
+    authorization_details: &'a AuthorizationDetails,
     cnf: Confirmation,
 }
 
@@ -81,15 +85,11 @@ pub(super) fn decide(
     let audience = audience(form)?;
     facts.audience = Some(audience.clone());
     let policies = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
-    let asked = match &form.scope {
-        Some(scope) => Some(ScopeSet::parse(scope).map_err(|_| TokenError::ScopeMalformed)?),
-        None => None,
-    };
     let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
-    let scopes = grant::scopes(&policies, &peer.spiffe_id, constraint, asked.as_ref())?;
+    let grant = grant::grant(&policies, &peer.spiffe_id, constraint, asked(form)?)?;
     // Last, because a proof counts once: it is spent only on a request that is otherwise good.
     let binding = bind(server, peer, constraint, headers)?;
-    sign(server, &view, peer, &audience, scopes, binding)
+    sign(server, &view, peer, &audience, grant, binding)
 }
 
 /// `tls_client_auth` (RFC 8705 section 2.1): the certificate is current, of a pod that lives, and of the client
@@ -140,6 +140,12 @@ fn audience(form: &Form) -> Result<Audience, TokenError> {
     }
 }
 
+fn asked(form: &Form) -> Result<Asked, TokenError> {
+    let scopes = form.scope.as_deref().map(ScopeSet::parse).transpose().map_err(|_| TokenError::ScopeMalformed)?;
+    let details = form.authorization_details.as_deref().map(AuthorizationDetails::parse).transpose();
+    Ok(Asked { scopes, details: details.map_err(|_| TokenError::DetailsMalformed)? })
+}
+
 fn bind(
     server: &MeshAuthorizationServer,
     peer: &Peer,
@@ -167,12 +173,14 @@ fn sign(
     view: &View,
     peer: &Peer,
     audience: &Audience,
-    scopes: ScopeSet,
+    grant: Grant,
     binding: Binding,
 ) -> Result<Issued, TokenError> {
     let now = server.clock.now();
+    let Grant { scopes, details, max_token_age } = grant;
     let longest = view.lifetimes().token;
-    let exp = now.plus(longest.as_secs()).min(peer.not_after);
+    let life = max_token_age.map_or(longest.as_secs(), |age| age.min(longest.as_secs()));
+    let exp = now.plus(life).min(peer.not_after);
     let expires_in = exp.as_secs().saturating_sub(now.as_secs());
     let (token_type, cnf) = match binding {
         Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
@@ -188,13 +196,18 @@ fn sign(
         exp: exp.as_secs(),
         jti: URL_SAFE_NO_PAD.encode(crypto::random::<16>()),
         scope: scopes.to_string(),
+        authorization_details: &details,
         cnf,
     };
     let token = server.keys.sign(&claims, longest).map_err(|error| {
         tracing::error!(event = "keys", %error, "cannot sign an access token");
         TokenError::Signing
     })?;
-    Ok(Issued { token, token_type, expires_in, scopes })
+    // No sidecar would take it.
+    if token.len() > MAX_TOKEN_BYTES || details.len() > AuthorizationDetails::MOST_GIVEN {
+        return Err(TokenError::TokenTooLarge);
+    }
+    Ok(Issued { token, token_type, expires_in, scopes, details })
 }
 
 /// The scheme of an Authorization header, if it is one that may be repeated to the caller.

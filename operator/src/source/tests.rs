@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::model::{Key, Policy, PolicyTarget};
 use crate::testing::{TempDir, capture_log};
+use crate::view::View;
 
 const MESH: &str = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\n\
                     spec: {trustDomain: bank.example}\n";
@@ -77,21 +78,63 @@ fn places(directory: &Directory) -> Vec<String> {
     problems.map(|problem| format!("{}:{} {}", problem.file, problem.line, problem.field)).collect()
 }
 
-#[test]
-fn the_bank_of_the_examples_is_read() {
+/// A folder of `examples/`.
+fn example(name: &str) -> Bench {
     let bench = Bench::new();
-    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/bank");
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     for entry in std::fs::read_dir(examples).unwrap() {
         let entry = entry.unwrap();
         // The demo finds free ports itself.
         let text = std::fs::read_to_string(entry.path()).unwrap().replace("127.0.0.1:0", "127.0.0.1:41001");
         bench.write(entry.file_name().to_str().unwrap(), &text);
     }
+    bench
+}
+
+#[test]
+fn the_bank_of_the_examples_is_read() {
+    let bench = example("bank");
     let directory = bench.open();
     let Desired { model, problems } = directory.desired();
     assert_eq!(problems, &[]);
     assert_eq!((model.pods.len(), model.clients.len(), model.policies.len()), (4, 3, 1));
     assert_eq!(directory.trust_domain().as_str(), "bank.example");
+}
+
+#[test]
+fn the_consent_of_the_examples_reaches_the_sidecars() {
+    let bench = example("consent");
+    let directory = bench.open();
+    let Desired { model, problems } = directory.desired();
+    assert_eq!(problems, &[]);
+    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
+    let issuer = crate::issuer::names("https://issuer.test");
+
+    let snapshot = view.snapshot(&uid("payments-1"), &issuer).unwrap();
+    assert_eq!(snapshot.required_features, control::features::SUPPORTED);
+    let document: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
+    let control::PortPolicyDoc::Policy(policy) = &document.ports[0].policy else { panic!("payments has a policy") };
+    assert!(fapi::Policy::compile(directory.trust_domain(), policy).is_ok());
+    let [rule] = policy.rules.as_slice() else { panic!("one rule") };
+    let detail = fapi::WireDetail {
+        kind: "payment_initiation".to_owned(),
+        actions: vec!["initiate".to_owned()],
+        locations: vec!["https://payments.bank/transfers".to_owned()],
+        ..Default::default()
+    };
+    assert_eq!(rule.authorization_details, [detail]);
+    assert_eq!((rule.max_token_age, rule.actors), (Some(60), Some(fapi::WireActors { min: 0, max: 0 })));
+
+    let snapshot = view.snapshot(&uid("shop-1"), &issuer).unwrap();
+    assert_eq!(snapshot.required_features, [] as [&str; 0], "an older sidecar of a pure caller keeps working");
+    let control::DestinationKind::Meshed(payments) = view.destination(&uid("shop-1"), "payments").kind else {
+        panic!("payments is known")
+    };
+    assert_eq!(
+        payments.token.unwrap().authorization_details.unwrap(),
+        r#"[{"type":"payment_initiation","locations":["https://payments.bank/transfers"],"actions":["initiate"]}]"#
+    );
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use crds::client::{FapiClientStatus, TargetStatus};
 use crds::conditions::{GRANTED, PROGRAMMED, READY, RESOLVED_REFS, reason};
-use fapi::{Audience, ScopeSet, SenderConstraint, SpiffeId};
+use fapi::{Audience, Grant, ScopeSet, SenderConstraint, SpiffeId};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::{Conditions, shorten};
 use super::documents::Facts;
 use crate::compile::preferred_constraint;
 use crate::index::Index;
-use crate::issuer::{NotGranted, granted};
+use crate::issuer::{Asked, NotGranted, granted};
 use crate::model::{Client, ClientSpec, ClientTarget, Key};
 
 pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClientStatus {
@@ -90,9 +90,9 @@ fn target_status(
     let service = &target.service;
     let found = index.model().services.contains_key(service);
     let bound = target.sender_constraint.or_else(|| found.then(|| preferred_constraint(index, service, |_| true)));
-    let outcome = owned(index, key, spec, service).and_then(|()| scopes(index, identity, target, bound));
+    let outcome = owned(index, key, spec, service).and_then(|()| given(index, identity, target, bound));
     let (scopes, reason, message) = match outcome {
-        Ok(scopes) => (scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
+        Ok(grant) => (grant.scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
         Err((reason, message)) => (Vec::new(), reason, Some(shorten(&message))),
     };
     TargetStatus {
@@ -123,28 +123,33 @@ fn owned(index: &Index, key: &Key, spec: &ClientSpec, service: &Key) -> Result<(
     }
 }
 
-/// The scopes that the issuer gives, by the very function that it asks.
-fn scopes(
+/// What the issuer gives, by the very function that it asks.
+fn given(
     index: &Index,
     identity: Option<&SpiffeId>,
     target: &ClientTarget,
     bound: Option<SenderConstraint>,
-) -> Result<ScopeSet, Refusal> {
-    let ClientTarget { service, scopes, .. } = target;
+) -> Result<Grant, Refusal> {
+    let ClientTarget { service, scopes, details, .. } = target;
     let nobody = || (reason::CALLER_NOT_ALLOWED, not_named(index, service));
     let (Some(identity), Some(bound)) = (identity, bound) else { return Err(nobody()) };
-    let asked = match scopes.as_slice() {
+    let scopes = match scopes.as_slice() {
         [] => None,
         scopes => {
             let unread = |_| (reason::SCOPE_NOT_ALLOWED, format!("a scope for {service} cannot be read"));
             Some(ScopeSet::from_list(scopes).map_err(unread)?)
         }
     };
-    granted(&index.policies_of(service), identity, bound, asked.as_ref()).map_err(|refusal| match refusal {
+    let asked = Asked { scopes, details: details.clone() };
+    granted(&index.policies_of(service), identity, bound, asked).map_err(|refusal| match refusal {
         NotGranted::Caller => nobody(),
         NotGranted::Scopes(missing) => {
             let message = format!("no rule of {service} gives it {missing}; ask for less, or have a rule name it");
             (reason::SCOPE_NOT_ALLOWED, message)
+        }
+        NotGranted::Details => {
+            let message = format!("no rule of {service} gives it all of these authorizationDetails; ask for less, or have a rule name them");
+            (reason::DETAIL_NOT_ALLOWED, message)
         }
         NotGranted::Constraint(_) => {
             let message = format!("{service} takes no tokens bound this way; leave senderConstraint out to follow it");

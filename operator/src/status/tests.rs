@@ -84,6 +84,7 @@ fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[
     let target = |(service, scopes): &(&str, &[&str])| ClientTarget {
         service: Key::new("bank", service),
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        details: None,
         sender_constraint: None,
     };
     let spec = ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect() };
@@ -218,9 +219,12 @@ fn each_target_is_granted_or_says_why_not() {
     add_client(&mut model, "greedy", "ledger", &[("payments", &["accounts:read", "admin"])]);
     add_client(&mut model, "stranger", "nobody", &[("payments", &[])]);
     add_client(&mut model, "payments", "payments", &[("ledger", &[])]);
-    let key = Key::new("bank", "payments");
-    model.clients.get_mut(&key).unwrap().spec.as_mut().unwrap().targets[0].sender_constraint =
-        Some(SenderConstraint::Mtls);
+    add_client(&mut model, "detailed", "shop", &[("ledger", &[])]);
+    let mut bend = |name: &str, bend: fn(&mut ClientTarget)| {
+        bend(&mut model.clients.get_mut(&Key::new("bank", name)).unwrap().spec.as_mut().unwrap().targets[0]);
+    };
+    bend("payments", |target| target.sender_constraint = Some(SenderConstraint::Mtls));
+    bend("detailed", |target| target.details = fapi::AuthorizationDetails::parse(r#"[{"type":"t"}]"#).ok());
     let (mut bench, view) = (Bench::new(), view(model));
     bench.all_run(&view);
     bench.report(&view, NOW);
@@ -238,6 +242,7 @@ fn each_target_is_granted_or_says_why_not() {
     for (name, reason) in [
         ("shop", "Conflicted"),
         ("greedy", "ScopeNotAllowed"),
+        ("detailed", "DetailNotAllowed"),
         ("stranger", "CallerNotAllowed"),
         ("payments", "SenderConstraintMismatch"),
     ] {

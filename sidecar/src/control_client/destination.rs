@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use control::{Destination, DestinationKind, EndpointDoc, TokenDoc, destination};
-use fapi::{Audience, ScopeSet, SpiffeId};
+use fapi::{Audience, AuthorizationDetails, ScopeSet, SpiffeId};
 
 use crate::tokens::{TokenKey, TokenSlot, Tokens};
 
@@ -92,10 +92,14 @@ impl Endpoint {
 }
 
 fn key(token: &TokenDoc, audience: &Audience, endpoint: &str) -> Result<TokenKey, fapi::InvalidValue> {
+    let details = token.authorization_details.as_deref();
+    // What the issuer would not read is not asked for again and again.
+    details.map(AuthorizationDetails::parse).transpose()?;
     Ok(TokenKey {
         endpoint: endpoint.to_owned(),
         audience: audience.as_str().to_owned(),
         scope: ScopeSet::from_list(&token.scopes)?.to_string(),
+        details: details.map(str::to_owned),
         constraint: token.sender_constraint.into(),
     })
 }

@@ -106,7 +106,7 @@ pub(crate) fn meshed_at(
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
-        token: Some(TokenDoc { scopes: vec![], sender_constraint: constraint }),
+        token: Some(TokenDoc { scopes: vec![], authorization_details: None, sender_constraint: constraint }),
     })
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 /// Why one fetch failed. The text is for the log: it never holds a token or anything the issuer wrote freely.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// The issuer answered, and the answer is no (RFC 6749 section 5.2, RFC 8707 section 2).
+    /// The issuer answered, and the answer is no (RFC 6749 section 5.2, RFC 8707 section 2, RFC 9396 section 5).
     #[error(
         "the issuer does not grant it: {0}; look at the status of the FapiClient and at the rules of the target's FapiPolicy"
     )]
@@ -34,6 +34,7 @@ impl FetchError {
         match code {
             "invalid_target" => Self::NotGranted("invalid_target"),
             "invalid_scope" => Self::NotGranted("invalid_scope"),
+            "invalid_authorization_details" => Self::NotGranted("invalid_authorization_details"),
             "access_denied" => Self::NotGranted("access_denied"),
             "use_dpop_nonce" => Self::Nonce,
             "invalid_client" => Self::Refused("invalid_client"),

@@ -1,4 +1,4 @@
-//! The form of a token request (RFC 6749 section 4.4.2, RFC 8705 section 2, RFC 8707 section 2).
+//! The form of a token request (RFC 6749 section 4.4.2, RFC 8705 section 2, RFC 8707 section 2, RFC 9396 section 6).
 
 use super::TokenKey;
 
@@ -10,6 +10,9 @@ pub(super) fn form(client_id: &str, key: &TokenKey) -> String {
     field(&mut form, "resource", &key.audience);
     if !key.scope.is_empty() {
         field(&mut form, "scope", &key.scope);
+    }
+    if let Some(details) = &key.details {
+        field(&mut form, "authorization_details", details);
     }
     form
 }
@@ -46,6 +49,7 @@ mod tests {
             endpoint: "https://127.0.0.1:1/token".into(),
             audience: "https://payments.bank".into(),
             scope: String::new(),
+            details: None,
             constraint: Constraint::Certificate,
         };
         let client = "spiffe://bank.example/ns/bank/sa/shop";
@@ -55,5 +59,7 @@ mod tests {
         );
         key.scope = "accounts:read transfers:write".into();
         assert!(form(client, &key).ends_with("&scope=accounts%3Aread+transfers%3Awrite"));
+        key.details = Some(r#"[{"type":"t"}]"#.to_owned());
+        assert!(form(client, &key).ends_with("write&authorization_details=%5B%7B%22type%22%3A%22t%22%7D%5D"));
     }
 }

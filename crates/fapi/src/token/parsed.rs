@@ -13,7 +13,7 @@ impl<'a> ParsedToken<'a> {
     /// 3.10), and a reader behind us might follow it.
     pub(crate) fn parse(received: &ReceivedToken<'a>) -> Result<Self, Rejection> {
         let malformed = |_| Rejection::TokenMalformed;
-        let jws = Compact::parse(received.text()?, MAX_BYTES).map_err(malformed)?;
+        let jws = Compact::parse(received.text()?, MAX_TOKEN_BYTES).map_err(malformed)?;
         let header = jws.header().map_err(malformed)?;
         if OWN_KEYS.iter().any(|name| header.view().has(name)) {
             return Err(Rejection::TokenMalformed);
@@ -23,5 +23,7 @@ impl<'a> ParsedToken<'a> {
     }
 }
 
-const MAX_BYTES: usize = 8 * 1024;
+/// A token with more bytes than this is refused: it has to fit into a header.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
 const OWN_KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];

@@ -34,6 +34,9 @@ pub(crate) struct Detail {
 type Texts = Box<[Box<str>]>;
 
 impl AuthorizationDetails {
+    /// A token with more of them is refused.
+    pub const MOST_GIVEN: usize = 64;
+
     /// Reads the `authorization_details` parameter of a request. A field that is not understood is refused, as section 5
     /// asks for (`invalid_authorization_details`).
     ///
@@ -50,7 +53,7 @@ impl AuthorizationDetails {
     /// Reads the claim of a token (section 9.1). A detail with a field that is not understood here may be limited by it,
     /// so it is left out: it covers nothing.
     pub(crate) fn of_claim(value: &Value) -> Result<Self, NotStrict> {
-        let list = value.as_array().filter(|list| list.len() <= MAX_GIVEN).ok_or(NotStrict)?;
+        let list = value.as_array().filter(|list| list.len() <= Self::MOST_GIVEN).ok_or(NotStrict)?;
         let mut known = Vec::with_capacity(list.len());
         for value in list {
             let members = Members::of(value)?;
@@ -168,7 +171,6 @@ fn not_empty(text: &str) -> Result<&str, NotStrict> {
 const WHAT: &str = "authorization detail";
 const COMMON: [&str; 6] = ["type", "locations", "actions", "datatypes", "identifier", "privileges"];
 const MAX_ASKED: usize = 16;
-const MAX_GIVEN: usize = 64;
 const MAX_LIST: usize = 64;
 const MAX_TEXT: usize = 256;
 

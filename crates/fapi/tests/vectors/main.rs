@@ -2,8 +2,10 @@
 //! is a file of vectors in `crates/fapi/vectors`, and a test of the same name.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod format;
 mod make;
 mod mint;
+mod peers;
 mod properties;
 mod run;
 mod stored;

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     mint::{self, AUDIENCE, ISSUER, Jwt, Key, NOW, SHOP},
-    run::{Asked, Case, Expected, Step, VectorFile},
+    peers,
+    run::{Asked, Case, Connected, Expected, Step, VectorFile},
 };
 
 /// Every file with its name.
@@ -30,7 +31,7 @@ fn world() -> Map<String, Value> {
         "policy": policy(),
         "issuers": {ISSUER: {"keys": [Key::Issuer.published("mesh-1")]}},
         "keysFresh": true,
-        "peer": peer(SHOP, &mint::certificate()),
+        "peer": peer(SHOP),
         "nonceSecret": "07".repeat(32),
         "replayCapacity": 100_000,
         "clock": NOW,
@@ -54,13 +55,13 @@ fn policy() -> Value {
     })
 }
 
-fn peer(spiffe_id: &str, thumbprint: &str) -> Value {
-    json!({"spiffeId": spiffe_id, "thumbprint": thumbprint, "notAfter": NOW + 3600})
+fn peer(spiffe_id: &str) -> Value {
+    json!({"spiffeId": spiffe_id, "thumbprint": mint::certificate_of(spiffe_id), "notAfter": CERTIFICATES_END})
 }
 
 impl Case {
     fn new(name: impl Into<String>, request: Asked, expect: Expected) -> Self {
-        let last = Step { clock: None, request, expect };
+        let last = Step { clock: None, request, expect, connected: None };
         Self { name: name.into(), world: Map::new(), before: Vec::new(), last }
     }
 
@@ -75,9 +76,15 @@ impl Case {
         self
     }
 
+    /// Where a sidecar does something else.
+    fn connected(mut self, connected: Connected) -> Self {
+        self.last.connected = Some(connected);
+        self
+    }
+
     /// After another request.
     fn after(mut self, clock: u64, request: Asked, expect: Expected) -> Self {
-        self.before.push(Step { clock: Some(clock), request, expect });
+        self.before.push(Step { clock: Some(clock), request, expect, connected: None });
         self
     }
 }
@@ -163,3 +170,6 @@ fn wants_nonce(reason: &str) -> Expected {
     let challenge = r#"DPoP error="use_dpop_nonce", algs="ES256 PS256 EdDSA""#.to_owned();
     Expected::Refused { reason: reason.to_owned(), status: 401, www_authenticate: Some(challenge), nonce: true }
 }
+
+/// 2126.
+const CERTIFICATES_END: u64 = 4_922_899_200;

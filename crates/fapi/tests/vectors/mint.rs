@@ -8,6 +8,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fapi::{CertThumbprint, NonceMinter, SigningKey, TokenHash, UnixTime};
 use serde_json::{Map, Value, json};
 
+use crate::peers;
+
 pub(crate) const ISSUER: &str = "https://issuer.fapi-mesh";
 pub(crate) const AUDIENCE: &str = "https://payments.bank";
 pub(crate) const SHOP: &str = "spiffe://bank.example/ns/bank/sa/shop";
@@ -121,7 +123,12 @@ pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
 
 /// The thumbprint of the caller's certificate.
 pub(crate) fn certificate() -> String {
-    CertThumbprint::of_der(b"the certificate of shop").to_string()
+    certificate_of(SHOP)
+}
+
+/// The thumbprint of the certificate of another caller.
+pub(crate) fn certificate_of(id: &str) -> String {
+    CertThumbprint::of_der(&peers::der(peers::certificate(id))).to_string()
 }
 
 pub(crate) fn thumbprint(key: Key) -> String {

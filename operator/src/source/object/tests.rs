@@ -109,6 +109,41 @@ fn defaults_are_filled_in() {
 }
 
 #[test]
+fn what_a_rule_asks_of_a_token_is_bounded() {
+    let rule = |fields: &str| {
+        policy(&format!("  targetRefs: [{{name: payments}}]\n  rules:\n  - methods: [GET]\n    {fields}"))
+    };
+    let details = |details: &str| rule(&format!("authorizationDetails:\n    - {details}"));
+    for good in [
+        rule("maxTokenAge: 5s"),
+        rule("maxTokenAge: 1h"),
+        rule("actors: {min: 1}"),
+        rule("actors: {min: 8, max: 8}"),
+        details("{type: t, locations: [a], actions: [b], datatypes: [c], identifier: d, privileges: [e]}"),
+    ] {
+        assert_eq!(wrong(&good), [], "{good}");
+    }
+    for (text, line, field) in [
+        (rule("maxTokenAge: 4s"), 8, "maxTokenAge"),
+        (rule("maxTokenAge: 1h1ms"), 8, "maxTokenAge"),
+        (rule("maxTokenAge: 60"), 8, "maxTokenAge"),
+        (rule("actors: {min: 2, max: 1}"), 8, "actors"),
+        (rule("actors: {max: 9}"), 8, "actors.max"),
+        (rule("actors: {min: -1}"), 8, "actors.min"),
+        (rule("actors: {most: 1}"), 8, "actors.most"),
+        (rule("authorizationDetails: []"), 8, "authorizationDetails"),
+        (details("{actions: [a]}"), 9, "authorizationDetails[0].type"),
+        (details("{type: t, amount: 1}"), 9, "authorizationDetails[0].amount"),
+        (details("{type: t, actions: []}"), 9, "authorizationDetails[0].actions"),
+        (details("{type: t, actions: [a, a]}"), 9, "authorizationDetails[0].actions[1]"),
+        (details("{type: \"\\n\"}"), 9, "authorizationDetails[0].type"),
+        (rule(&format!("authorizationDetails: [{}]", ["{type: t}"; 17].join(", "))), 8, "authorizationDetails"),
+    ] {
+        assert_eq!(wrong(&text), [(line, format!("spec.rules[0].{field}"))], "{text}");
+    }
+}
+
+#[test]
 fn a_document_of_somebody_else_is_refused() {
     assert_eq!(wrong("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"), [(2, "kind".to_owned())]);
     assert_eq!(wrong("- 1\n"), [(1, String::new())]);

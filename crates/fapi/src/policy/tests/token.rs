@@ -83,13 +83,17 @@ fn the_issuer_grants_details_and_age_of_the_rules_that_name_the_chain() {
     assert_eq!((own.details, own.max_token_age), (details(r#"[{"type":"t","actions":["a"]}]"#), Some(60)));
     let chain = policy.grant_chain(&shop, 1, None).unwrap();
     let both = details(r#"[{"type":"t","actions":["a"]},{"type":"u"}]"#);
-    assert_eq!((chain.details, chain.max_token_age), (both, Some(90)));
+    assert_eq!((chain.details, chain.max_token_age), (both, Some(60)), "the strictest, so that every rule takes it");
     let policy = with_rules(vec![
         for_shop(|rule| rule.max_token_age = Some(60)),
         for_shop(|rule| rule.actors = Some(WireActors { min: 0, max: 0 })),
     ]);
-    assert_eq!(policy.grant(&shop, None).unwrap().max_token_age, None, "one rule takes it for all its life");
-    assert_eq!(policy.grant_chain(&shop, 1, None).unwrap().max_token_age, Some(60));
+    assert_eq!(policy.grant(&shop, None).unwrap().max_token_age, Some(60), "a rule without a bound takes it as well");
+    let policy = with_rules(vec![
+        for_shop(|rule| (rule.max_token_age, rule.actors) = (Some(60), Some(WireActors { min: 0, max: 0 }))),
+        for_shop(|_| ()),
+    ]);
+    assert_eq!(policy.grant_chain(&shop, 1, None).unwrap().max_token_age, None, "a rule for others bounds nothing");
     let policy = with_rules(vec![for_shop(|rule| rule.actors = Some(WireActors { min: 1, max: 8 }))]);
     assert_eq!(policy.grant(&shop, None), Err(GrantRefusal::CallerNotAllowed));
 }

@@ -87,11 +87,11 @@ fn unbound() -> (&'static str, VectorFile) {
 }
 
 fn thumbprints() -> (&'static str, VectorFile) {
-    let x5t = certificate();
+    let (x5t, pem) = (certificate(), peers::certificate(SHOP));
     let cnf = |value: Value| bearer(&token().claim("cnf", json!({"x5t#S256": value})));
     let hex = "3c".repeat(32);
     let malformed = || bad_token("token_malformed");
-    let of_another = |text: &str| fapi::CertThumbprint::of_der(text.as_bytes()).to_string();
+    let of_another = |bytes: &[u8]| fapi::CertThumbprint::of_der(bytes).to_string();
     let cases = vec![
         Case::new("hex", cnf(json!(hex)), malformed()),
         Case::new("hex_with_colons", cnf(json!("3C:".repeat(31) + "3C")), malformed()),
@@ -99,12 +99,8 @@ fn thumbprints() -> (&'static str, VectorFile) {
         Case::new("with_a_space", cnf(json!(format!("{x5t} "))), malformed()),
         Case::new("too_short", cnf(json!(x5t[1..])), malformed()),
         Case::new("list", cnf(json!([x5t])), malformed()),
-        Case::new(
-            "of_the_pem_text",
-            cnf(json!(of_another("-----BEGIN CERTIFICATE-----"))),
-            bad_token(OTHER_CERTIFICATE),
-        ),
-        Case::new("of_the_ca", cnf(json!(of_another("the certificate of the CA"))), bad_token(OTHER_CERTIFICATE)),
+        Case::new("of_the_pem_text", cnf(json!(of_another(pem.as_bytes()))), bad_token(OTHER_CERTIFICATE)),
+        Case::new("of_the_root", cnf(json!(of_another(&peers::der(peers::ROOT)))), bad_token(OTHER_CERTIFICATE)),
         Case::new("sha_1", bearer(&token().claim("cnf", json!({"x5t": "AAAA"}))), bad_token("binding_unknown")),
         Case::new("right", cnf(json!(x5t)), admitted()),
     ];

@@ -207,13 +207,15 @@ fn unknown_keys() -> (&'static str, VectorFile) {
     let stranger = bearer(&token().head("kid", "unknown"));
     let unlisted = bearer(&token().claim("iss", "https://evil.example"));
     let wanted = || Expected::NeedKeys { issuer: ISSUER.to_owned() };
+    let unknown = || Connected::Decided(bad_token("key_not_found"));
     let cases = vec![
-        Case::new("asked_for", stranger.clone(), wanted()).world("keysFresh", false),
+        Case::new("asked_for", stranger.clone(), wanted()).world("keysFresh", false).connected(unknown()),
         Case::new("asked_for_no_more", stranger, bad_token("key_not_found")),
         Case::new("never_for_an_unlisted_issuer", unlisted, bad_token("issuer_not_allowed")).world("keysFresh", false),
         Case::new("an_empty_set_is_asked_for", bearer(&token()), wanted())
             .world("keysFresh", false)
-            .world("issuers", keys(json!([]))),
+            .world("issuers", keys(json!([])))
+            .connected(unknown()),
         Case::new("an_empty_set_refuses", bearer(&token()), bad_token("key_not_found"))
             .world("issuers", keys(json!([]))),
         Case::new("a_known_key_needs_none", bearer(&token()), admitted()).world("keysFresh", false),

@@ -88,7 +88,8 @@ fn broken_urls() -> (&'static str, VectorFile) {
     }
     for host in ["", "[::1", "a b", "payments.bank:x", "%", "payments.bank, evil.example"] {
         let asked = bent(|proof| proof).header("host", host);
-        cases.push(Case::new(format!("host {host:?} is not read"), asked, admitted()));
+        let case = Case::new(format!("host {host:?} is not read"), asked, admitted());
+        cases.push(case.connected(Connected::Decided(bad_request())));
     }
     file("n3_malformed_host_or_url", "A malformed Host or URL makes the validator crash.", cases)
 }

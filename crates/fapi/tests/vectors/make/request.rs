@@ -32,7 +32,7 @@ fn several() -> (&'static str, VectorFile) {
 
 fn forwarded() -> (&'static str, VectorFile) {
     let good = token().sign();
-    let thief = || peer("spiffe://bank.example/ns/bank/sa/ledger", &mint::thumbprint(Key::Other));
+    let thief = || peer("spiffe://bank.example/ns/bank/sa/ledger");
     let mut cases = Vec::new();
     for (name, value) in [
         ("x-forwarded-client-cert", format!("Hash={};URI={SHOP}", certificate())),
@@ -50,17 +50,25 @@ fn forwarded() -> (&'static str, VectorFile) {
 }
 
 fn identities() -> (&'static str, VectorFile) {
-    let for_peer = |id: &str| bearer(&token().claim("sub", id).claim("client_id", id));
+    let named = |id: &str| token().claim("sub", id).claim("client_id", id);
     let mut cases = Vec::new();
-    let denied = || refused("caller_not_allowed", 403, None);
+    let denied = |id: &str| {
+        let own = named(id).claim("cnf", json!({"x5t#S256": mint::certificate_of(id)}));
+        Case::new("", bearer(&own), refused("caller_not_allowed", 403, None)).world("peer", peer(id))
+    };
     for (name, id) in [
         ("domain_with_a_suffix", "spiffe://bank.example.evil/ns/bank/sa/shop"),
         ("domain_with_a_prefix", "spiffe://evil.bank.example/ns/bank/sa/shop"),
         ("shorter_domain", "spiffe://bank.exampl/ns/bank/sa/shop"),
+    ] {
+        let stranger = Connected::Handshake("trust_domain_not_allowed".to_owned());
+        cases.push(Case { name: name.to_owned(), ..denied(id).connected(stranger) });
+    }
+    for (name, id) in [
         ("another_namespace", "spiffe://bank.example/ns/bank2/sa/shop"),
         ("another_account", "spiffe://bank.example/ns/bank/sa/shop2"),
     ] {
-        cases.push(Case::new(name, for_peer(id), denied()).world("peer", peer(id, &certificate())));
+        cases.push(Case { name: name.to_owned(), ..denied(id) });
     }
     for (name, id) in [
         ("subject_in_capitals", "spiffe://BANK.example/ns/bank/sa/shop"),
@@ -68,7 +76,7 @@ fn identities() -> (&'static str, VectorFile) {
         ("subject_begins_alike", "spiffe://bank.example/ns/bank/sa/shop2"),
         ("subject_is_part", "spiffe://bank.example/ns/bank/sa/sho"),
     ] {
-        cases.push(Case::new(name, for_peer(id), bad_token("caller_mismatch")));
+        cases.push(Case::new(name, bearer(&named(id)), bad_token("caller_mismatch")));
     }
     file("n35_identity_as_a_whole", "A SPIFFE ID is compared by prefix or from any text.", cases)
 }
@@ -124,7 +132,8 @@ fn paths() -> (&'static str, VectorFile) {
     .enumerate()
     {
         let proof = mint::proof(&token).claim("jti", format!("p-{at}")).sign();
-        cases.push(Case::new(format!("{path:?}"), Asked::dpop(&token, &proof).path(path), bad_request()));
+        let case = Case::new(format!("{path:?}"), Asked::dpop(&token, &proof).path(path), bad_request());
+        cases.push(if path.is_empty() { case.connected(Connected::Unreadable) } else { case });
     }
     let proof = mint::proof(&token).claim("htu", "https://payments.bank/a/../transfers").sign();
     cases.push(Case::new("dots_in_the_proof_alone", Asked::dpop(&token, &proof), admitted()));

@@ -1,6 +1,8 @@
-use crds::policy::{Caller, Mode, PolicyRule, TargetKind, TargetRef};
+use std::time::Duration;
+
+use crds::policy::{Actors, AuthorizationDetail, Caller, Mode, PolicyRule, TargetKind, TargetRef};
 use crds::{FapiPolicySpec, SenderConstraint};
-use fapi::{TrustDomain, WireCaller, WireRule};
+use fapi::{TrustDomain, WireActors, WireCaller, WireDetail, WireRule};
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::index;
@@ -104,6 +106,24 @@ fn wire_rule(rule: PolicyRule, namespace: &str, path: &str, problems: &mut Vec<B
         path_prefixes: rule.path_prefixes,
         callers,
         scopes: rule.scopes,
-        ..WireRule::default()
+        authorization_details: rule.authorization_details.into_iter().map(detail).collect(),
+        max_token_age: rule.max_token_age.map(|text| token_age(&text, path, problems)),
+        actors: rule.actors.map(|Actors { min, max }| WireActors { min, max }),
     }
+}
+
+/// The same detail in the rules.
+pub(super) fn detail(detail: AuthorizationDetail) -> WireDetail {
+    let AuthorizationDetail { kind, locations, actions, datatypes, identifier, privileges } = detail;
+    WireDetail { kind, locations, actions, datatypes, identifier, privileges }
+}
+
+/// Whole seconds: a part of one would only make the bound stricter than `iat` can tell.
+fn token_age(text: &str, path: &str, problems: &mut Vec<BodyProblem>) -> u64 {
+    let age = crds::duration::parse(text).unwrap_or_default();
+    if !(Duration::from_secs(5)..=Duration::from_secs(3600)).contains(&age) {
+        let field = format!("{path}.maxTokenAge");
+        problems.push(BodyProblem::new(field, format!("{text} is out of bounds"), "write a duration from 5s to 1h"));
+    }
+    age.as_secs()
 }

@@ -1,0 +1,129 @@
+//! What the documents name is there, and what is there is documented.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The text of every Rust file under a folder.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
+    let read = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => sources(&path),
+        path if path.extension().is_some_and(|ending| ending == "rs") => read(path),
+        _ => String::new(),
+    });
+    read.collect()
+}
+
+/// The part of a document under a heading, up to the next one of the same depth.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = document.split_once(&format!("## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    rest.split("\n## ").next().unwrap()
+}
+
+/// What stands between backticks.
+fn backticked(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn agree(documented: &BTreeSet<String>, there: &BTreeSet<String>, document: &str) {
+    assert!(!there.is_empty(), "nothing is found in the code: has its form changed?");
+    let gone: Vec<_> = documented.difference(there).collect();
+    assert!(gone.is_empty(), "{document} names what the code does not have: remove or rename {gone:?}");
+    let new: Vec<_> = there.difference(documented).collect();
+    assert!(new.is_empty(), "{document} does not name {new:?}: say there what it is");
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_metric_exists() {
+    // The library of the operator adds the ending of counters by itself.
+    let bare = |name: &str| name.strip_suffix("_total").unwrap_or(name).to_owned();
+    let is_name = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let names = |texts: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
+        texts.filter(|text| text.starts_with("fapi_")).filter(is_name).map(bare).collect()
+    };
+    let code = sources(Path::new("operator/src")) + &sources(Path::new("sidecar/src"));
+    let document = read("docs/operating.md");
+    agree(&names(&mut backticked(&document)), &names(&mut code.split('"')), "docs/operating.md");
+}
+
+#[test]
+fn every_flag_is_documented_and_every_documented_flag_exists() {
+    let document = read("docs/operating.md");
+    for (heading, args) in [("The operator", "operator/src/args.rs"), ("The sidecar", "sidecar/src/args.rs")] {
+        let variables = read(args);
+        let variables =
+            variables.split("#[arg(long, env = \"FAPI_").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let there = variables.map(|name| format!("--{}", name.to_lowercase().replace('_', "-"))).collect();
+        let words = section(&document, heading).split(|c: char| !c.is_ascii_lowercase() && c != '-');
+        let documented = words.filter(|word| word.len() > 2 && word.starts_with("--") && !word.ends_with('-'));
+        agree(&documented.map(str::to_owned).collect(), &there, &format!("docs/operating.md, {heading}"));
+    }
+}
+
+#[test]
+fn every_rule_names_tests_that_exist_or_says_why_it_has_none() {
+    let document = read("docs/conformance.md");
+    let rows = document.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    let rows = rows.filter(|line| !line.starts_with("| id |"));
+    let (mut count, mut problems) = (0, Vec::new());
+    for row in rows {
+        count += 1;
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, _, kept, shown] = cells.as_slice() else {
+            problems.push(format!("{row}: want five columns"));
+            continue;
+        };
+        problems.extend(kept_problem(kept).map(|problem| format!("{id}: {problem}")));
+        problems.extend(shown_problem(shown).map(|problem| format!("{id}: {problem}")));
+    }
+    assert!(count > 100, "only {count} rows are found: has the form of the table changed?");
+    assert!(problems.is_empty(), "docs/conformance.md\n{}", problems.join("\n"));
+}
+
+/// What is wrong with the column that says where a rule is kept.
+fn kept_problem(kept: &str) -> Option<String> {
+    let places = kept.split(", ").filter_map(|place| place.split(' ').next());
+    let gone: Vec<_> = places.filter(|place| *place != "nowhere" && !root().join(place).exists()).collect();
+    (!gone.is_empty()).then(|| format!("{gone:?} is no file: name the one that keeps the rule, or write nowhere"))
+}
+
+/// What is wrong with the column of tests.
+fn shown_problem(shown: &str) -> Option<String> {
+    let named: Vec<&str> = backticked(shown).filter(|text| text.contains("::")).collect();
+    let gone = named.iter().find(|name| !is_test(name));
+    if let Some(gone) = gone {
+        return Some(format!("there is no test {gone}: name one that shows the rule, as `path/file.rs::test`"));
+    }
+    let reason = ["waits:", "not applicable:"].iter().find_map(|word| shown.strip_prefix(word));
+    match reason {
+        Some(reason) if reason.trim().is_empty() => Some("say what it waits for, or why it does not apply".to_owned()),
+        None if named.is_empty() => {
+            Some("name a test as `path/file.rs::test`, or write `waits: ...` or `not applicable: ...`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether `path/file.rs::name` is a function of that file with a test attribute above it.
+fn is_test(name: &str) -> bool {
+    let Some((file, function)) = name.split_once("::") else { return false };
+    let Ok(text) = fs::read_to_string(root().join(file)) else { return false };
+    let head = format!("fn {function}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&head));
+    let above = at.map(|at| lines.iter().take(at).rev().take_while(|line| !line.is_empty() && !line.ends_with('}')));
+    above.is_some_and(|mut above| above.any(|line| line.starts_with("#[") && line.contains("test")))
+}
