@@ -3,8 +3,11 @@
 /// Rules by method, path, caller and scope; tokens of the mesh issuer bound by certificate or DPoP.
 pub const RULES: &str = "rules/1";
 
+/// Revocations by token, certificate, pod, SPIFFE ID and client, which come before the first snapshot.
+pub const REVOCATIONS: &str = "revocations/1";
+
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES];
+pub const SUPPORTED: &[&str] = &[RULES, REVOCATIONS];
 
 /// The first of `required` that this build cannot enforce.
 pub fn missing(required: &[String]) -> Option<&str> {
