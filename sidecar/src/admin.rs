@@ -89,6 +89,7 @@ fn config(shared: &Shared) -> String {
         "version": control::VERSION,
         "snapshotVersion": applied.as_ref().map(|applied| &*applied.version),
         "snapshotOrder": applied.as_ref().map(|applied| applied.order),
+        "revocationEpoch": shared.revocation_epoch(),
         "snapshot": applied.as_ref().map(|applied| &applied.snapshot),
         "certificate": identity.as_ref().map(|generation| json!({
             "spiffeId": generation.spiffe_id.as_str(),

@@ -23,7 +23,7 @@ pub(crate) use standing::Standing;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use control::tls::TrustBundle;
-use fapi::UnixTime;
+use fapi::{Revocations, UnixTime};
 use http::HeaderValue;
 
 use crate::{forward::Apps, local::Local};
@@ -35,6 +35,7 @@ pub(crate) struct Inbound {
     apps: Apps,
     lifetimes: Lifetimes,
     bundle: RefCell<Option<Arc<TrustBundle>>>,
+    revocations: RefCell<Arc<Revocations>>,
     nonce: RefCell<(UnixTime, HeaderValue)>,
 }
 
@@ -42,8 +43,9 @@ impl Inbound {
     pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
         let apps = Apps::new(Arc::clone(&local.shared));
         let bundle = RefCell::new(local.shared.bundle());
+        let revocations = RefCell::new(local.shared.revocations());
         let nonce = RefCell::new((UnixTime::from_secs(0), HeaderValue::from_static("")));
-        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), bundle, nonce })
+        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), bundle, revocations, nonce })
     }
 
     /// One [`TICK`] has passed.
@@ -56,6 +58,12 @@ impl Inbound {
             // A peer whose root is gone must not stay: all come again and are verified again.
             self.lifetimes.close_all();
             *self.bundle.borrow_mut() = bundle;
+        }
+        let revocations = self.local.shared.revocations();
+        if !Arc::ptr_eq(&self.revocations.borrow(), &revocations) {
+            // Its requests are refused already; who holds it is not to hold it any longer.
+            self.lifetimes.close_revoked(&revocations, self.local.shared.clock.now());
+            *self.revocations.borrow_mut() = revocations;
         }
     }
 

@@ -145,6 +145,8 @@ pub(crate) struct Facts {
     pub(crate) certificate_not_after: Option<u64>,
     /// Absent before the first snapshot.
     pub(crate) snapshot_order: Option<u64>,
+    pub(crate) revocations: u64,
+    pub(crate) revocation_epoch: u64,
     pub(crate) replay_entries: u64,
     pub(crate) lost_lines: u64,
 }
@@ -224,6 +226,8 @@ impl Text {
         if let Some(order) = facts.snapshot_order {
             self.single("fapi_snapshot_order", "gauge", "Order of the applied snapshot", order);
         }
+        self.single("fapi_revocations", "gauge", "Revocations in force", facts.revocations);
+        self.single("fapi_revocation_epoch", "gauge", "Epoch of the revocations in force", facts.revocation_epoch);
         self.single("fapi_replay_entries", "gauge", "Proofs remembered against replay", facts.replay_entries);
         self.single("fapi_log_lines_lost_total", "counter", "Decision lines lost to a full queue", facts.lost_lines);
     }

@@ -18,7 +18,9 @@ use control::{
     Snapshot,
     tls::{ClientAuth, Identity, TlsError, TrustBundle},
 };
-use fapi::{Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, SpiffeId, TrustDomain, UnixTime};
+use fapi::{
+    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SpiffeId, TrustDomain, UnixTime,
+};
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
@@ -50,6 +52,9 @@ pub(crate) struct Shared {
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
     keys: ArcSwap<IssuerKeys>,
+    revocations: ArcSwap<Revocations>,
+    /// Of the revocations in force; 0 before the first have come.
+    revocation_epoch: AtomicU64,
     bundle: ArcSwapOption<TrustBundle>,
     generation: AtomicU64,
     changed: watch::Sender<u64>,
@@ -131,6 +136,8 @@ impl Shared {
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
             keys: ArcSwap::from_pointee(IssuerKeys::new()),
+            revocations: ArcSwap::from_pointee(Revocations::none()),
+            revocation_epoch: AtomicU64::new(0),
             bundle: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
@@ -157,6 +164,16 @@ impl Shared {
     /// Keys of issuers.
     pub(crate) fn keys(&self) -> Arc<IssuerKeys> {
         self.keys.load_full()
+    }
+
+    /// What was revoked.
+    pub(crate) fn revocations(&self) -> Arc<Revocations> {
+        self.revocations.load_full()
+    }
+
+    /// The epoch of the revocations in force; 0 before the first have come.
+    pub(crate) fn revocation_epoch(&self) -> u64 {
+        self.revocation_epoch.load(Ordering::Acquire)
     }
 
     /// Roots that vouch for peers.
@@ -236,6 +253,21 @@ impl Shared {
         self.bump();
     }
 
+    /// Holds these revocations in force in place of those known.
+    ///
+    /// # Errors
+    /// They are older than those in force, which stay.
+    pub(crate) fn install_revocations(&self, epoch: u64, revocations: Revocations) -> Result<(), String> {
+        let known = self.revocation_epoch();
+        if epoch < known {
+            return Err(format!("epoch {epoch} is older than {known}, which is in force"));
+        }
+        self.revocations.store(Arc::new(revocations));
+        self.revocation_epoch.store(epoch, Ordering::Release);
+        self.bump();
+        Ok(())
+    }
+
     /// Whether calls can be served: a certificate that is valid and an accepted snapshot.
     pub(crate) fn is_ready(&self) -> bool {
         let certified = self.identity.load().as_ref().is_some_and(|generation| generation.not_after > self.clock.now());
@@ -247,6 +279,8 @@ impl Shared {
         self.metrics.render(Facts {
             certificate_not_after: self.identity.load().as_ref().map(|generation| generation.not_after.as_secs()),
             snapshot_order: self.applied.load().as_ref().map(|applied| applied.order),
+            revocations: self.revocations.load().len() as u64,
+            revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.len() as u64,
             lost_lines: self.log.lost_ever(),
         })

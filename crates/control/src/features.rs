@@ -12,9 +12,11 @@ pub const AUTHORIZATION_DETAILS: &str = "authorization-details/1";
 pub const MAX_TOKEN_AGE: &str = "max-token-age/1";
 /// Rules that bound the number of actors (RFC 8693).
 pub const ACTORS: &str = "actors/1";
+/// Revocations by token, certificate, pod, SPIFFE ID and client, which come before the first snapshot.
+pub const REVOCATIONS: &str = "revocations/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS];
+pub const SUPPORTED: &[&str] = &[RULES, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, REVOCATIONS];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
 /// a policy asks for more than they know.

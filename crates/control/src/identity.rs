@@ -8,6 +8,9 @@ use x509_parser::prelude::*;
 /// The private, non-critical extension that names the pod: a UTF8String with its uid.
 pub const POD_UID_OID: &[u64] = &[2, 25, 6_171_293_846_512_837_465];
 
+/// How long before it is issued a leaf begins, so that machines whose clocks lag a little take it at once.
+pub const BACKDATED_SECONDS: u64 = 60;
+
 /// The longest pod uid that is read; a Kubernetes uid has 36 characters.
 const POD_UID_MAX: usize = 128;
 
@@ -26,8 +29,8 @@ pub enum LeafError {
     /// A CA certificate, or a leaf with the wrong key usage.
     #[error("not a leaf for TLS: {0} (X509-SVID section 4)")]
     Usage(&'static str),
-    /// Its end of life is before 1970.
-    #[error("its notAfter is out of range")]
+    /// Its life begins or ends before 1970.
+    #[error("its notBefore or notAfter is out of range")]
     Validity,
     /// The pod uid is not a string of bounded length.
     #[error("its pod uid extension cannot be read")]
@@ -71,12 +74,17 @@ pub fn peer_from_leaf(der: &[u8]) -> Result<Peer, LeafError> {
         return Err(LeafError::Malformed);
     }
     check_usage(&certificate)?;
-    let not_after = u64::try_from(certificate.validity().not_after.timestamp()).map_err(|_| LeafError::Validity)?;
+    let time = |time: ASN1Time| {
+        let secs = u64::try_from(time.timestamp()).map_err(|_| LeafError::Validity)?;
+        Ok::<_, LeafError>(UnixTime::from_secs(secs))
+    };
+    let validity = certificate.validity();
     Ok(Peer {
         spiffe_id: spiffe_id(&certificate)?,
         thumbprint: CertThumbprint::of_der(der),
         pod_uid: pod_uid(&certificate)?,
-        not_after: UnixTime::from_secs(not_after),
+        issued: time(validity.not_before)?.plus(BACKDATED_SECONDS),
+        not_after: time(validity.not_after)?,
     })
 }
 

@@ -56,6 +56,7 @@ fn judge(
     proven: &mut ProvenTokens,
     seen: &mut Seen,
 ) -> Result<ReservedCall, NotSigned> {
+    ctx.revocations.check_peer(ctx.peer, ctx.now)?;
     let path = normal_path(request.path)?;
     let received = ReceivedToken::find(request.headers, request.query)?;
     seen.scheme = Some(received.scheme());
@@ -66,7 +67,7 @@ fn judge(
         None => Arc::new(verify(ctx, policy, &received, seen)?),
     };
     seen.token = Some(Arc::clone(&signed));
-    let current = CurrentToken::check(&signed, policy, ctx.now)?;
+    let current = CurrentToken::check(&signed, policy, ctx)?;
     let bound = BoundToken::prove(current, &received, policy, request, ctx, &mut proven.proof_headers)?;
     if is_new {
         proven.keep(received.bytes(), &signed);
@@ -223,6 +224,7 @@ pub fn decide_again(ctx: &Context<'_>, request: &Request<'_>, grounds: &Grounds)
 }
 
 fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, grounds: &Grounds) -> Result<(), Rejection> {
+    ctx.revocations.check_peer(ctx.peer, ctx.now)?;
     let path = normal_path(request.path)?;
     let received = ReceivedToken::find(request.headers, request.query)?;
     let hash = TokenHash::of_bytes(received.bytes());
@@ -236,7 +238,7 @@ fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, ground
         NotSigned::Refused(rejection) => rejection,
         NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
     })?;
-    let bound = BoundToken::prove_again(CurrentToken::check(&signed, policy, ctx.now)?, policy, ctx)?;
+    let bound = BoundToken::prove_again(CurrentToken::check(&signed, policy, ctx)?, policy, ctx)?;
     AllowedCall::check(&bound, policy, path, request, ctx).map_err(Unmatched::rejection)?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! - values: [`value`], made only by their parsers
 //! - what may be refused and how it is told: [`Rejection`], [`answer`]
 //! - the rules that operator and sidecar share: [`WirePolicy`], [`Policy`]
+//! - what counts no more before its end: [`Revocations`]
 //! - keys and signatures: [`KeySet`], [`IssuerKeys`], [`SigningKey`]
 //! - proofs of possession: [`NonceMinter`], [`ReplaySet`], [`ProofSigner`], [`check_token_endpoint_proof`]
 
@@ -27,6 +28,7 @@ mod policy;
 mod proven;
 mod rejection;
 mod request;
+mod revocations;
 #[cfg(test)]
 mod testing;
 mod threats;
@@ -47,6 +49,7 @@ pub use policy::{
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use request::{Context, Request};
+pub use revocations::{Revocation, Revocations, Revoked};
 pub use token::MAX_TOKEN_BYTES;
 pub use value::{
     Audience, AuthorizationDetails, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet,

@@ -15,6 +15,8 @@ pub struct Peer {
     pub thumbprint: CertThumbprint,
     /// The pod that the certificate was issued to, if it says so.
     pub pod_uid: Option<Arc<str>>,
+    /// When the leaf was issued; what was revoked up to a time may be issued anew after it.
+    pub issued: UnixTime,
     /// End of the leaf's validity.
     pub not_after: UnixTime,
 }

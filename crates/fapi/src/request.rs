@@ -7,6 +7,7 @@ use crate::{
     jwks::IssuerKeys,
     peer::Peer,
     policy::PortPolicy,
+    revocations::Revocations,
     value::UnixTime,
 };
 
@@ -45,6 +46,8 @@ pub struct Context<'a> {
     pub nonces: &'a NonceMinter,
     /// The proofs seen by this process.
     pub replay: &'a ReplaySet,
+    /// What was revoked.
+    pub revocations: &'a Revocations,
     /// A number that changes with policy, keys, revocations and trust bundle.
     pub generation: u64,
     /// The time.

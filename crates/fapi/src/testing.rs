@@ -7,13 +7,15 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Admission, AdmissionKind, CertThumbprint, Context, Issuer, IssuerKeys, JwkThumbprint, KeySet, Mode, NonceMinter,
-    Peer, Policy, PortPolicy, ProvenTokens, Refusal, Rejection, ReplaySet, Request, SenderConstraint, SigningKey,
-    SpiffeId, TokenHash, TrustDomain, UnixTime, Verdict, WireCaller, WirePolicy, WireResource, WireRule, decide,
+    Peer, Policy, PortPolicy, ProvenTokens, Refusal, Rejection, ReplaySet, Request, Revocations, SenderConstraint,
+    SigningKey, SpiffeId, TokenHash, TrustDomain, UnixTime, Verdict, WireCaller, WirePolicy, WireResource, WireRule,
+    decide,
 };
 
 pub(crate) const ISSUER: &str = "https://issuer.fapi-mesh";
 pub(crate) const AUDIENCE: &str = "https://payments.bank";
 pub(crate) const SHOP: &str = "spiffe://bank.example/ns/bank/sa/shop";
+pub(crate) const POD: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 /// Keys are made once: they do not matter to what is tested.
@@ -102,6 +104,7 @@ pub(crate) struct World {
     pub(crate) peer: Peer,
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
+    pub(crate) revocations: Revocations,
     pub(crate) generation: u64,
     pub(crate) now: UnixTime,
     pub(crate) proven: ProvenTokens,
@@ -113,7 +116,13 @@ impl World {
         keys.insert(Issuer::parse(ISSUER).unwrap(), key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]));
         let thumbprint = CertThumbprint::of_der(b"the certificate of shop");
         let now = UnixTime::from_secs(NOW);
-        let peer = Peer { spiffe_id: id(SHOP), thumbprint, pod_uid: None, not_after: now.plus(3600) };
+        let peer = Peer {
+            spiffe_id: id(SHOP),
+            thumbprint,
+            pod_uid: Some(POD.into()),
+            issued: now.minus(60),
+            not_after: now.plus(3600),
+        };
         Self {
             wire: wire_policy(),
             policy: None,
@@ -122,6 +131,7 @@ impl World {
             peer,
             nonces: NonceMinter::new([7; 32]),
             replay: ReplaySet::new(100_000, 100_000),
+            revocations: Revocations::none(),
             generation: 1,
             now,
             proven: ProvenTokens::new(),
@@ -166,6 +176,7 @@ impl World {
             peer: &self.peer,
             nonces: &self.nonces,
             replay: &self.replay,
+            revocations: &self.revocations,
             generation: self.generation,
             now: self.now,
         };

@@ -22,6 +22,8 @@
 //! | an ID token or another JWT as access token (N28) | `CurrentToken::check` | `only_access_tokens_are_access_tokens` |
 //! | an expired token, or one from the future (N49) | `CurrentToken::check` | `tokens_end_five_seconds_after_exp` |
 //! | a token for another service (N23) | `CurrentToken::check` | `the_audience_is_this_service` |
+//! | a revoked token served from a cache (N50) | `CurrentToken::check` | `a_revoked_token_is_refused_where_it_is_proven_already` |
+//! | a revoked pod with a renewed certificate | `decide` | `a_renewed_certificate_does_not_escape_the_revocation_of_its_pod` |
 //! | a bearer token (N8) | `BoundToken::prove` | `a_token_without_binding_is_no_token` |
 //! | a confirmation method that nobody checks | `BoundToken::prove` | `what_is_not_understood_refuses_even_beside_what_is` |
 //! | a stolen certificate-bound token on another connection | `BoundToken::prove` | `a_stolen_certificate_bound_token_is_useless` |
@@ -87,12 +89,11 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 16] = [
+    const ELSEWHERE: [Rejection; 15] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
         Rejection::BindingCertAbsent,
-        Rejection::Revoked,
         Rejection::IntrospectionUnavailable,
         Rejection::IssuerUnavailable,
         Rejection::EdgeSourceUntrusted,

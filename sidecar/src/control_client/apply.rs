@@ -7,7 +7,7 @@ use control::{
     pb::{self, Ack, SidecarMessage, operator_message, sidecar_message},
     tls::TrustBundle,
 };
-use fapi::{Issuer, KeySet};
+use fapi::{Issuer, KeySet, Revocation};
 use tokio::sync::Notify;
 
 use super::{Lookups, destination::Resolved};
@@ -20,6 +20,7 @@ pub(super) struct Applier {
     tokens: Arc<Tokens>,
     renew: Arc<Notify>,
     bundle_digest: String,
+    revocations_digest: String,
     key_digests: HashMap<String, String>,
     token_endpoint: Option<String>,
 }
@@ -29,8 +30,8 @@ const MAX_ISSUERS: usize = 256;
 
 impl Applier {
     pub(super) fn new(shared: Arc<Shared>, lookups: Arc<Lookups>, tokens: Arc<Tokens>, renew: Arc<Notify>) -> Self {
-        let (bundle_digest, key_digests) = (String::new(), HashMap::new());
-        Self { shared, lookups, tokens, renew, bundle_digest, key_digests, token_endpoint: None }
+        let (bundle_digest, revocations_digest, key_digests) = (String::new(), String::new(), HashMap::new());
+        Self { shared, lookups, tokens, renew, bundle_digest, revocations_digest, key_digests, token_endpoint: None }
     }
 
     /// Applies one message; gives the answer that it asks for.
@@ -40,6 +41,7 @@ impl Applier {
             Kind::Snapshot(snapshot) => return Some(self.snapshot(&snapshot)),
             Kind::TrustBundle(bundle) => self.trust_bundle(bundle),
             Kind::KeySet(keys) => self.key_set(keys),
+            Kind::Revocations(revocations) => self.revocations(revocations),
             Kind::Destination(destination) => self.destination(&destination),
             Kind::Renew(pb::Renew {}) => self.renew.notify_one(),
         }
@@ -62,6 +64,7 @@ impl Applier {
         if let Some(feature) = features::missing(&snapshot.required_features) {
             return Err(format!("this sidecar ({}) cannot enforce {feature}; upgrade it", control::VERSION));
         }
+        self.check_revocations(snapshot)?;
         let in_force = self.shared.applied();
         if in_force.is_some_and(|applied| *applied.version == *snapshot.version && applied.order == snapshot.order) {
             return Ok(());
@@ -74,6 +77,15 @@ impl Applier {
         if self.token_endpoint.as_ref() != Some(&token_endpoint) {
             self.token_endpoint = Some(token_endpoint);
             self.lookups.reread(|document| resolve(document, self.token_endpoint.as_deref(), &self.tokens));
+        }
+        Ok(())
+    }
+
+    /// Nothing is served before the revocations that the snapshot goes with have come.
+    fn check_revocations(&self, snapshot: &pb::Snapshot) -> Result<(), String> {
+        let (known, wanted) = (self.shared.revocation_epoch(), snapshot.revocation_epoch.max(1));
+        if known < wanted && snapshot.required_features.iter().any(|feature| feature == features::REVOCATIONS) {
+            return Err(format!("the revocations of epoch {wanted} have not come; epoch {known} is in force"));
         }
         Ok(())
     }
@@ -105,6 +117,19 @@ impl Applier {
         };
         self.key_digests.insert(keys.issuer, keys.digest);
         self.shared.install_keys(issuer, set);
+    }
+
+    fn revocations(&mut self, revocations: pb::Revocations) {
+        let pb::Revocations { digest, epoch, document } = revocations;
+        if digest == self.revocations_digest && epoch == self.shared.revocation_epoch() {
+            return;
+        }
+        let read = serde_json::from_slice::<Vec<Revocation>>(&document).map_err(|error| error.to_string());
+        let installed = read.and_then(|all| self.shared.install_revocations(epoch, all.into_iter().collect()));
+        match installed {
+            Ok(()) => self.revocations_digest = digest,
+            Err(error) => tracing::warn!(epoch, error, "revocations refused; the last good ones stay in force"),
+        }
     }
 
     fn destination(&self, destination: &pb::Destination) {

@@ -9,7 +9,7 @@ use control::{
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use super::{Lookups, channel, dial::DialError, lookups::MAX_AUTHORITIES};
 use crate::{identity::Settings, state::Shared};
@@ -33,6 +33,13 @@ pub(super) enum SessionError {
     Closed,
     #[error("the operator does not read what is sent")]
     Stuck,
+}
+
+impl SessionError {
+    /// Whether another certificate is what it takes: the one in use has ended or was revoked.
+    pub(super) fn wants_certificate(&self) -> bool {
+        matches!(self, Self::Ended(status) if status.code() == Code::Unauthenticated)
+    }
 }
 
 /// An open stream. Dropping it ends it.
@@ -111,6 +118,7 @@ fn hello(shared: &Shared) -> SidecarMessage {
         version: control::VERSION.to_owned(),
         features: features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
         applied_order: shared.applied().map_or(0, |applied| applied.order),
+        revocation_epoch: shared.revocation_epoch(),
     };
     SidecarMessage { kind: Some(Kind::Hello(hello)) }
 }

@@ -25,9 +25,9 @@ pub(super) async fn keep(
     tokens: Arc<Tokens>,
     renew: Arc<Notify>,
 ) {
-    let applier = Applier::new(shared.clone(), lookups.clone(), tokens, renew);
+    let applier = Applier::new(shared.clone(), lookups.clone(), tokens, renew.clone());
     let changes = shared.changes();
-    Follower { shared, settings, lookups, applier, changes, backoff: Backoff::new() }.run().await;
+    Follower { shared, settings, lookups, applier, renew, changes, backoff: Backoff::new() }.run().await;
 }
 
 struct Follower {
@@ -35,6 +35,7 @@ struct Follower {
     settings: Settings,
     lookups: Arc<Lookups>,
     applier: Applier,
+    renew: Arc<Notify>,
     changes: watch::Receiver<u64>,
     backoff: Backoff,
 }
@@ -47,6 +48,9 @@ impl Follower {
                 Ok(session) => self.follow(session).await,
                 Err(error) => error,
             };
+            if ended.wants_certificate() {
+                self.renew.notify_one();
+            }
             let wait = self.backoff.next();
             tracing::warn!(error = %ended, retry_ms = wait.as_millis(), "no control stream; the last good state stays");
             sleep(wait).await;

@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use control::pb::{self, operator_message::Kind};
+use control::{
+    features,
+    pb::{self, operator_message::Kind},
+};
+use fapi::{Revocation, Revoked, UnixTime};
 
 use crate::{
     outbound::Between,
@@ -16,7 +20,7 @@ async fn first_contact_sends_the_token_once_and_the_stream_says_who_it_is() {
             assert_eq!((state.enrolments, state.streams), (1, 1));
             assert_eq!(state.tokens, ["workload-token"]);
             assert_eq!((state.acks[0].version.as_str(), state.acks[0].nack_reason.as_str()), ("v1", ""));
-            assert_eq!(state.hellos[0].features, control::features::SUPPORTED);
+            assert_eq!(state.hellos[0].features, features::SUPPORTED);
             assert_eq!(state.hellos[0].applied_order, 0);
         });
     })
@@ -48,6 +52,83 @@ async fn what_cannot_be_enforced_is_refused_with_a_reason_and_changes_nothing() 
         mesh.operator.say(Kind::Snapshot(good));
         until("the stream lives on", || mesh.operator.with(|state| state.acks.len()) > before).await;
         assert!(mesh.shared.bundle().is_some());
+    })
+    .await;
+}
+
+fn of_pod(uid: &str) -> Revocation {
+    Revocation::new(Revoked::Pod(uid.into()), None, UnixTime::from_secs(u64::MAX)).unwrap()
+}
+
+#[tokio::test]
+async fn no_snapshot_is_taken_before_its_revocations_have_come() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let acks = || mesh.operator.with(|state| state.acks.len());
+        let demanding = |epoch| pb::Snapshot {
+            required_features: vec![features::REVOCATIONS.to_owned()],
+            revocation_epoch: epoch,
+            ..mesh.operator.snapshot(7)
+        };
+        until("the first answer", || acks() == 1).await;
+        for (sent, snapshot, taken) in
+            [(None, demanding(0), false), (Some(3), demanding(4), false), (Some(4), demanding(4), true)]
+        {
+            let before = acks();
+            if let Some(epoch) = sent {
+                mesh.operator.revoke(epoch, &[]);
+                until("they are in force", || mesh.shared.revocation_epoch() == epoch).await;
+            }
+            mesh.operator.say(Kind::Snapshot(snapshot));
+            until("an answer", || acks() > before).await;
+            let ack = mesh.operator.with(|state| state.acks.last().cloned()).unwrap();
+            assert_eq!((ack.nack_reason.is_empty(), mesh.shared.applied().unwrap().order == 7), (taken, taken));
+            assert!(taken || ack.nack_reason.contains("revocations of epoch"), "{}", ack.nack_reason);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn older_and_unreadable_revocations_are_refused_and_the_last_ones_stay() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        mesh.operator.revoke(5, &[of_pod("a"), of_pod("b")]);
+        until("they are in force", || mesh.shared.revocations().len() == 2).await;
+        let pushed = || mesh.operator.with(|state| state.pushed);
+        let acks = || mesh.operator.with(|state| state.acks.len());
+        let bad = pb::Revocations { digest: "bad".to_owned(), epoch: 6, document: b"[{}]".to_vec() };
+        let old = pb::Revocations { digest: "old".to_owned(), epoch: 4, document: b"[]".to_vec() };
+        for refused in [bad, old] {
+            let before = (pushed(), acks());
+            mesh.operator.say(Kind::Revocations(refused));
+            until("they are said", || pushed() > before.0).await;
+            // What is answered after them shows that they were read.
+            mesh.operator.say(Kind::Snapshot(mesh.operator.snapshot(7)));
+            until("an answer", || acks() > before.1).await;
+            assert_eq!((mesh.shared.revocation_epoch(), mesh.shared.revocations().len()), (5, 2));
+        }
+        mesh.operator.set_away(true);
+        until("the stream has ended", || mesh.shared.metrics.control_stream.get() == 0).await;
+        assert_eq!(mesh.shared.revocations().len(), 2, "without the operator too");
+        mesh.operator.set_away(false);
+        until("it says what it has", || {
+            mesh.operator.with(|state| state.hellos.last().is_some_and(|hello| hello.revocation_epoch == 5))
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_certificate_is_revoked_enrols_again() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let before = mesh.shared.identity().unwrap().number;
+        mesh.operator.with(|state| state.refuse_renewals = true);
+        mesh.operator.renew();
+        until("a new certificate", || mesh.shared.identity().unwrap().number > before).await;
+        mesh.operator.with(|state| assert_eq!((state.enrolments, state.renewals), (2, 0)));
     })
     .await;
 }

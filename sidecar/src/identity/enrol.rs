@@ -48,6 +48,11 @@ pub(crate) enum EnrolError {
 }
 
 impl EnrolError {
+    /// Whether the operator does not take the certificate or the token.
+    fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == tonic::Code::Unauthenticated)
+    }
+
     /// The reason if the server is not the operator of this mesh.
     pub(super) fn rejection(&self) -> Option<Rejection> {
         match self {
@@ -63,11 +68,13 @@ pub(super) struct Enrolment {
     settings: Settings,
     /// The streamed bundle may be outdated after a long absence: a failed attempt is followed by one with the file.
     distrust_streamed_bundle: bool,
+    /// The certificate in use is of no use any more: it was revoked, say. The next attempt is a first contact.
+    without_certificate: bool,
 }
 
 impl Enrolment {
     pub(super) fn new(shared: Arc<Shared>, settings: Settings) -> Self {
-        Self { shared, settings, distrust_streamed_bundle: false }
+        Self { shared, settings, distrust_streamed_bundle: false, without_certificate: false }
     }
 
     /// Asks once. With a certificate that is still good, over it: that is a renewal.
@@ -77,6 +84,8 @@ impl Enrolment {
             Ok(_) => false,
             Err(_) => !self.distrust_streamed_bundle,
         };
+        self.without_certificate =
+            result.as_ref().is_err_and(EnrolError::is_unauthenticated) && !self.without_certificate;
         result
     }
 
@@ -109,8 +118,11 @@ impl Enrolment {
         Ok(Arc::new(TrustBundle::from_pem(self.shared.trust_domain(), &pem)?))
     }
 
-    /// The certificate in use, unless it is over: then this is a first contact again.
+    /// The certificate in use, unless it is over or refused: then this is a first contact again.
     fn current(&self) -> Option<Certificate> {
+        if self.without_certificate {
+            return None;
+        }
         let generation = self.shared.identity()?;
         let certificate = Certificate::new(generation.identity.clone()).ok()?;
         (self.shared.clock.now() < certificate.not_after).then_some(certificate)

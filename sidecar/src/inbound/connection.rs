@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use fapi::{Context, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, UnixTime, Verdict};
+use fapi::{Context, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, Revocations, UnixTime, Verdict};
 use http::{HeaderValue, request};
 
 use super::{Inbound, lifetime::Lifetime};
@@ -36,6 +36,7 @@ pub(super) struct View {
     pub(super) version: Option<Arc<str>>,
     port: Option<Arc<AppliedPort>>,
     keys: Arc<IssuerKeys>,
+    revocations: Arc<Revocations>,
     /// Where the app is; none when the port is gone.
     pub(super) app: Option<Rc<App>>,
 }
@@ -100,6 +101,7 @@ impl Connection {
             peer: &self.peer,
             nonces: &shared.nonces,
             replay: &shared.replay,
+            revocations: &view.revocations,
             generation: view.generation,
             now,
         }
@@ -134,6 +136,7 @@ impl View {
             app: port.as_ref().map(|port| inbound.apps.app(port.app)),
             port,
             keys: shared.keys(),
+            revocations: shared.revocations(),
         }
     }
 

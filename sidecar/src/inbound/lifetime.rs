@@ -9,7 +9,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use fapi::UnixTime;
+use fapi::{Peer, Revocations, UnixTime};
 
 use super::watched::Findings;
 
@@ -39,7 +39,7 @@ enum Order {
 /// The life of one connection.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    ends: UnixTime,
+    peer: Peer,
     /// HTTP/1.1 only.
     pub(super) findings: Option<Arc<Findings>>,
     order: Cell<Order>,
@@ -56,10 +56,10 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// A life that ends at `ends`, the end of the peer's certificate, at the latest.
-    pub(super) fn new(ends: UnixTime, findings: Option<Arc<Findings>>) -> Self {
+    /// A life that ends with the certificate of `peer` at the latest.
+    pub(super) fn new(peer: Peer, findings: Option<Arc<Findings>>) -> Self {
         Self {
-            ends,
+            peer,
             findings,
             order: Cell::new(Order::Serve),
             waker: RefCell::default(),
@@ -129,7 +129,7 @@ impl Lifetime {
     /// One second has passed.
     fn tick(&self, now: UnixTime) {
         if self.upgraded.get() {
-            if now >= self.ends {
+            if now >= self.peer.not_after {
                 self.give(Order::Close);
             }
             return;
@@ -149,7 +149,7 @@ impl Lifetime {
         };
         if self.in_head.get() > HEAD || self.closing.get() > CLOSING || quiet > STALLED {
             self.give(Order::Abort);
-        } else if now >= self.ends || quiet > longest {
+        } else if now >= self.peer.not_after || quiet > longest {
             self.give(Order::Close);
         }
     }
@@ -224,6 +224,13 @@ impl Lifetimes {
         }
     }
 
+    /// Closes those whose peer was revoked.
+    pub(super) fn close_revoked(&self, revocations: &Revocations, now: UnixTime) {
+        let all = self.all.borrow();
+        let revoked = |lifetime: &Rc<Lifetime>| revocations.hit_peer(&lifetime.peer, now);
+        all.iter().filter_map(Weak::upgrade).filter(revoked).for_each(|lifetime| lifetime.close());
+    }
+
     /// Whether no connection is left.
     pub(super) fn is_empty(&self) -> bool {
         self.all.borrow().iter().all(|lifetime| lifetime.strong_count() == 0)
@@ -232,10 +239,23 @@ impl Lifetimes {
 
 #[cfg(test)]
 mod tests {
+    use fapi::{CertThumbprint, SpiffeId};
+
     use super::*;
 
     fn now(secs: u64) -> UnixTime {
         UnixTime::from_secs(secs)
+    }
+
+    fn until(ends: u64) -> Lifetime {
+        let peer = Peer {
+            spiffe_id: SpiffeId::parse("spiffe://bank.example/ns/bank/sa/shop").expect("one"),
+            thumbprint: CertThumbprint::of_der(b""),
+            pod_uid: None,
+            issued: now(0),
+            not_after: now(ends),
+        };
+        Lifetime::new(peer, None)
     }
 
     fn ticks(lifetime: &Lifetime, count: u32) {
@@ -246,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_connection_ends_with_its_certificate() {
-        let lifetime = Lifetime::new(now(100), None);
+        let lifetime = until(100);
         lifetime.enter();
         lifetime.tick(now(99));
         assert_eq!(lifetime.order.get(), Order::Serve);
@@ -260,12 +280,12 @@ mod tests {
 
     #[test]
     fn a_connection_without_calls_is_closed() {
-        let unused = Lifetime::new(now(u64::MAX), None);
+        let unused = until(u64::MAX);
         ticks(&unused, UNUSED);
         assert_eq!(unused.order.get(), Order::Serve);
         ticks(&unused, 1);
         assert_eq!(unused.order.get(), Order::Close);
-        let idle = Lifetime::new(now(u64::MAX), None);
+        let idle = until(u64::MAX);
         idle.enter();
         ticks(&idle, IDLE + 1);
         idle.leave();
@@ -277,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_call_in_which_nothing_moves_is_given_up() {
-        let lifetime = Lifetime::new(now(u64::MAX), None);
+        let lifetime = until(u64::MAX);
         lifetime.enter();
         ticks(&lifetime, STALLED);
         lifetime.progress();

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
 
 use control::identity::peer_from_leaf;
-use fapi::Peer;
+use fapi::{Peer, Rejection};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -53,22 +53,22 @@ impl Inbound {
             Ok(accepted) => accepted.and_then(with_peer),
             Err(late) => Err(io::Error::from(late)),
         };
-        match accepted {
+        let refused = match accepted {
+            Ok((_, peer)) if shared.revocations().hit_peer(&peer, shared.clock.now()) => Some(Rejection::Revoked),
             Ok(accepted) => {
                 shared.metrics.handshakes.add(1);
-                Some(accepted)
+                return Some(accepted);
             }
-            Err(error) => {
-                match control::tls::rejection_of(&error) {
-                    Some(rejection) => {
-                        shared.metrics.handshakes_refused.count(rejection);
-                        self.local.log.refused_handshake(rejection, address);
-                    }
-                    None => shared.metrics.handshakes_aborted.add(1),
-                }
-                None
+            Err(error) => control::tls::rejection_of(&error),
+        };
+        match refused {
+            Some(rejection) => {
+                shared.metrics.handshakes_refused.count(rejection);
+                self.local.log.refused_handshake(rejection, address);
             }
+            None => shared.metrics.handshakes_aborted.add(1),
         }
+        None
     }
 
     /// Serves a peer until its connection ends.
@@ -94,7 +94,7 @@ impl Inbound {
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
         let (stream, findings) = Watched::new(stream);
-        let lifetime = Rc::new(Lifetime::new(peer.not_after, Some(findings)));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), Some(findings)));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http1::Builder::new()
@@ -113,7 +113,7 @@ impl Inbound {
         peer: Peer,
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
-        let lifetime = Rc::new(Lifetime::new(peer.not_after, None));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), None));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http2::Builder::new(LocalExecutor)

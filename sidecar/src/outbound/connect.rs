@@ -42,6 +42,19 @@ impl Wanted {
     }
 }
 
+/// How long a connection lives: within its terms, and until its peer is revoked.
+struct Life {
+    terms: Terms,
+    /// `None` for plaintext.
+    peer: Option<fapi::Peer>,
+}
+
+impl Life {
+    fn plaintext() -> Self {
+        Self { terms: Terms::plaintext(), peer: None }
+    }
+}
+
 /// A connection to `peer` from its pool, or a new one.
 pub(super) async fn checkout(
     shared: &Arc<Shared>,
@@ -103,12 +116,14 @@ async fn h1(shared: Arc<Shared>, peer: &Peer, wanted: &Wanted, guard: OpenGuard)
     let stream = tcp(peer).await?;
     let sender = match &wanted.own {
         None => {
-            let terms = Terms::plaintext();
-            (speak_h1(shared, stream, terms, guard).await?, terms)
+            let life = Life::plaintext();
+            let terms = life.terms;
+            (speak_h1(shared, stream, life, guard).await?, terms)
         }
         Some(own) => {
-            let (stream, terms) = tls(&shared, stream, peer, own, Protocol::H1).await?;
-            (speak_h1(shared, stream, terms, guard).await?, terms)
+            let (stream, life) = tls(&shared, stream, peer, own, Protocol::H1).await?;
+            let terms = life.terms;
+            (speak_h1(shared, stream, life, guard).await?, terms)
         }
     };
     Ok(H1::new(sender.0, sender.1))
@@ -122,12 +137,14 @@ async fn h2(
     let stream = tcp(peer).await?;
     Ok(match &wanted.own {
         None => {
-            let terms = Terms::plaintext();
-            (speak_h2(shared, stream, terms).await?, terms)
+            let life = Life::plaintext();
+            let terms = life.terms;
+            (speak_h2(shared, stream, life).await?, terms)
         }
         Some(own) => {
-            let (stream, terms) = tls(&shared, stream, peer, own, Protocol::H2).await?;
-            (speak_h2(shared, stream, terms).await?, terms)
+            let (stream, life) = tls(&shared, stream, peer, own, Protocol::H2).await?;
+            let terms = life.terms;
+            (speak_h2(shared, stream, life).await?, terms)
         }
     })
 }
@@ -146,7 +163,7 @@ async fn tls(
     peer: &Peer,
     own: &Own,
     protocol: Protocol,
-) -> Result<(TlsStream<TcpStream>, Terms), Failure> {
+) -> Result<(TlsStream<TcpStream>, Life), Failure> {
     let expect = peer.expect.as_ref().ok_or(Failure::Rejected(Rejection::PlaintextNotAllowed))?;
     let config = own.client_config(expect, protocol).map_err(|error| {
         tracing::error!(%error, "no TLS configuration for a peer");
@@ -165,14 +182,18 @@ async fn tls(
     let leaf = session.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
     let facts = leaf.and_then(|leaf| control::identity::peer_from_leaf(leaf).ok());
     let facts = facts.ok_or(Failure::Rejected(Rejection::PeerIdentityMismatch))?;
+    if shared.revocations().hit_peer(&facts, shared.clock.now()) {
+        tracing::warn!(address = %peer.address, expect = %expect, "the certificate of a peer is revoked");
+        return Err(Failure::Rejected(Rejection::PeerIdentityMismatch));
+    }
     let terms = Terms::until(own.number, shared.clock.now(), facts.not_after.min(own.certificate.not_after));
-    Ok((stream, terms))
+    Ok((stream, Life { terms, peer: Some(facts) }))
 }
 
 async fn speak_h1<S>(
     shared: Arc<Shared>,
     stream: S,
-    terms: Terms,
+    life: Life,
     guard: OpenGuard,
 ) -> Result<http1::SendRequest<AppBody>, Failure>
 where
@@ -182,12 +203,12 @@ where
     let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        until_end(&shared, terms, connection.with_upgrades()).await;
+        until_end(&shared, life, connection.with_upgrades()).await;
     });
     Ok(sender)
 }
 
-async fn speak_h2<S>(shared: Arc<Shared>, stream: S, terms: Terms) -> Result<http2::SendRequest<AppBody>, Failure>
+async fn speak_h2<S>(shared: Arc<Shared>, stream: S, life: Life) -> Result<http2::SendRequest<AppBody>, Failure>
 where
     TokioIo<S>: Read + Write + Unpin + 'static,
 {
@@ -201,12 +222,13 @@ where
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
-    tokio::task::spawn_local(async move { until_end(&shared, terms, connection).await });
+    tokio::task::spawn_local(async move { until_end(&shared, life, connection).await });
     Ok(sender)
 }
 
-/// Moves the bytes of a connection. No connection outlives the certificates that it was made with.
-async fn until_end<C>(shared: &Shared, terms: Terms, connection: C)
+/// Moves the bytes of a connection. No connection outlives the certificates that it was made with, or the revocation of
+/// its peer.
+async fn until_end<C>(shared: &Shared, life: Life, connection: C)
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
@@ -215,6 +237,17 @@ where
         biased;
         // What broke it shows at the requests.
         _ = connection => {}
-        () = sleep_until(shared.clock.deadline(terms.ends_at)) => {}
+        () = sleep_until(shared.clock.deadline(life.terms.ends_at)) => {}
+        () = revoked(shared, life.peer) => tracing::warn!("the peer of a connection was revoked: it is closed"),
+    }
+}
+
+/// Returns when this peer is revoked.
+async fn revoked(shared: &Shared, peer: Option<fapi::Peer>) {
+    let Some(peer) = peer else { return std::future::pending().await };
+    let mut changes = shared.changes();
+    while !shared.revocations().hit_peer(&peer, shared.clock.now()) {
+        // An error would be the end of the process: `shared` holds the other end.
+        let _ = changes.changed().await;
     }
 }

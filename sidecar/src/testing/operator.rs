@@ -64,6 +64,10 @@ pub(crate) struct State {
     pub(crate) destinations: HashMap<String, DestinationKind>,
     /// Silence: lookups get no answer.
     pub(crate) mute: bool,
+    /// Certificates in use are revoked: they are not renewed.
+    pub(crate) refuse_renewals: bool,
+    /// Messages of [`TestOperator::say`] that have left; one that comes too soon after another replaces it.
+    pub(crate) pushed: u32,
 }
 
 impl TestOperator {
@@ -108,6 +112,11 @@ impl TestOperator {
         self.push.send_replace(Some(pb::OperatorMessage { kind: Some(kind) }));
     }
 
+    pub(crate) fn revoke(&self, epoch: u64, all: &[fapi::Revocation]) {
+        let document = serde_json::to_vec(all).unwrap();
+        self.say(Kind::Revocations(pb::Revocations { digest: format!("r{epoch}"), epoch, document }));
+    }
+
     pub(crate) fn renew(&self) {
         self.say(Kind::Renew(pb::Renew {}));
     }
@@ -142,6 +151,7 @@ impl TestOperator {
             order,
             required_features: vec![],
             document: serde_json::to_vec(&document).unwrap(),
+            revocation_epoch: 0,
         }
     }
 
@@ -183,6 +193,9 @@ impl Control for Service {
         let operator = &self.operator;
         let request = request.into_inner();
         let csr = CertificateSigningRequestParams::from_der(&request.csr_der.into()).unwrap();
+        if self.certified && operator.with(|state| state.refuse_renewals) {
+            return Err(Status::unauthenticated("revoked"));
+        }
         let life = operator.with(|state| {
             state.tokens.push(request.token);
             *(if self.certified { &mut state.renewals } else { &mut state.enrolments }) += 1;
@@ -239,6 +252,7 @@ async fn follow(
             _ = push.changed() => {
                 let message = push.borrow_and_update().clone().unwrap();
                 let _ = outgoing.send(Ok(message)).await;
+                operator.with(|state| state.pushed += 1);
             }
         }
     }

@@ -161,6 +161,7 @@ impl TestPeer {
             peer: caller,
             nonces: &self.nonces,
             replay: &self.replay,
+            revocations: &fapi::Revocations::none(),
             generation: self.generation.get(),
             now: self.clock.now(),
         };

@@ -28,11 +28,13 @@ fn the_facts_of_a_leaf() {
     let mut uid = vec![0x0c, 5];
     uid.extend(b"uid-1");
     params.custom_extensions = vec![CustomExtension::from_oid_content(POD_UID_OID, uid)];
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
     let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
     let peer = peer_from_leaf(certificate.der()).unwrap();
     assert_eq!(peer.spiffe_id.as_str(), ID);
     assert_eq!(peer.pod_uid.as_deref(), Some("uid-1"));
+    assert_eq!(peer.issued, UnixTime::from_secs(1_577_836_800 + BACKDATED_SECONDS));
     assert_eq!(peer.not_after, UnixTime::from_secs(1_893_456_000));
     assert_eq!(peer.thumbprint, CertThumbprint::of_der(certificate.der()));
 }

@@ -47,6 +47,9 @@ pub struct Hello {
     /// The order of the snapshot in force; 0 if there is none.
     #[prost(uint64, tag = "3")]
     pub applied_order: u64,
+    /// The epoch of the revocations in force; 0 if none have come.
+    #[prost(uint64, tag = "4")]
+    pub revocation_epoch: u64,
 }
 /// The answer to a snapshot.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -65,7 +68,7 @@ pub struct Lookup {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OperatorMessage {
-    #[prost(oneof = "operator_message::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "operator_message::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<operator_message::Kind>,
 }
 /// Nested message and enum types in `OperatorMessage`.
@@ -82,6 +85,8 @@ pub mod operator_message {
         Destination(super::Destination),
         #[prost(message, tag = "5")]
         Renew(super::Renew),
+        #[prost(message, tag = "6")]
+        Revocations(super::Revocations),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -98,6 +103,9 @@ pub struct Snapshot {
     /// JSON of the snapshot document.
     #[prost(bytes = "vec", tag = "4")]
     pub document: ::prost::alloc::vec::Vec<u8>,
+    /// A sidecar whose revocations are older refuses the snapshot.
+    #[prost(uint64, tag = "5")]
+    pub revocation_epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrustBundle {
@@ -115,6 +123,18 @@ pub struct KeySet {
     /// A JWK Set (RFC 7517), JSON.
     #[prost(bytes = "vec", tag = "3")]
     pub jwks: ::prost::alloc::vec::Vec<u8>,
+}
+/// Everything that is revoked. It comes before the first snapshot and whenever it changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revocations {
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+    /// Grows with every change; a sidecar refuses an older one.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// JSON of a list of revocations.
+    #[prost(bytes = "vec", tag = "3")]
+    pub document: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Destination {

@@ -4,5 +4,6 @@ mod demands;
 mod proof;
 mod properties;
 mod request;
+mod revoked;
 mod rules;
 mod token;

@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Claims {
     pub(crate) issuer: Box<str>,
     pub(crate) client_id: Arc<str>,
+    /// `jti`. That it is unique is the issuer's business.
+    pub(crate) token_id: Box<str>,
     /// The outermost `act.sub`, or else `sub`: who sends the token now (RFC 8693 section 4.1).
     pub(crate) actor: Box<str>,
     /// How many actors are nested in each other: 0 without `act`.
@@ -45,11 +47,10 @@ impl Claims {
             None => (subject, 0),
         };
         let details = payload.value("authorization_details").map(AuthorizationDetails::of_claim).transpose()?;
-        // Required, and its uniqueness is the issuer's business.
-        not_empty(payload.need_text("jti")?)?;
         Ok(Self {
             issuer: payload.need_text("iss")?.into(),
             client_id: not_empty(payload.need_text("client_id")?)?.into(),
+            token_id: not_empty(payload.need_text("jti")?)?.into(),
             actor: actor.into(),
             actors,
             audiences: audiences(payload.value("aud").ok_or(NotStrict)?)?,

@@ -2,7 +2,7 @@ use super::{Claims, SignedToken};
 use crate::{
     policy::{Policy, Resource},
     rejection::Rejection,
-    value::UnixTime,
+    request::Context,
 };
 
 /// A signed token that is an access token, valid at this moment and for this service. It is never kept.
@@ -13,8 +13,11 @@ pub(crate) struct CurrentToken<'a> {
 }
 
 impl<'a> CurrentToken<'a> {
-    /// Checks `typ`, the times and the audience, in this order (RFC 9068 section 4; FAPI 2.0 SP 5.3.2.1 for the clock).
-    pub(crate) fn check(signed: &'a SignedToken, policy: &'a Policy, now: UnixTime) -> Result<Self, Rejection> {
+    /// Checks revocation, `typ`, the times and the audience, in this order (FAPI 2.0 SP 5.3.4, RFC 9068 section 4; FAPI 2.0
+    /// SP 5.3.2.1 for the clock). Revocation is first, so that `Audit` waives nothing before it.
+    pub(crate) fn check(signed: &'a SignedToken, policy: &'a Policy, ctx: &Context<'_>) -> Result<Self, Rejection> {
+        let now = ctx.now;
+        ctx.revocations.check_token(&signed.claims, ctx.peer, now)?;
         if !signed.is_access_token {
             return Err(Rejection::TokenType);
         }

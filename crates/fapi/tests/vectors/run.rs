@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use fapi::{
     AdmissionKind, CertThumbprint, Context, Issuer, IssuerKeys, KeySet, NonceMinter, Peer, Policy, PortPolicy,
-    ProvenTokens, ReplaySet, Request, SpiffeId, TrustDomain, UnixTime, Verdict, decide,
+    ProvenTokens, ReplaySet, Request, Revocations, SpiffeId, TrustDomain, UnixTime, Verdict, decide,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -19,6 +19,7 @@ pub(crate) struct World {
     peer: Peer,
     nonces: NonceMinter,
     replay: ReplaySet,
+    revocations: Revocations,
     now: UnixTime,
 }
 
@@ -39,10 +40,12 @@ impl World {
                 spiffe_id: SpiffeId::parse(&text.peer.spiffe_id).unwrap(),
                 thumbprint: CertThumbprint::parse(&text.peer.thumbprint).unwrap(),
                 pod_uid: None,
+                issued: UnixTime::from_secs(text.clock),
                 not_after: UnixTime::from_secs(text.peer.not_after),
             },
             nonces: NonceMinter::new(text.nonce_secret()),
             replay: ReplaySet::new(text.replay_capacity, text.replay_capacity),
+            revocations: Revocations::none(),
             now: UnixTime::from_secs(text.clock),
         }
     }
@@ -66,6 +69,7 @@ impl World {
             peer: &self.peer,
             nonces: &self.nonces,
             replay: &self.replay,
+            revocations: &self.revocations,
             generation: 1,
             now: step.clock.map_or(self.now, UnixTime::from_secs),
         };

@@ -136,6 +136,7 @@ fn a_call_in_progress_ends_with_the_age_of_its_token() {
             peer: &world.peer,
             nonces: &world.nonces,
             replay: &world.replay,
+            revocations: &world.revocations,
             generation: 2,
             now: world.now.plus(age),
         };

@@ -1,0 +1,53 @@
+use super::*;
+use crate::testing::{ISSUER, POD, SHOP, World, id};
+
+fn at(secs: u64) -> UnixTime {
+    UnixTime::from_secs(secs)
+}
+
+fn every_kind() -> Vec<Revocation> {
+    let issuer = Issuer::parse(ISSUER).unwrap();
+    let timed = |revoked| Revocation::new(revoked, Some(at(50)), at(100)).unwrap();
+    vec![
+        timed(Revoked::Token { issuer: issuer.clone(), id: "t-1".into() }),
+        timed(Revoked::Certificate(World::new().peer.thumbprint)),
+        Revocation::new(Revoked::Pod(POD.into()), None, at(100)).unwrap(),
+        timed(Revoked::SpiffeId(id(SHOP))),
+        timed(Revoked::Client { issuer, id: SHOP.into() }),
+    ]
+}
+
+#[test]
+fn json_keeps_every_kind() {
+    let all = every_kind();
+    let json = serde_json::to_string(&all).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Revocation>>(&json).unwrap(), all);
+}
+
+#[test]
+fn several_of_one_thing_hold_beside_each_other() {
+    let of = |before, expires| Revocation::new(Revoked::SpiffeId(id(SHOP)), Some(at(before)), at(expires)).unwrap();
+    let all: Revocations = [of(10, 1000), of(20, 100)].into_iter().collect();
+    let hit = |issued, now| all.hit_workload(&id(SHOP), None, at(issued), at(now));
+    assert!(hit(15, 99) && !hit(15, 100), "the later time has the earlier end");
+    assert!(hit(9, 999) && !hit(9, 1000));
+    assert_eq!(all.len(), 2);
+}
+
+#[test]
+fn an_empty_set_hits_nothing() {
+    let none = Revocations::none();
+    assert!(none.is_empty());
+    assert!(!none.hit_peer(&World::new().peer, at(0)));
+    assert!(!none.hit_client(ISSUER, SHOP, at(0), at(0)));
+}
+
+#[test]
+fn a_workload_is_hit_before_it_has_a_certificate() {
+    let all: Revocations = every_kind().into_iter().collect();
+    let other = id("spiffe://bank.example/ns/bank/sa/other");
+    assert!(all.hit_workload(&other, Some(POD), at(60), at(60)), "the pod, whenever");
+    assert!(all.hit_workload(&id(SHOP), Some("another"), at(49), at(60)), "the identity, up to its time");
+    assert!(!all.hit_workload(&id(SHOP), Some("another"), at(50), at(60)));
+    assert!(all.hit_client(ISSUER, SHOP, at(49), at(60)) && !all.hit_client(ISSUER, SHOP, at(50), at(60)));
+}
