@@ -8,10 +8,12 @@
 //! - what may be refused and how it is told: [`Rejection`], [`answer`]
 //! - the rules that operator and sidecar share: [`WirePolicy`], [`Policy`]
 //! - keys and signatures: [`KeySet`], [`IssuerKeys`], [`SigningKey`]
+//! - how clients authenticate without a certificate, and what an issuer knows again: [`ClientAssertion`], [`IssuedToken`]
 //! - proofs of possession: [`NonceMinter`], [`ReplaySet`], [`ProofSigner`], [`check_token_endpoint_proof`]
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
 
+mod assertion;
 mod bind;
 mod challenge;
 mod crypto;
@@ -33,6 +35,7 @@ mod threats;
 mod token;
 pub mod value;
 
+pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
 pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
@@ -47,6 +50,7 @@ pub use policy::{
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use request::{Context, Request};
+pub use token::IssuedToken;
 pub use value::{
     Audience, AuthorizationDetails, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet,
     SenderConstraint, SigningAlg, SpiffeId, TokenHash, TrustDomain, UnixTime,
