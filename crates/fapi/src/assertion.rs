@@ -7,7 +7,7 @@ use crate::{
     jwks::KeySet,
     jws::Compact,
     token::FUTURE_LEEWAY,
-    value::{Issuer, SigningAlg, UnixTime},
+    value::{SigningAlg, UnixTime},
 };
 
 /// An assertion that is a well-formed JWT and names a client. Nothing it says is proven.
@@ -86,14 +86,14 @@ impl<'a> ClientAssertion<'a> {
         &self.client
     }
 
-    /// Checks algorithm, key, signature, audience and times, in this order. `keys` are those of the client and of nobody
-    /// else.
+    /// Checks algorithm, key, signature, audience and times, in this order. `issuer` is the identifier of this server;
+    /// `keys` are those of the client and of nobody else.
     ///
     /// # Errors
     /// The first rule that it breaks.
     pub fn verify(
         &self,
-        issuer: &Issuer,
+        issuer: &str,
         keys: &[Arc<KeySet>],
         now: UnixTime,
     ) -> Result<VerifiedAssertion, AssertionFault> {
@@ -108,7 +108,7 @@ impl<'a> ClientAssertion<'a> {
             return Err(AssertionFault::Signature);
         }
         let claims = self.jws.payload();
-        if claims.value("aud").ok_or(NotStrict)?.as_str() != Some(issuer.as_str()) {
+        if claims.value("aud").ok_or(NotStrict)?.as_str() != Some(issuer) {
             return Err(AssertionFault::Audience);
         }
         let until = self.check_times(now)?;

@@ -10,10 +10,6 @@ fn now() -> UnixTime {
     UnixTime::from_secs(NOW)
 }
 
-fn issuer() -> Issuer {
-    Issuer::parse(ISSUER).unwrap()
-}
-
 /// The registered keys: two documents, in which one id stands twice.
 fn keys() -> Vec<Arc<KeySet>> {
     vec![
@@ -34,7 +30,7 @@ fn judged(key: &SigningKey, header: &Value, claims: &Value) -> Result<VerifiedAs
     let text = key.sign_compact(header.to_string().as_bytes(), claims.to_string().as_bytes()).unwrap();
     let assertion = ClientAssertion::parse(&text)?;
     assert_eq!(assertion.client(), SHOP);
-    assertion.verify(&issuer(), &keys(), now())
+    assertion.verify(ISSUER, &keys(), now())
 }
 
 /// The verdict about a good assertion in which this was changed; `null` removes.
@@ -57,8 +53,8 @@ fn a_good_one_is_remembered_for_as_long_as_it_is_taken() {
     assert!(judged(&OTHER_KEY, &header(), &claims()).is_ok(), "another key of the client with the same id");
     let text = OTHER_KEY.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
     let assertion = ClientAssertion::parse(&text).unwrap();
-    assert!(assertion.verify(&issuer(), &keys(), good.until().minus(1)).is_ok());
-    assert_eq!(assertion.verify(&issuer(), &keys(), good.until()), Err(AssertionFault::Expired));
+    assert!(assertion.verify(ISSUER, &keys(), good.until().minus(1)).is_ok());
+    assert_eq!(assertion.verify(ISSUER, &keys(), good.until()), Err(AssertionFault::Expired));
 }
 
 #[test]
@@ -143,7 +139,7 @@ fn the_key_is_the_clients_by_id_and_algorithm() {
     let stranger = SigningKey::generate().unwrap();
     assert_eq!(judged(&stranger, &header(), &claims()), Err(AssertionFault::Signature));
     let text = stranger.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
-    let none = ClientAssertion::parse(&text).unwrap().verify(&issuer(), &[], now());
+    let none = ClientAssertion::parse(&text).unwrap().verify(ISSUER, &[], now());
     assert_eq!(none, Err(AssertionFault::KeyNotFound), "a client without keys");
 }
 
@@ -156,6 +152,6 @@ fn only_one_well_formed_jws_is_read() {
         assert_eq!(ClientAssertion::parse(text).map(|_| ()), Err(AssertionFault::Malformed), "{text}");
     }
     let unsigned = format!("{cut}.");
-    let unsigned = ClientAssertion::parse(&unsigned).unwrap().verify(&issuer(), &keys(), now());
+    let unsigned = ClientAssertion::parse(&unsigned).unwrap().verify(ISSUER, &keys(), now());
     assert_eq!(unsigned, Err(AssertionFault::Signature));
 }
