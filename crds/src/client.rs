@@ -1,9 +1,14 @@
 //! FapiClient: whom a service account calls.
 
+mod authentication;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub use self::authentication::{
+    Authentication, AuthenticationMethod, Curve, JsonWebKey, JsonWebKeySet, KeyType, KeyUse, SigningAlgorithm,
+};
 use crate::SenderConstraint;
 use crate::patterns::{LABEL, SCOPE, SUBDOMAIN};
 use crate::policy::AuthorizationDetail;
@@ -48,6 +53,11 @@ pub struct FapiClientSpec {
         .message("each Service once")
     )]
     pub targets: Vec<Target>,
+
+    /// How it authenticates; without it, by the certificate of its sidecar. Those of its FapiClients add up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Authentication")]
+    pub authentication: Option<Authentication>,
 }
 
 /// A Service that is called.

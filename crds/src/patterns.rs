@@ -20,3 +20,7 @@ pub(crate) const PATH: &str = concat!(
 );
 /// A duration (GEP-2257): `90s`, `12h`, `1h30m`.
 pub(crate) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// The id of a key: visible ASCII without quote and backslash.
+pub(crate) const KEY_ID: &str = r"^[!#-\[\]-~]+$";
+/// base64url without padding (RFC 7515 section 2).
+pub(crate) const BASE64URL: &str = "^[A-Za-z0-9_-]+$";

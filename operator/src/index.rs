@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fapi::{SpiffeId, TrustDomain};
+use fapi::{KeySet, SpiffeId, TrustDomain};
 
 use self::attach::Attachments;
 use self::plan::Planner;
@@ -30,6 +30,8 @@ pub(crate) struct Index {
     endpoints: HashMap<Key, Vec<usize>>,
     /// FapiClients by namespace and service account, oldest first.
     clients: HashMap<(String, String), Vec<Seniority>>,
+    /// The keys of their FapiClients, by the same.
+    client_keys: HashMap<(String, String), Vec<Arc<KeySet>>>,
 }
 
 impl Index {
@@ -42,7 +44,8 @@ impl Index {
             endpoints.entry(endpoint.service.clone()).or_default().push(position);
         }
         let clients = clients(model.clients.values());
-        Self { trust_domain, model, attachments, plans, endpoints, clients }
+        let client_keys = client_keys(model.clients.values());
+        Self { trust_domain, model, attachments, plans, endpoints, clients, client_keys }
     }
 
     pub(crate) fn trust_domain(&self) -> &TrustDomain {
@@ -101,6 +104,12 @@ impl Index {
         self.attachments.at(namespace, target)
     }
 
+    /// The keys with which a service account may authenticate without a certificate; those of its FapiClients add up.
+    pub(crate) fn client_keys(&self, namespace: &str, account: &str) -> &[Arc<KeySet>] {
+        let account = (namespace.to_owned(), account.to_owned());
+        self.client_keys.get(&account).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Who asks for tokens for `service` on behalf of a service account: the oldest FapiClient that names it.
     pub(crate) fn client_target(&self, namespace: &str, account: &str, service: &Key) -> Option<(&Key, &ClientTarget)> {
         let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()))?;
@@ -110,6 +119,19 @@ impl Index {
             Some((&seniority.key, target))
         })
     }
+}
+
+fn client_keys<'a>(all: impl Iterator<Item = &'a Client>) -> HashMap<(String, String), Vec<Arc<KeySet>>> {
+    let mut keys: HashMap<_, Vec<Arc<KeySet>>> = HashMap::new();
+    for client in all {
+        let Some(spec) = &client.spec else { continue };
+        let Some(set) = spec.jwks.as_ref().and_then(|jwks| KeySet::from_jwks_json(jwks.as_bytes()).ok()) else {
+            continue;
+        };
+        let account = (client.seniority.key.namespace.to_string(), spec.service_account.clone());
+        keys.entry(account).or_default().push(Arc::new(set));
+    }
+    keys
 }
 
 fn plans(

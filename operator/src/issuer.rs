@@ -8,6 +8,7 @@ mod error;
 mod form;
 mod grant;
 mod http;
+mod kept;
 mod keys;
 mod metadata;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::crypto;
 use crate::view::View;
 
 pub(crate) use grant::{Asked, NotGranted, grant as granted};
+pub(crate) use kept::Kept;
 pub(crate) use keys::{Delivered, Delivery, Keys, KeysError, Published, Rotation};
 
 /// The protocols that the issuer speaks over TLS.
@@ -44,7 +46,7 @@ const PROOFS_PER_CALLER: usize = 1024;
 pub(crate) struct MeshAuthorizationServer {
     names: MeshIssuer,
     metadata: Bytes,
-    keys: Arc<Keys>,
+    kept: Kept,
     view: watch::Receiver<Arc<View>>,
     clock: Clock,
     nonces: NonceMinter,
@@ -57,12 +59,12 @@ pub(crate) fn names(issuer: &str) -> MeshIssuer {
 }
 
 impl MeshAuthorizationServer {
-    /// A server that grants by what `view` says and signs with `keys`.
-    pub(crate) fn new(names: MeshIssuer, keys: Arc<Keys>, view: watch::Receiver<Arc<View>>, clock: Clock) -> Self {
+    /// A server that grants by what `view` says and signs with the keys of `kept`.
+    pub(crate) fn new(names: MeshIssuer, kept: Kept, view: watch::Receiver<Arc<View>>, clock: Clock) -> Self {
         Self {
             metadata: metadata::document(&names),
             names,
-            keys,
+            kept,
             view,
             clock,
             nonces: NonceMinter::new(crypto::random()),

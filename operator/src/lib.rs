@@ -23,6 +23,7 @@ mod pki;
 mod publish;
 mod run;
 mod source;
+mod state;
 mod status;
 #[cfg(test)]
 mod testing;

@@ -116,6 +116,8 @@ pub(crate) struct ClientSpec {
     pub(crate) service_account: String,
     /// Whom it calls.
     pub(crate) targets: Vec<ClientTarget>,
+    /// The public keys with which it authenticates where there is no sidecar, as a JWK Set; every one of them is usable.
+    pub(crate) jwks: Option<String>,
 }
 
 /// One target of a FapiClient.

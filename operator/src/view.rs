@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use control::{Destination, DestinationKind, MeshIssuer};
-use fapi::{Audience, TrustDomain};
+use fapi::{Audience, KeySet, SpiffeId, TrustDomain};
 
 use crate::compile::{self, Compiled};
 use crate::index::Index;
@@ -140,6 +140,21 @@ impl View {
     pub(crate) fn audience_policies(&self, audience: &Audience) -> Option<Vec<Arc<fapi::Policy>>> {
         let key = service_of(audience)?;
         self.index.model().services.contains_key(&key).then(|| self.index.policies_of(&key))
+    }
+
+    /// The keys with which a client may sign assertions; none for a client of another mesh.
+    pub(crate) fn client_keys(&self, client: &SpiffeId) -> &[Arc<KeySet>] {
+        if client.trust_domain() != self.trust_domain().as_str() {
+            return &[];
+        }
+        self.index.client_keys(client.namespace(), client.service_account())
+    }
+
+    /// Whether a pod with this identity answers for the Service whose audience this is.
+    pub(crate) fn answers_for(&self, audience: &str, identity: &SpiffeId) -> bool {
+        let service = Audience::parse(audience).ok().and_then(|audience| service_of(&audience));
+        let is_meant = |pod: &Pod| self.index.identity(pod).is_some_and(|id| id == *identity);
+        service.is_some_and(|service| self.index.endpoints_of(&service).any(|(_, pod)| is_meant(pod)))
     }
 
     pub(crate) fn index(&self) -> &Index {

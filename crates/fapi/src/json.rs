@@ -56,6 +56,10 @@ impl<'a> View<'a> {
         self.0.get(name)
     }
 
+    pub(crate) fn to_map(self) -> Map<String, Value> {
+        self.0.clone()
+    }
+
     pub(crate) fn names(self) -> impl Iterator<Item = &'a str> {
         self.0.keys().map(String::as_str)
     }

@@ -9,10 +9,12 @@
 //! - the rules that operator and sidecar share: [`WirePolicy`], [`Policy`]
 //! - what counts no more before its end: [`Revocations`]
 //! - keys and signatures: [`KeySet`], [`IssuerKeys`], [`SigningKey`]
+//! - how clients authenticate without a certificate, and what an issuer knows again: [`ClientAssertion`], [`IssuedToken`]
 //! - proofs of possession: [`NonceMinter`], [`ReplaySet`], [`ProofSigner`], [`check_token_endpoint_proof`]
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
 
+mod assertion;
 mod bind;
 mod challenge;
 mod crypto;
@@ -35,6 +37,7 @@ mod threats;
 mod token;
 pub mod value;
 
+pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
 pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
@@ -50,7 +53,7 @@ pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use request::{Context, Request};
 pub use revocations::{Revocation, Revocations, Revoked};
-pub use token::MAX_TOKEN_BYTES;
+pub use token::{IssuedToken, MAX_TOKEN_BYTES};
 pub use value::{
     Audience, AuthorizationDetails, CertThumbprint, InvalidValue, Issuer, JwkThumbprint, Origin, ScopeSet,
     SenderConstraint, SigningAlg, SpiffeId, TokenHash, TrustDomain, UnixTime,

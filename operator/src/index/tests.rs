@@ -115,7 +115,7 @@ fn a_target_named_twice_is_the_older_clients() {
             details: None,
             sender_constraint: Some(constraint),
         };
-        let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target] };
+        let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target], jwks: None };
         let seniority = Seniority { created, key: key.clone() };
         model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
     }

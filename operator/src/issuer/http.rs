@@ -69,8 +69,8 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
         TOKEN => token(server, caller, request).await,
         METADATA if read => document("public, max-age=300".to_owned(), server.metadata.clone()),
         JWKS if read => {
-            let jwks = server.keys.published().borrow().jwks.clone();
-            document(format!("public, max-age={}", server.keys.max_age().as_secs()), jwks.into())
+            let jwks = server.kept.keys.published().borrow().jwks.clone();
+            document(format!("public, max-age={}", server.kept.keys.max_age().as_secs()), jwks.into())
         }
         METADATA | JWKS => {
             let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);

@@ -9,7 +9,6 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,19 +18,20 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::files::FileError;
+use crate::state::{Folder, StateError};
 
 pub(crate) use delivered::{Delivered, Delivery};
 use ring::Ring;
 pub(crate) use ring::Rotation;
 
 /// The media type of access tokens (RFC 9068 section 2.1).
-const TYP: &str = "at+jwt";
+const ACCESS_TOKEN: &str = "at+jwt";
 /// Timers stand still while a machine sleeps, so the clock is asked at least this often.
 const CHECK: Duration = Duration::from_secs(30);
 
 /// The issuer's keys.
 pub(crate) struct Keys {
-    folder: PathBuf,
+    folder: Folder,
     clock: Clock,
     rotation: Rotation,
     /// When this process began: who lost its stream with the last one needs time to come back.
@@ -53,42 +53,30 @@ pub(crate) struct Published {
 /// Why the keys cannot be used; the message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeysError {
-    /// The file cannot be read or written, or is open to others.
+    /// They cannot be kept, or what was kept cannot be used.
     #[error(transparent)]
-    File(#[from] FileError),
-    /// This state had keys, and they are gone.
-    #[error(
-        "{} is missing: restore it from a backup, or remove the folder it was in to start with new keys \
-         (every token in use is then refused until it is fetched again)",
-        path.display()
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not what was written.
-    #[error(
-        "{} cannot be used: {detail}; restore it from a backup, or remove the folder it is in to start with new keys \
-         (every token in use is then refused until it is fetched again)",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
+    State(#[from] StateError),
     /// The crypto library refused.
     #[error("the issuer's keys: {0}")]
     Signing(#[from] SigningError),
 }
 
+impl From<FileError> for KeysError {
+    fn from(error: FileError) -> Self {
+        Self::State(error.into())
+    }
+}
+
 impl Keys {
-    /// Opens the keys of `state`, making them at the first start; a lost or damaged file is never replaced silently.
-    pub(crate) fn open(state: &Path, rotation: Rotation, clock: Clock) -> Result<Self, KeysError> {
-        let folder = state.join("issuer");
+    /// Makes the first keys of a mesh.
+    pub(super) fn create(folder: &Folder, now: UnixTime) -> Result<(), KeysError> {
+        file::create(folder, now)
+    }
+
+    /// Takes the keys that were kept.
+    pub(super) fn open(folder: Folder, rotation: Rotation, clock: Clock) -> Result<Self, KeysError> {
+        let ring = file::read(&folder)?;
         let now = clock.now();
-        let ring = if folder.exists() { file::read(&folder)? } else { file::create(&folder, now)? };
         let published = watch::Sender::new(Arc::new(Published::of(&ring)));
         let delivered = Arc::default();
         Ok(Self { folder, clock, rotation, started: now, ring: Mutex::new(ring), published, delivered })
@@ -109,8 +97,13 @@ impl Keys {
         self.rotation.lead()
     }
 
-    /// Signs the claims of a token that lives at most `lifetime` from now.
+    /// Signs the claims of an access token that lives at most `lifetime` from now.
     pub(crate) fn sign(&self, claims: &impl Serialize, lifetime: Duration) -> Result<String, KeysError> {
+        self.sign_as(ACCESS_TOKEN, claims, lifetime)
+    }
+
+    /// Signs the claims of a JWT of this type that is used for at most `lifetime` from now.
+    pub(super) fn sign_as(&self, typ: &str, claims: &impl Serialize, lifetime: Duration) -> Result<String, KeysError> {
         let key = {
             let mut ring = self.ring();
             // On disk first: after a crash the key must still be published for as long as its tokens live.
@@ -120,7 +113,7 @@ impl Keys {
             }
             ring.signer()
         };
-        Ok(key.sign_jwt(TYP, claims)?)
+        Ok(key.sign_jwt(typ, claims)?)
     }
 
     /// Rotates until `shutdown` says true. What fails is logged and tried again; the keys in use go on.

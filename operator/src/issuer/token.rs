@@ -199,7 +199,7 @@ fn sign(
         authorization_details: &details,
         cnf,
     };
-    let token = server.keys.sign(&claims, longest).map_err(|error| {
+    let token = server.kept.keys.sign(&claims, longest).map_err(|error| {
         tracing::error!(event = "keys", %error, "cannot sign an access token");
         TokenError::Signing
     })?;

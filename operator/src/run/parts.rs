@@ -21,7 +21,7 @@ use crate::args::Args;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{DirectoryTokens, Enroller, TokenFiles};
-use crate::issuer::{self, Keys, MeshAuthorizationServer, Rotation};
+use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::source::{self, Desired, Directory};
@@ -44,7 +44,7 @@ pub(super) struct Parts {
 struct Shared {
     clock: Clock,
     authority: Arc<Authority>,
-    keys: Arc<Keys>,
+    kept: Kept,
     tokens: Arc<DirectoryTokens>,
     acks: Arc<Acks>,
     view: watch::Receiver<Arc<View>>,
@@ -116,17 +116,17 @@ impl Parts {
     }
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
-        let Shared { clock, authority, keys, acks, view, desired, names, .. } = shared;
+        let Shared { clock, authority, kept, acks, view, desired, names, .. } = shared;
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
-        let server = MeshAuthorizationServer::new(names.clone(), keys.clone(), view.clone(), clock.clone());
+        let server = MeshAuthorizationServer::new(names.clone(), kept.clone(), view.clone(), clock.clone());
         let deps = Deps {
             enroller: Arc::new(shared.enroller()),
             view: view.clone(),
             acks: acks.clone(),
-            keys: keys.published(),
-            delivered: keys.delivered(),
+            keys: kept.keys.published(),
+            delivered: kept.keys.delivered(),
             issuer: names.clone(),
             bundle_pem: authority.bundle_pem(),
             renew: self.renew.subscribe(),
@@ -143,13 +143,13 @@ impl Parts {
     }
 
     fn start_keepers(&mut self, shared: Shared, state: &Path) {
-        let Shared { clock, keys, tokens, acks, view, desired, serving, names, .. } = shared;
+        let Shared { clock, kept, tokens, acks, view, desired, serving, names, .. } = shared;
         let reporter = Reporter::new(state, &names, acks, clock.clone());
         let mut token_files = TokenFiles::new(tokens, state, clock);
         token_files.step(&view.borrow());
         let shutdown = || self.shutdown.subscribe();
         let (reporting, writing) = (reporter.run(view.clone(), desired, shutdown()), token_files.run(view, shutdown()));
-        let (serving, rotating) = (serving.run(shutdown()), keys.run(shutdown()));
+        let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(shutdown()));
         self.spawn("the status reporter", reporting);
         self.spawn("writing workload tokens", writing);
         self.spawn("renewing the operator's certificate", serving);
@@ -191,11 +191,11 @@ impl Shared {
             .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
         let host = addresses.issuer_address().map(|address| address.ip().to_string()).unwrap_or_default();
         let serving = Serving::start(authority.clone(), operator.clone(), &host, clock.clone())?;
-        let keys = Arc::new(Keys::open(&args.state, Rotation::every(args.key_rotation), clock.clone())?);
+        let kept = Kept::open(&args.state, Rotation::every(args.key_rotation), &clock)?;
         let tokens = Arc::new(DirectoryTokens::open(&args.state, clock.clone())?);
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
-        Ok(Self { clock, authority, keys, tokens, acks, view, desired, serving, names, operator })
+        Ok(Self { clock, authority, kept, tokens, acks, view, desired, serving, names, operator })
     }
 
     fn enroller(&self) -> Enroller {

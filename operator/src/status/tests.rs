@@ -87,7 +87,8 @@ fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[
         details: None,
         sender_constraint: None,
     };
-    let spec = ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect() };
+    let spec =
+        ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect(), jwks: None };
     let key = Key::new("bank", name);
     let seniority = Seniority { created: 0, key: key.clone() };
     model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });

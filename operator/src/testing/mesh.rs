@@ -23,7 +23,7 @@ use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{DirectoryTokens, Enroller};
-use crate::issuer::{self, Keys, MeshAuthorizationServer, Rotation};
+use crate::issuer::{self, Kept, Keys, MeshAuthorizationServer, Rotation};
 use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::view::View;
@@ -72,7 +72,8 @@ impl Mesh {
         let operator = identity_of(&authority, "fapi-mesh").unwrap();
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
-        let keys = Arc::new(Keys::open(dir.path(), Rotation::every(Rotation::DEFAULT), clock.clone()).unwrap());
+        let kept = Kept::open(dir.path(), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
+        let keys = kept.keys.clone();
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
         let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();
         let tls = |alpn| Tls::new(serving.identity(), bundle.clone(), alpn);
@@ -82,7 +83,7 @@ impl Mesh {
         let (shutdown, renew, acks) =
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
-        let server = MeshAuthorizationServer::new(names.clone(), keys.clone(), view.subscribe(), clock.clone());
+        let server = MeshAuthorizationServer::new(names.clone(), kept, view.subscribe(), clock.clone());
         let enroller =
             Enroller::new(authority.clone(), tokens.clone(), view.subscribe(), clock.clone(), operator.clone());
         let deps = Deps {

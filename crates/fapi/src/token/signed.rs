@@ -85,6 +85,6 @@ fn find_keys<'a>(
 }
 
 /// RFC 9068 section 4; media types are compared without case (RFC 2045 section 5.1).
-fn is_access_token(typ: &str) -> bool {
+pub(super) fn is_access_token(typ: &str) -> bool {
     typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
 }

@@ -74,6 +74,12 @@ impl ScopeSet {
         Self(self.0.iter().filter(|scope| other.0.binary_search(scope).is_err()).cloned().collect())
     }
 
+    /// The scopes that are in both sets.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(self.0.iter().filter(|scope| other.0.binary_search(scope).is_ok()).cloned().collect())
+    }
+
     /// The scopes, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|scope| &**scope)

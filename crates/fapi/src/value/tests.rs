@@ -57,6 +57,7 @@ fn scopes_are_a_set() {
     let of = |text: &str| ScopeSet::parse(text).unwrap();
     assert!(of("a b c d").is_superset(&of("b d")) && of("a").is_superset(&of("")) && of("").is_superset(&of("")));
     assert!(!of("a c").is_superset(&of("b")) && !of("a b").is_superset(&of("a b c")) && !of("").is_superset(&of("a")));
+    assert_eq!(of("a b c").intersection(&of("b c d")), of("b c"));
     assert_eq!((of("a c").union(&of("b a")), of("a b c").difference(&of("b"))), (of("a b c"), of("a c")));
     assert!(of("").is_empty() && !scopes.is_empty());
     for bad in [" ", "a  b", " a", "a ", "a\tb", "a\"b", "a\\b", "\u{e9}", &"x".repeat(257), &["x"; 129].join(" ")] {

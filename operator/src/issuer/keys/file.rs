@@ -1,6 +1,5 @@
-//! The keys on disk: `issuer/keys.json`, mode 0600, always replaced as a whole.
+//! The keys on disk: `issuer/keys.json`.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::KeysError;
 use super::ring::{Next, Retired, Ring, Signing};
-use crate::files::{self, PRIVATE};
+use crate::state::Folder;
 
 /// The document. One of each, so a file cannot say that no key signs, or two.
 #[derive(Serialize, Deserialize)]
@@ -51,39 +50,24 @@ struct KeyDoc {
     private_key: String,
 }
 
-/// Makes the folder with the first keys in it.
-pub(super) fn create(folder: &Path, now: UnixTime) -> Result<Ring, KeysError> {
-    let ring = Ring::first(now)?;
-    files::appear(folder, |folder| write(folder, &ring))?;
-    Ok(ring)
+/// Writes the first keys.
+pub(super) fn create(folder: &Folder, now: UnixTime) -> Result<(), KeysError> {
+    write(folder, &Ring::first(now)?)
 }
 
-/// Replaces the file.
-pub(super) fn write(folder: &Path, ring: &Ring) -> Result<(), KeysError> {
-    let path = path(folder);
-    let json = serde_json::to_vec_pretty(&Document::of(ring)?)
-        .map_err(|error| KeysError::Damaged { path: path.clone(), detail: error.to_string() })?;
-    Ok(files::replace(&path, &json, PRIVATE)?)
+/// Replaces the document.
+pub(super) fn write(folder: &Folder, ring: &Ring) -> Result<(), KeysError> {
+    Ok(folder.write(NAME, &Document::of(ring)?)?)
 }
 
-/// Reads the file; the folder is there.
-pub(super) fn read(folder: &Path) -> Result<Ring, KeysError> {
-    files::refuse_open(folder)?;
-    let path = path(folder);
-    let bytes = match files::read_private(&path) {
-        Err(error) if error.is_missing() => return Err(KeysError::Missing { path }),
-        other => other?,
-    };
-    let damaged = |detail: String| KeysError::Damaged { path: path.clone(), detail };
-    // A parser's message may quote what it read, and that is private keys: only the place is told.
-    let document: Document = serde_json::from_slice(&bytes)
-        .map_err(|error| damaged(format!("line {} is not what was written", error.line())))?;
-    document.ring().map_err(|kid| damaged(format!("the private key of {kid:?} is not its own, or no P-256 key")))
+/// Reads the document.
+pub(super) fn read(folder: &Folder) -> Result<Ring, KeysError> {
+    let document: Document = folder.read(NAME)?;
+    let detail = |kid| format!("the private key of {kid:?} is not its own, or no P-256 key");
+    Ok(document.ring().map_err(|kid| folder.damaged(NAME, detail(kid)))?)
 }
 
-fn path(folder: &Path) -> PathBuf {
-    folder.join("keys.json")
-}
+const NAME: &str = "keys.json";
 
 impl Document {
     fn of(ring: &Ring) -> Result<Self, KeysError> {

@@ -11,7 +11,13 @@ const DAY: u64 = 24 * 3600;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn open(dir: &TempDir, clock: &Clock) -> Result<Keys, KeysError> {
-    Keys::open(dir.path(), Rotation::every(Rotation::DEFAULT), clock.clone())
+    open_with(dir, Rotation::DEFAULT, clock)
+}
+
+fn open_with(dir: &TempDir, rotation: Duration, clock: &Clock) -> Result<Keys, KeysError> {
+    let create = |folder: &Folder| Keys::create(folder, clock.now());
+    let folder = Folder::open(dir.path().join("issuer"), "restore it from a backup", create)?;
+    Keys::open(folder, Rotation::every(rotation), clock.clone())
 }
 
 fn refused(dir: &TempDir) -> KeysError {
@@ -86,7 +92,7 @@ fn keys_are_published_before_they_sign_and_after_they_stop() {
 fn a_hundred_rotations_never_surprise_a_verifier() {
     let dir = TempDir::new();
     let clock = Clock::manual(NOW);
-    let keys = Keys::open(dir.path(), Rotation::every(Duration::from_secs(600)), clock.clone()).unwrap();
+    let keys = open_with(&dir, Duration::from_secs(600), &clock).unwrap();
     // A verifier asks for keys as seldom as it may; tokens live for an hour.
     let mut known = kids(&keys);
     let mut asked = clock.now();
@@ -144,7 +150,7 @@ fn a_restart_waits_until_sidecars_are_back() {
 fn retired_keys_are_bounded() {
     let dir = TempDir::new();
     let clock = Clock::manual(NOW);
-    let keys = Keys::open(dir.path(), Rotation::every(Duration::ZERO), clock.clone()).unwrap();
+    let keys = open_with(&dir, Duration::ZERO, &clock).unwrap();
     for _ in 0..100 {
         keys.sign(&json!({}), Duration::from_secs(12 * 3600)).unwrap();
         pass(&keys, &clock, 10);
@@ -158,7 +164,7 @@ fn lost_keys_are_not_replaced_silently() {
     open(&dir, &Clock::manual(NOW)).unwrap();
     fs::remove_file(dir.path().join("issuer/keys.json")).unwrap();
     let error = refused(&dir);
-    assert!(matches!(error, KeysError::Missing { .. }));
+    assert!(matches!(error, KeysError::State(StateError::Missing { .. })));
     assert!(error.to_string().contains("keys.json") && error.to_string().contains("backup"), "{error}");
 }
 
@@ -178,7 +184,10 @@ fn a_torn_or_changed_file_is_named_and_not_quoted() {
     for damaged in [String::new(), torn, swapped, unknown, wrong_type, "[]".to_owned()] {
         fs::write(&path, &damaged).unwrap();
         let error = refused(&dir);
-        assert!(matches!(&error, KeysError::Damaged { path: named, .. } if *named == path), "{error}");
+        assert!(
+            matches!(&error, KeysError::State(StateError::Damaged { path: named, .. }) if *named == path),
+            "{error}"
+        );
         assert!(!error.to_string().contains(&secret[..16]), "{error}");
     }
 }
@@ -189,5 +198,5 @@ fn keys_open_to_others_are_refused() {
     open(&dir, &Clock::manual(NOW)).unwrap();
     let path = dir.path().join("issuer/keys.json");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(refused(&dir), KeysError::File(FileError::TooOpen { .. })));
+    assert!(matches!(refused(&dir), KeysError::State(StateError::File(FileError::TooOpen { .. }))));
 }

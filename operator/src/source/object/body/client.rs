@@ -1,6 +1,8 @@
 use crds::FapiClientSpec;
+use crds::client::{Authentication, AuthenticationMethod, JsonWebKeySet};
 use crds::policy::AuthorizationDetail;
-use fapi::{AuthorizationDetails, InvalidValue, WireDetail};
+use fapi::{AuthorizationDetails, InvalidValue, KeySet, WireDetail};
+use serde_json::json;
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::model::{ClientSpec, ClientTarget, Key};
@@ -13,7 +15,8 @@ fn details(asked: Vec<AuthorizationDetail>) -> Result<Option<AuthorizationDetail
     if asked.is_empty() { Ok(None) } else { AuthorizationDetails::parse(&text).map(Some) }
 }
 
-/// Reads a FapiClient: fills in namespaces, and refuses a Service named twice, however it is spelled.
+/// Reads a FapiClient: fills in namespaces, and refuses a Service named twice, however it is spelled, and keys that could
+/// never verify anything.
 pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Vec<BodyProblem>> {
     let own = id.key().namespace;
     let mut problems = Vec::new();
@@ -38,5 +41,42 @@ pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Ve
             sender_constraint,
         });
     }
-    all_or(ClientSpec { service_account: spec.service_account_name, targets }, problems)
+    let jwks = spec.authentication.and_then(|authentication| keys(authentication, &mut problems));
+    all_or(ClientSpec { service_account: spec.service_account_name, targets, jwks }, problems)
+}
+
+/// The keys of a client that signs assertions, as a JWK Set.
+fn keys(authentication: Authentication, problems: &mut Vec<BodyProblem>) -> Option<String> {
+    const FIELD: &str = "spec.authentication";
+    match (authentication.method, authentication.jwks) {
+        (AuthenticationMethod::TlsClientAuth, None) => None,
+        (AuthenticationMethod::PrivateKeyJwt, Some(jwks)) => {
+            check(&jwks, problems);
+            Some(json!(jwks).to_string())
+        }
+        (AuthenticationMethod::TlsClientAuth, Some(_)) => {
+            let message = "TLSClientAuth takes no keys";
+            problems.push(BodyProblem::new(format!("{FIELD}.jwks"), message, "remove them, or write PrivateKeyJWT"));
+            None
+        }
+        (AuthenticationMethod::PrivateKeyJwt, None) => {
+            let message = "PrivateKeyJWT has no keys";
+            problems.push(BodyProblem::new(FIELD, message, "add jwks with the public keys of the client"));
+            None
+        }
+    }
+}
+
+fn check(jwks: &JsonWebKeySet, problems: &mut Vec<BodyProblem>) {
+    for (position, key) in jwks.keys.iter().enumerate() {
+        let field = format!("spec.authentication.jwks.keys[{position}]");
+        let usable = KeySet::from_jwks_json(json!({ "keys": [key] }).to_string().as_bytes());
+        if usable.map_or(true, |keys| keys.is_empty()) {
+            let remedy = "give a key for ES256 (EC, P-256), EdDSA (OKP, Ed25519) or PS256 (RSA, 2048 bits or more)";
+            problems.push(BodyProblem::new(&field, "the key cannot be used", remedy));
+        }
+        if jwks.keys.iter().take(position).any(|known| known.kid == key.kid) {
+            problems.push(BodyProblem::new(field, "its kid stands above", "give each key its own"));
+        }
+    }
 }

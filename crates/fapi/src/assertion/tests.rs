@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    SigningKey,
+    testing::{ISSUER, ISSUER_KEY, NOW, OTHER_KEY, PROOF_KEY, SHOP, key_set, published},
+};
+
+fn now() -> UnixTime {
+    UnixTime::from_secs(NOW)
+}
+
+/// The registered keys: two documents, in which one id stands twice.
+fn keys() -> Vec<Arc<KeySet>> {
+    vec![
+        Arc::new(key_set(&[published(&PROOF_KEY, "one"), published(&ISSUER_KEY, "two")])),
+        Arc::new(key_set(&[published(&OTHER_KEY, "one")])),
+    ]
+}
+
+fn header() -> Value {
+    json!({"alg": "ES256", "kid": "one"})
+}
+
+fn claims() -> Value {
+    json!({"iss": SHOP, "sub": SHOP, "aud": ISSUER, "exp": NOW + 60, "iat": NOW, "jti": "a-1"})
+}
+
+fn judged(key: &SigningKey, header: &Value, claims: &Value) -> Result<VerifiedAssertion, AssertionFault> {
+    let text = key.sign_compact(header.to_string().as_bytes(), claims.to_string().as_bytes()).unwrap();
+    let assertion = ClientAssertion::parse(&text)?;
+    assert_eq!(assertion.client(), SHOP);
+    assertion.verify(ISSUER, &keys(), now())
+}
+
+/// The verdict about a good assertion in which this was changed; `null` removes.
+fn with(part: &str, changes: Value) -> Result<(), AssertionFault> {
+    let (mut header, mut claims) = (header(), claims());
+    let bent = if part == "header" { &mut header } else { &mut claims };
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => drop(bent.as_object_mut().unwrap().remove(name)),
+            value => bent[name] = value.clone(),
+        }
+    }
+    judged(&PROOF_KEY, &header, &claims).map(|_| ())
+}
+
+#[test]
+fn a_good_one_is_remembered_for_as_long_as_it_is_taken() {
+    let good = judged(&PROOF_KEY, &header(), &claims()).unwrap();
+    assert_eq!((good.id(), good.until()), ("a-1", now().plus(65)));
+    assert!(judged(&OTHER_KEY, &header(), &claims()).is_ok(), "another key of the client with the same id");
+    let text = OTHER_KEY.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
+    let assertion = ClientAssertion::parse(&text).unwrap();
+    assert!(assertion.verify(ISSUER, &keys(), good.until().minus(1)).is_ok());
+    assert_eq!(assertion.verify(ISSUER, &keys(), good.until()), Err(AssertionFault::Expired));
+}
+
+#[test]
+fn the_audience_is_the_issuer_as_one_text() {
+    for audience in [
+        json!([ISSUER]),
+        json!([ISSUER, "https://other.example"]),
+        json!(format!("{ISSUER}/token")),
+        json!(format!("{ISSUER}/")),
+        json!(ISSUER.to_uppercase()),
+        json!("https://other.example"),
+        json!(7),
+    ] {
+        assert_eq!(with("claims", json!({"aud": audience})), Err(AssertionFault::Audience), "{audience}");
+    }
+    assert_eq!(with("claims", json!({"aud": null})), Err(AssertionFault::Malformed));
+}
+
+#[test]
+fn issuer_and_subject_are_the_client() {
+    for (changes, fault) in [
+        (json!({"sub": null}), AssertionFault::Malformed),
+        (json!({"iss": null}), AssertionFault::Malformed),
+        (json!({"iss": ISSUER}), AssertionFault::Subject),
+        (json!({"sub": "", "iss": ""}), AssertionFault::Subject),
+        (json!({"sub": [SHOP]}), AssertionFault::Malformed),
+    ] {
+        assert_eq!(with("claims", changes.clone()), Err(fault), "{changes}");
+    }
+}
+
+#[test]
+fn times_have_bounds() {
+    for (changes, outcome) in [
+        (json!({"exp": NOW - 4}), Ok(())),
+        (json!({"exp": NOW - 5}), Err(AssertionFault::Expired)),
+        (json!({"exp": NOW - 300}), Err(AssertionFault::Expired)),
+        (json!({"exp": NOW + 310}), Ok(())),
+        (json!({"exp": NOW + 311}), Err(AssertionFault::TooLong)),
+        (json!({"exp": null}), Err(AssertionFault::Malformed)),
+        (json!({"exp": (NOW + 60).to_string()}), Err(AssertionFault::Malformed)),
+        (json!({"exp": 1e30}), Err(AssertionFault::Malformed)),
+        (json!({"iat": null}), Ok(())),
+        (json!({"iat": NOW + 10, "nbf": NOW + 10}), Ok(())),
+        (json!({"iat": NOW + 11}), Err(AssertionFault::NotYetValid)),
+        (json!({"nbf": NOW + 61}), Err(AssertionFault::NotYetValid)),
+        (json!({"iat": "now"}), Err(AssertionFault::Malformed)),
+    ] {
+        assert_eq!(with("claims", changes.clone()), outcome, "{changes}");
+    }
+}
+
+#[test]
+fn an_id_is_there_and_short() {
+    for id in [json!(null), json!(""), json!(1), json!("x".repeat(257))] {
+        assert_eq!(with("claims", json!({"jti": id})), Err(AssertionFault::Malformed), "{id}");
+    }
+}
+
+#[test]
+fn other_jwts_and_algorithms_are_refused() {
+    for typ in ["JWT", "jwt", "client-authentication+jwt", "application/client-authentication+jwt"] {
+        assert_eq!(with("header", json!({"typ": typ})), Ok(()), "{typ}");
+    }
+    for typ in ["at+jwt", "dpop+jwt", "oauth-authz-req+jwt", "token-introspection+jwt", ""] {
+        assert_eq!(with("header", json!({"typ": typ})), Err(AssertionFault::Type), "{typ}");
+    }
+    for alg in ["none", "None", "HS256", "RS256", "ES384", "es256", ""] {
+        assert_eq!(with("header", json!({"alg": alg})), Err(AssertionFault::Algorithm), "{alg}");
+    }
+    for name in OWN_KEYS {
+        assert_eq!(with("header", json!({name: "x"})), Err(AssertionFault::Malformed), "{name}");
+    }
+    assert_eq!(with("header", json!({"crit": ["x"]})), Err(AssertionFault::Malformed));
+}
+
+#[test]
+fn the_key_is_the_clients_by_id_and_algorithm() {
+    assert_eq!(with("header", json!({"kid": "three"})), Err(AssertionFault::KeyNotFound));
+    assert_eq!(with("header", json!({"alg": "PS256"})), Err(AssertionFault::KeyNotFound));
+    assert_eq!(with("header", json!({"kid": "two"})), Err(AssertionFault::Signature));
+    let stranger = SigningKey::generate().unwrap();
+    assert_eq!(judged(&stranger, &header(), &claims()), Err(AssertionFault::Signature));
+    let text = stranger.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
+    let none = ClientAssertion::parse(&text).unwrap().verify(ISSUER, &[], now());
+    assert_eq!(none, Err(AssertionFault::KeyNotFound), "a client without keys");
+}
+
+#[test]
+fn only_one_well_formed_jws_is_read() {
+    let good = PROOF_KEY.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
+    let long = format!("{good}{}", "A".repeat(5000));
+    let cut = good.rsplit_once('.').unwrap().0;
+    for text in ["", "x", "a.b.c", cut, &format!(" {good}"), &format!("{good}."), &long] {
+        assert_eq!(ClientAssertion::parse(text).map(|_| ()), Err(AssertionFault::Malformed), "{text}");
+    }
+    let unsigned = format!("{cut}.");
+    let unsigned = ClientAssertion::parse(&unsigned).unwrap().verify(ISSUER, &keys(), now());
+    assert_eq!(unsigned, Err(AssertionFault::Signature));
+}

@@ -1,0 +1,124 @@
+use serde_json::{Map, Value};
+
+use super::{Claims, signed::is_access_token};
+use crate::{
+    jwks::KeySet,
+    jws::Compact,
+    value::{SigningAlg, UnixTime},
+};
+
+/// An access token that an issuer knows again as its own, whatever its age: for revocation (RFC 7009) and introspection
+/// (RFC 7662). It admits nobody.
+#[derive(Debug)]
+pub struct IssuedToken {
+    claims: Claims,
+    id: Box<str>,
+    all: Map<String, Value>,
+}
+
+impl IssuedToken {
+    /// Reads a token that `issuer` has signed with one of `keys`; `None` for everything else.
+    #[must_use]
+    pub fn verify(text: &str, issuer: &str, keys: &KeySet) -> Option<Self> {
+        let jws = Compact::parse(text, MAX_BYTES).ok()?;
+        let header = jws.header().ok()?;
+        let header = header.view();
+        if !header.text("typ").ok()?.is_some_and(is_access_token) {
+            return None;
+        }
+        let alg = SigningAlg::from_jose(header.text("alg").ok()??)?;
+        let candidates = keys.candidates(header.text("kid").ok()?, alg);
+        if !candidates.iter().any(|key| jws.is_signed_by(key)) {
+            return None;
+        }
+        let claims = Claims::parse(jws.payload()).ok()?;
+        let id = jws.payload().text("jti").ok()??.into();
+        let is_ours = *claims.issuer == *issuer;
+        is_ours.then(|| Self { claims, id, all: jws.payload().to_map() })
+    }
+
+    /// Its `jti`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The client that it was issued to.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.claims.client_id
+    }
+
+    /// Whom it is for.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.claims.audiences.iter().map(|audience| &**audience)
+    }
+
+    /// The second at which it ends; verifiers may take it a little longer.
+    #[must_use]
+    pub const fn expires(&self) -> UnixTime {
+        self.claims.expires
+    }
+
+    /// Whether it is bound to a proof key (RFC 9449 section 6.1), and so sent under the scheme `DPoP`.
+    #[must_use]
+    pub const fn has_proof_key(&self) -> bool {
+        self.claims.confirmation.proof_key.is_some()
+    }
+
+    /// Everything that it says.
+    #[must_use]
+    pub const fn claims(&self) -> &Map<String, Value> {
+        &self.all
+    }
+}
+
+const MAX_BYTES: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        SigningKey,
+        testing::{ISSUER, ISSUER_KEY, NOW, OTHER_KEY, SHOP, key_set, published},
+    };
+
+    fn claims() -> Value {
+        let cnf = json!({"jkt": OTHER_KEY.thumbprint().to_string()});
+        json!({"iss": ISSUER, "sub": SHOP, "client_id": SHOP, "aud": ["https://a.b", "https://c.d"], "iat": NOW,
+            "exp": NOW + 60, "jti": "id", "scope": "a", "cnf": cnf})
+    }
+
+    fn known(key: &SigningKey, typ: &str, claims: &Value) -> Option<IssuedToken> {
+        let keys = key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]);
+        IssuedToken::verify(&key.sign_jwt(typ, claims).unwrap(), ISSUER, &keys)
+    }
+
+    #[test]
+    fn an_issuer_knows_its_own_tokens() {
+        let token = known(&ISSUER_KEY, "at+jwt", &claims()).unwrap();
+        assert_eq!((token.id(), token.client_id(), token.expires().as_secs()), ("id", SHOP, NOW + 60));
+        assert_eq!(token.audiences().collect::<Vec<_>>(), ["https://a.b", "https://c.d"]);
+        assert!(token.has_proof_key());
+        assert_eq!(Value::Object(token.claims().clone()), claims());
+    }
+
+    #[test]
+    fn it_knows_no_others() {
+        assert!(known(&OTHER_KEY, "at+jwt", &claims()).is_none());
+        for typ in ["JWT", "dpop+jwt", "token-introspection+jwt"] {
+            assert!(known(&ISSUER_KEY, typ, &claims()).is_none(), "{typ}");
+        }
+        for (name, value) in [("iss", json!("https://other.example")), ("jti", json!("")), ("exp", json!("soon"))] {
+            let mut claims = claims();
+            claims[name] = value;
+            assert!(known(&ISSUER_KEY, "at+jwt", &claims).is_none(), "{name}");
+        }
+        let keys = key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]);
+        for text in ["", "x", "a.b.c"] {
+            assert!(IssuedToken::verify(text, ISSUER, &keys).is_none(), "{text}");
+        }
+    }
+}

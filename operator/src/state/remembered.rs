@@ -1,0 +1,160 @@
+//! Ids that are remembered until a time, on disk before anyone is told: used assertions, revoked tokens.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fapi::UnixTime;
+use serde::{Deserialize, Serialize};
+
+use super::{Folder, StateError};
+use crate::crypto;
+use crate::files::FileError;
+
+/// The ids of one document, by owner.
+///
+/// Full means refuse: nothing is forgotten before its time to make room. Many callers at once share one write.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    folder: Folder,
+    name: &'static str,
+    room: Room,
+    entries: Mutex<Entries>,
+    /// The number of the last change that is on disk.
+    written: Mutex<u64>,
+}
+
+/// How many ids are remembered at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) all: usize,
+    pub(crate) per_owner: usize,
+}
+
+/// Why an id was not remembered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRemembered {
+    /// There is no room, or none for this owner.
+    #[error("there is no room for another id; some are forgotten with time")]
+    Full,
+    /// It is not on disk, so nothing may depend on it.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// Owner, hash of the id, and the second from which it is forgotten.
+    ids: Ids,
+    held: usize,
+    /// Up to when everything that has ended was forgotten.
+    swept: UnixTime,
+    /// Counts what was ever remembered.
+    changes: u64,
+}
+
+type Ids = BTreeMap<String, BTreeMap<String, u64>>;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    ids: Ids,
+}
+
+impl Remembered {
+    /// Writes an empty document.
+    pub(crate) fn create(folder: &Folder, name: &'static str) -> Result<(), StateError> {
+        folder.write(name, &Document::default())
+    }
+
+    /// Reads what was remembered.
+    pub(crate) fn open(folder: &Folder, name: &'static str, room: Room) -> Result<Arc<Self>, StateError> {
+        let Document { ids } = folder.read(name)?;
+        let held = ids.values().map(BTreeMap::len).sum();
+        let entries = Mutex::new(Entries { ids, held, ..Entries::default() });
+        Ok(Arc::new(Self { folder: folder.clone(), name, room, entries, written: Mutex::default() }))
+    }
+
+    /// Remembers an id of `owner` before `until`, and says whether it is new. When it returns, the id is on disk.
+    pub(crate) async fn remember(
+        self: &Arc<Self>,
+        owner: &str,
+        id: &str,
+        until: UnixTime,
+        now: UnixTime,
+    ) -> Result<bool, NotRemembered> {
+        let (new, change) = self.entries().take(owner, id, until, now, self.room).ok_or(NotRemembered::Full)?;
+        // On another thread, which goes on when the caller hangs up: what is in memory shall be on disk.
+        let this = self.clone();
+        let written = tokio::task::spawn_blocking(move || this.write_up_to(change)).await;
+        written.unwrap_or_else(|error| {
+            let path = self.folder.path(self.name);
+            Err(FileError::io("write", &path)(std::io::Error::other(error)).into())
+        })?;
+        Ok(new)
+    }
+
+    /// Whether an id of `owner` is remembered.
+    pub(crate) fn knows(&self, owner: &str, id: &str, now: UnixTime) -> bool {
+        self.entries().until(owner, &hash(id)).is_some_and(|until| now < until)
+    }
+
+    /// Writes, unless somebody who came later has written this change along with his own.
+    fn write_up_to(&self, change: u64) -> Result<(), StateError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if *written >= change {
+            return Ok(());
+        }
+        let (latest, document) = {
+            let entries = self.entries();
+            (entries.changes, Document { ids: entries.ids.clone() })
+        };
+        self.folder.write(self.name, &document)?;
+        *written = latest;
+        Ok(())
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Changed in one step, after all checks, so another holder's panic leaves them good.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    /// Whether the id is new, and the change that must be on disk; `None` if there is no room.
+    fn take(&mut self, owner: &str, id: &str, until: UnixTime, now: UnixTime, room: Room) -> Option<(bool, u64)> {
+        self.forget(now);
+        let id = hash(id);
+        if self.until(owner, &id).is_some() {
+            return Some((false, self.changes));
+        }
+        let of_owner = self.ids.get(owner).map_or(0, BTreeMap::len);
+        if self.held >= room.all || of_owner >= room.per_owner {
+            return None;
+        }
+        self.ids.entry(owner.to_owned()).or_default().insert(id, until.as_secs());
+        self.held += 1;
+        self.changes += 1;
+        Some((true, self.changes))
+    }
+
+    fn until(&self, owner: &str, id: &str) -> Option<UnixTime> {
+        self.ids.get(owner)?.get(id).map(|until| UnixTime::from_secs(*until))
+    }
+
+    fn forget(&mut self, now: UnixTime) {
+        if now <= self.swept {
+            return;
+        }
+        self.ids.retain(|_, ids| {
+            ids.retain(|_, until| now.as_secs() < *until);
+            !ids.is_empty()
+        });
+        self.held = self.ids.values().map(BTreeMap::len).sum();
+        self.swept = now;
+    }
+}
+
+/// Ids are chosen by strangers: all are kept in one length.
+fn hash(id: &str) -> String {
+    crypto::digest(id.as_bytes())
+}
