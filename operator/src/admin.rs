@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::revocations::Revocations;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -35,6 +36,7 @@ const CONNECTION: Duration = Duration::from_secs(300);
 pub(crate) struct Shown {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) desired: watch::Receiver<Arc<Desired>>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
 }
 
@@ -103,6 +105,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     gauge("clients", "FapiClient objects", model.clients.len());
     gauge("policies", "FapiPolicy objects", model.policies.len());
     gauge("problems", "Problems in the documents of the source", desired.problems.len());
+    gauge("revocations", "Revocations, those that have ended too", shown.revocations.in_force().set.len());
     gauge("connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
     let mut body = String::new();
     match encode(&mut body, &registry) {

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::accept::{self, Tls};
 use crate::clock::Clock;
 use crate::crypto;
+use crate::revocations::Revocations;
 use crate::view::View;
 
 pub(crate) use grant::{NotGranted, scopes as granted};
@@ -46,6 +47,7 @@ pub(crate) struct MeshAuthorizationServer {
     metadata: Bytes,
     keys: Arc<Keys>,
     view: watch::Receiver<Arc<View>>,
+    revocations: Arc<Revocations>,
     clock: Clock,
     nonces: NonceMinter,
     replay: ReplaySet,
@@ -58,12 +60,19 @@ pub(crate) fn names(issuer: &str) -> MeshIssuer {
 
 impl MeshAuthorizationServer {
     /// A server that grants by what `view` says and signs with `keys`.
-    pub(crate) fn new(names: MeshIssuer, keys: Arc<Keys>, view: watch::Receiver<Arc<View>>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        names: MeshIssuer,
+        keys: Arc<Keys>,
+        view: watch::Receiver<Arc<View>>,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Self {
         Self {
             metadata: metadata::document(&names),
             names,
             keys,
             view,
+            revocations,
             clock,
             nonces: NonceMinter::new(crypto::random()),
             replay: ReplaySet::new(PROOFS, PROOFS_PER_CALLER),
