@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::revocations::Revocations;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -35,6 +36,7 @@ const CONNECTION: Duration = Duration::from_secs(300);
 pub(crate) struct Shown {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) desired: watch::Receiver<Arc<Desired>>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
 }
 
@@ -103,6 +105,8 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     gauge("fapi_operator_clients", "FapiClient objects", model.clients.len());
     gauge("fapi_operator_policies", "FapiPolicy objects", model.policies.len());
     gauge("fapi_operator_problems", "Problems in the documents of the source", desired.problems.len());
+    let revocations = shown.revocations.in_force().set.len();
+    gauge("fapi_operator_revocations", "Revocations, those that have ended too", revocations);
     gauge("fapi_operator_connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
     let mut body = String::new();
     match encode(&mut body, &registry) {

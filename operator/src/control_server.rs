@@ -31,6 +31,7 @@ use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::enroll::Enroller;
 use crate::issuer::{Delivered, Published};
+use crate::revocations::Revocations;
 use crate::view::View;
 use service::ControlService;
 
@@ -54,6 +55,7 @@ const PONG: Duration = Duration::from_secs(10);
 pub(crate) struct Deps {
     pub(crate) enroller: Arc<Enroller>,
     pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
     /// The issuer's public keys.
     pub(crate) keys: watch::Receiver<Arc<Published>>,

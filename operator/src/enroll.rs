@@ -22,6 +22,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::model::Pod;
 use crate::pki::{Authority, Issued, PublicKey, public_key_info};
+use crate::revocations::{Revocations, ShutOut};
 use crate::view::View;
 
 pub(crate) use directory::{DirectoryTokens, TokenKeyError};
@@ -39,6 +40,7 @@ pub(crate) struct Enroller {
     authority: Arc<Authority>,
     review: Arc<dyn TokenReview>,
     view: watch::Receiver<Arc<View>>,
+    revocations: Arc<Revocations>,
     clock: Clock,
     /// The operator's own identity, which no enrolment issues.
     reserved: SpiffeId,
@@ -60,10 +62,11 @@ impl Enroller {
         authority: Arc<Authority>,
         review: Arc<dyn TokenReview>,
         view: watch::Receiver<Arc<View>>,
+        revocations: Arc<Revocations>,
         clock: Clock,
         reserved: SpiffeId,
     ) -> Self {
-        Self { authority, review, view, clock, reserved, enrolled: Mutex::default() }
+        Self { authority, review, view, revocations, clock, reserved, enrolled: Mutex::default() }
     }
 
     /// Enrols the pod that `token` names, or renews the certificate of `caller`. Every outcome is logged.
@@ -106,6 +109,7 @@ impl Enroller {
             .map_err(EnrollRefusal::Token)?;
         let view = self.view.borrow().clone();
         let (pod, id) = self.pod_of(&view, &reviewed)?;
+        self.check_revoked(pod, &id)?;
         let key = PublicKey::from_csr(csr_der)?;
         self.check_key(&key, caller)?;
         if let Some(caller) = caller {
@@ -136,6 +140,13 @@ impl Enroller {
         Ok((pod, id))
     }
 
+    /// A certificate that is revoked from its first moment is not issued.
+    fn check_revoked(&self, pod: &Pod, id: &SpiffeId) -> Result<(), EnrollRefusal> {
+        let now = self.clock.now();
+        let revoked = self.revocations.in_force().set.hit_workload(id, Some(&pod.uid), now, now);
+        if revoked { Err(EnrollRefusal::Revoked) } else { Ok(()) }
+    }
+
     /// A key belongs to one certificate: not to an authority, and not to the certificate that is renewed.
     fn check_key(&self, key: &PublicKey, caller: Option<&Caller>) -> Result<(), EnrollRefusal> {
         let used = match caller {
@@ -145,13 +156,20 @@ impl Enroller {
         if used || self.authority.owns(key) { Err(EnrollRefusal::KeyReused) } else { Ok(()) }
     }
 
-    /// The certificate shown must be current and of the same pod as the token.
+    /// The certificate shown must be current, not revoked, and of the same pod as the token.
     fn check_renewal(&self, caller: &Caller, pod: &Pod, id: &SpiffeId) -> Result<(), EnrollRefusal> {
         let peer = &caller.peer;
         if peer.pod_uid.as_deref() != Some(&pod.uid) || peer.spiffe_id != *id {
             return Err(EnrollRefusal::OtherPod);
         }
-        if peer.not_after <= self.clock.now() { Err(EnrollRefusal::CertificateEnded) } else { Ok(()) }
+        if peer.not_after <= self.clock.now() {
+            return Err(EnrollRefusal::CertificateEnded);
+        }
+        match self.revocations.in_force().shuts_out(peer, self.clock.now()) {
+            Some(ShutOut::Workload) => Err(EnrollRefusal::Revoked),
+            Some(ShutOut::Certificate) => Err(EnrollRefusal::CertificateRevoked),
+            None => Ok(()),
+        }
     }
 
     fn record(&self, kind: &str, pod: &Pod, issued: &Issued) {

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::accept::{self, Tls};
 use crate::clock::Clock;
 use crate::crypto;
+use crate::revocations::Revocations;
 use crate::view::View;
 
 pub(crate) use grant::{Asked, NotGranted, grant as granted};
@@ -48,6 +49,7 @@ pub(crate) struct MeshAuthorizationServer {
     metadata: Bytes,
     kept: Kept,
     view: watch::Receiver<Arc<View>>,
+    revocations: Arc<Revocations>,
     clock: Clock,
     nonces: NonceMinter,
     replay: ReplaySet,
@@ -60,12 +62,19 @@ pub(crate) fn names(issuer: &str) -> MeshIssuer {
 
 impl MeshAuthorizationServer {
     /// A server that grants by what `view` says and signs with the keys of `kept`.
-    pub(crate) fn new(names: MeshIssuer, kept: Kept, view: watch::Receiver<Arc<View>>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        names: MeshIssuer,
+        kept: Kept,
+        view: watch::Receiver<Arc<View>>,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Self {
         Self {
             metadata: metadata::document(&names),
             names,
             kept,
             view,
+            revocations,
             clock,
             nonces: NonceMinter::new(crypto::random()),
             replay: ReplaySet::new(PROOFS, PROOFS_PER_CALLER),

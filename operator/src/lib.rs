@@ -21,6 +21,7 @@ mod issuer;
 mod model;
 mod pki;
 mod publish;
+mod revocations;
 mod run;
 mod source;
 mod state;

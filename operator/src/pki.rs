@@ -150,11 +150,6 @@ pub(crate) fn public_key_info(certificate: &CertificateDer<'_>) -> Result<Vec<u8
     Ok(x509::facts(certificate)?.public_key_info)
 }
 
-/// When a leaf of ours was issued; the beginning of time for what is none.
-pub(crate) fn issued_at(leaf: &CertificateDer<'_>) -> UnixTime {
-    x509::facts(leaf).map_or_else(|_| UnixTime::default(), |facts| facts.not_before.plus(leaf::BACKDATED_SECONDS))
-}
-
 impl Issuing {
     fn read(certificate: CertificateDer<'static>) -> Result<Self, PkiError> {
         let facts =

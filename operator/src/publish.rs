@@ -50,6 +50,11 @@ impl Order {
         Ok(Self { path, last })
     }
 
+    /// Whether nothing was ever published from this state.
+    pub(crate) fn is_first_start(&self) -> bool {
+        self.last == 0
+    }
+
     /// The next order. It is on disk before anyone can be told, so a crash skips one and never repeats one.
     pub(crate) fn next(&mut self) -> Result<u64, OrderError> {
         let next = self.last + 1;

@@ -10,6 +10,7 @@ mod last_good;
 mod located;
 mod object;
 mod problem;
+mod revocation;
 mod schema;
 mod settle;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fapi::TrustDomain;
+use fapi::{Revocation, TrustDomain};
 
 use self::folder::File;
 use self::last_good::LastGood;
@@ -37,6 +38,8 @@ use crate::model::Model;
 pub(crate) struct Desired {
     /// What is in force.
     pub(crate) model: Model,
+    /// What is to be revoked, now and for good.
+    pub(crate) revocations: Vec<Revocation>,
     /// What is wrong, by place.
     pub(crate) problems: Vec<Problem>,
 }
@@ -148,7 +151,11 @@ impl Directory {
             let Problem { file, line, field, message, remedy } = problem;
             tracing::warn!(event = "problem", file, line, field, remedy, "{message}");
         }
-        self.desired = Desired { model: expand::model(&settled), problems: settled.problems.clone() };
+        self.desired = Desired {
+            model: expand::model(&settled),
+            revocations: expand::revocations(&settled),
+            problems: settled.problems.clone(),
+        };
         self.settled = settled;
         self.files = files;
     }

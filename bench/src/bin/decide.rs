@@ -12,8 +12,8 @@ use aws_lc_rs::{
 };
 use fapi::{
     CertThumbprint, Context, Issuer, IssuerKeys, KeySet, Mode, NonceMinter, Peer, Policy, PortPolicy, ProofClaims,
-    ProofSigner, ProvenTokens, ReplaySet, Request, SenderConstraint, SigningKey, SpiffeId, TokenHash, TrustDomain,
-    UnixTime, Verdict, WireCaller, WirePolicy, WireResource, WireRule, decide,
+    ProofSigner, ProvenTokens, ReplaySet, Request, Revocations, SenderConstraint, SigningKey, SpiffeId, TokenHash,
+    TrustDomain, UnixTime, Verdict, WireCaller, WirePolicy, WireResource, WireRule, decide,
 };
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
@@ -206,6 +206,7 @@ impl World {
             spiffe_id: SpiffeId::parse(CALLER)?,
             thumbprint: CertThumbprint::of_der(b"the certificate of the caller"),
             pod_uid: None,
+            issued: now,
             not_after: now.plus(3600),
         };
         let policy = Policy::compile(&TrustDomain::parse("bench.example")?, &policy(rules));
@@ -248,6 +249,7 @@ impl World {
             peer: &self.peer,
             nonces: &self.nonces,
             replay: &self.replay,
+            revocations: Revocations::none(),
             generation: 1,
             now: self.now,
         };

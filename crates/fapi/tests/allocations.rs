@@ -5,8 +5,8 @@ use std::{alloc::System, sync::Arc};
 
 use fapi::{
     CertThumbprint, Context, Issuer, IssuerKeys, KeySet, Mode, NonceMinter, Peer, Policy, PortPolicy, ProvenTokens,
-    ReplaySet, Request, SenderConstraint, SigningKey, SpiffeId, TrustDomain, UnixTime, Verdict, WireCaller, WirePolicy,
-    WireResource, WireRule, decide,
+    ReplaySet, Request, Revocations, SenderConstraint, SigningKey, SpiffeId, TrustDomain, UnixTime, Verdict,
+    WireCaller, WirePolicy, WireResource, WireRule, decide,
 };
 use http::{HeaderMap, Method};
 use serde_json::json;
@@ -26,6 +26,7 @@ fn a_cached_decision_allocates_nothing() {
         spiffe_id: SpiffeId::parse(SHOP).unwrap(),
         thumbprint: CertThumbprint::of_der(b"the certificate of shop"),
         pod_uid: None,
+        issued: now,
         not_after: now.plus(3600),
     };
     let key = SigningKey::generate().unwrap();
@@ -39,6 +40,7 @@ fn a_cached_decision_allocates_nothing() {
         peer: &peer,
         nonces: &nonces,
         replay: &replay,
+        revocations: Revocations::none(),
         generation: 1,
         now,
     };

@@ -9,6 +9,7 @@ use control::pb::{self, operator_message::Kind};
 
 use crate::crypto;
 use crate::issuer::Published;
+use crate::revocations::InForce;
 use crate::view::View;
 
 /// As the protocol says: the most authorities that one stream may ask about.
@@ -23,6 +24,7 @@ pub(super) struct Now<'a> {
     pub(super) pod_uid: &'a str,
     pub(super) view: &'a View,
     pub(super) keys: &'a Published,
+    pub(super) revocations: &'a InForce,
     pub(super) issuer: &'a MeshIssuer,
     pub(super) bundle_pem: &'a str,
 }
@@ -33,6 +35,9 @@ pub(super) struct Outbox {
     bundle_sent: bool,
     keys_sent: Option<String>,
     check_keys: bool,
+    /// The epoch that the sidecar has, or was sent.
+    revocations_sent: u64,
+    check_revocations: bool,
     /// The order that the sidecar has applied; nothing is sent before it said so, and nothing older after.
     applied_order: Option<u64>,
     snapshot_sent: Option<String>,
@@ -61,14 +66,19 @@ impl Outbox {
     }
 
     /// The sidecar has introduced itself; now it may be told what to enforce.
-    pub(super) fn greet(&mut self, applied_order: u64) {
-        self.applied_order = Some(applied_order);
-        self.check_snapshot = true;
+    pub(super) fn greet(&mut self, applied_order: u64, revocation_epoch: u64) {
+        (self.applied_order, self.revocations_sent) = (Some(applied_order), revocation_epoch);
+        (self.check_revocations, self.check_snapshot) = (true, true);
     }
 
     /// Whether the sidecar has introduced itself.
     pub(super) fn greeted(&self) -> bool {
         self.applied_order.is_some()
+    }
+
+    /// Something was revoked.
+    pub(super) fn revocations_changed(&mut self) {
+        self.check_revocations = true;
     }
 
     /// The view has changed: everything made of it may have, too.
@@ -115,7 +125,7 @@ impl Outbox {
     pub(super) fn pending(&self) -> bool {
         !self.bundle_sent
             || self.check_keys
-            || (self.check_snapshot && self.greeted())
+            || ((self.check_revocations || self.check_snapshot) && self.greeted())
             || self.renew
             || !self.check_authorities.is_empty()
     }
@@ -125,6 +135,8 @@ impl Outbox {
         let kind = self
             .bundle(now)
             .or_else(|| self.key_set(now))
+            // Before the snapshot, which is not taken without them.
+            .or_else(|| self.revocations(now))
             .or_else(|| self.snapshot(now))
             .or_else(|| self.renewal())
             .or_else(|| self.destination(now))?;
@@ -148,6 +160,19 @@ impl Outbox {
         Some(Kind::KeySet(pb::KeySet { issuer, digest, jwks: now.keys.jwks.clone() }))
     }
 
+    fn revocations(&mut self, now: &Now<'_>) -> Option<Kind> {
+        if !self.greeted() || !std::mem::take(&mut self.check_revocations) {
+            return None;
+        }
+        let InForce { epoch, digest, document, .. } = now.revocations;
+        if *epoch <= self.revocations_sent {
+            return None;
+        }
+        self.revocations_sent = *epoch;
+        let (epoch, digest, document) = (*epoch, digest.clone(), document.clone());
+        Some(Kind::Revocations(pb::Revocations { digest, epoch, document }))
+    }
+
     fn snapshot(&mut self, now: &Now<'_>) -> Option<Kind> {
         let applied = self.applied_order?;
         if !std::mem::take(&mut self.check_snapshot) {
@@ -168,6 +193,7 @@ impl Outbox {
             order: snapshot.order,
             required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
+            revocation_epoch: now.revocations.epoch,
         }))
     }
 

@@ -13,6 +13,7 @@ use super::Deps;
 use super::stream::PodStream;
 use crate::caller::Caller;
 use crate::enroll::{EnrollRefusal, TokenRefused};
+use crate::revocations::ShutOut;
 
 /// A review, a signature, and a busy machine.
 const ENROLL: Duration = Duration::from_secs(10);
@@ -44,13 +45,22 @@ impl ControlService {
         if caller.pod(&view).is_none() {
             return Err(unknown_pod());
         }
-        Ok(caller)
+        let revocations = self.deps.revocations.in_force();
+        revocations.shuts_out(&caller.peer, self.deps.clock.now()).map_or(Ok(caller), |out| Err(shut_out(out)))
     }
 }
 
 /// The answer to a certificate whose pod the mesh does not have (any more).
 pub(super) fn unknown_pod() -> Status {
     Status::permission_denied("the pod of this certificate is not in the mesh")
+}
+
+/// The answer to what was revoked.
+pub(super) fn shut_out(out: ShutOut) -> Status {
+    match out {
+        ShutOut::Certificate => Status::unauthenticated("the certificate of this connection is revoked; renew it"),
+        ShutOut::Workload => Status::permission_denied("the pod of this certificate, or its identity, is revoked"),
+    }
 }
 
 fn caller<T>(request: &Request<T>) -> Option<Arc<Caller>> {
@@ -92,11 +102,15 @@ impl Control for ControlService {
 fn code(refusal: &EnrollRefusal) -> Code {
     match refusal {
         EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) => Code::Unavailable,
-        EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded => Code::Unauthenticated,
-        EnrollRefusal::PodUnknown => Code::NotFound,
-        EnrollRefusal::PodMismatch | EnrollRefusal::NotMeshed | EnrollRefusal::Reserved | EnrollRefusal::OtherPod => {
-            Code::PermissionDenied
+        EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded | EnrollRefusal::CertificateRevoked => {
+            Code::Unauthenticated
         }
+        EnrollRefusal::PodUnknown => Code::NotFound,
+        EnrollRefusal::Revoked
+        | EnrollRefusal::PodMismatch
+        | EnrollRefusal::NotMeshed
+        | EnrollRefusal::Reserved
+        | EnrollRefusal::OtherPod => Code::PermissionDenied,
         EnrollRefusal::Csr(_) | EnrollRefusal::KeyReused => Code::InvalidArgument,
         EnrollRefusal::Authority(_) => Code::Internal,
     }

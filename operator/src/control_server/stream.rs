@@ -13,11 +13,11 @@ use tonic::{Status, Streaming};
 
 use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
-use super::service::unknown_pod;
+use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
 use crate::caller::Caller;
 use crate::issuer::{Delivery, Published};
-use crate::pki::issued_at;
+use crate::revocations::InForce;
 use crate::view::View;
 
 /// A sidecar introduces itself at once.
@@ -38,6 +38,7 @@ pub(super) struct PodStream {
     pod_uid: Arc<str>,
     view: watch::Receiver<Arc<View>>,
     keys: watch::Receiver<Arc<Published>>,
+    revocations: watch::Receiver<Arc<InForce>>,
     renew: watch::Receiver<UnixTime>,
     shutdown: watch::Receiver<bool>,
     outbox: Outbox,
@@ -54,6 +55,7 @@ enum End {
 enum Happened<'a> {
     View,
     Keys,
+    Revocations,
     Renew,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
@@ -78,12 +80,15 @@ impl PodStream {
         let mut renew = deps.renew.clone();
         let mut outbox = Outbox::new();
         // A certificate of the same second may be older: better renewed once more than not at all.
-        if issued_at(&caller.leaf) <= *renew.borrow_and_update() {
+        if caller.peer.issued <= *renew.borrow_and_update() {
             outbox.renew();
         }
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
+        let mut revocations = deps.revocations.subscribe();
+        // It may have been revoked since it was let in: look once.
+        revocations.mark_changed();
         deps.acks.record(&pod_uid, AckEvent::Connected);
-        Self { deps, caller, pod_uid, view, keys, renew, shutdown, outbox, delivery }
+        Self { deps, caller, pod_uid, view, keys, revocations, renew, shutdown, outbox, delivery }
     }
 
     /// Runs until the sidecar, its certificate, its pod or the operator ends.
@@ -116,6 +121,7 @@ impl PodStream {
                 () = expiry.as_mut() => Happened::End(Status::unauthenticated("the certificate of this stream has ended")),
                 changed = self.view.changed() => changed.map_or(Happened::Gone, |()| Happened::View),
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
+                changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
@@ -139,6 +145,7 @@ impl PodStream {
         match happened {
             Happened::View => self.view_changed()?,
             Happened::Keys => self.outbox.keys_changed(),
+            Happened::Revocations => self.revocations_changed()?,
             Happened::Renew => self.outbox.renew(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
@@ -161,9 +168,18 @@ impl PodStream {
         Ok(())
     }
 
+    fn revocations_changed(&mut self) -> Result<(), End> {
+        let out = self.revocations.borrow_and_update().shuts_out(&self.caller.peer, self.deps.clock.now());
+        if let Some(out) = out {
+            return Err(shut_out(out).into());
+        }
+        self.outbox.revocations_changed();
+        Ok(())
+    }
+
     fn receive(&mut self, message: pb::SidecarMessage) -> Result<(), End> {
         match message.kind {
-            Some(Kind::Hello(hello)) => self.outbox.greet(hello.applied_order),
+            Some(Kind::Hello(hello)) => self.greet(&hello),
             Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
             Some(Kind::Lookup(lookup)) => self.outbox.lookup(&lookup.authority).map_err(|_| {
                 let limit = format!("a stream may ask about {MAX_AUTHORITIES} authorities; connect again to go on");
@@ -173,6 +189,15 @@ impl PodStream {
             None => {}
         }
         Ok(())
+    }
+
+    fn greet(&mut self, hello: &pb::Hello) {
+        let (known, epoch) = (hello.revocation_epoch, self.revocations.borrow().epoch);
+        if known > epoch {
+            // This operator's state was put back. The sidecar keeps what it has until something is revoked anew.
+            tracing::warn!(pod_uid = %self.pod_uid, known, epoch, "a sidecar has newer revocations");
+        }
+        self.outbox.greet(hello.applied_order, known);
     }
 
     fn acknowledge(&self, ack: pb::Ack) -> Result<(), End> {
@@ -193,8 +218,10 @@ impl PodStream {
 
     fn next(&mut self) -> Option<pb::OperatorMessage> {
         let (view, keys) = (self.view.borrow().clone(), self.keys.borrow().clone());
+        let revocations = self.revocations.borrow().clone();
         let Deps { issuer, bundle_pem, .. } = &*self.deps;
-        let now = Now { pod_uid: &self.pod_uid, view: &view, keys: &keys, issuer, bundle_pem };
+        let now =
+            Now { pod_uid: &self.pod_uid, view: &view, keys: &keys, revocations: &revocations, issuer, bundle_pem };
         let message = self.outbox.next(&now)?;
         if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
             self.delivery.sent(digest);

@@ -18,6 +18,8 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Request, Status, Streaming};
 
+use fapi::{Revocation, Revoked};
+
 use crate::model::Model;
 use crate::testing::bank::{move_ledger, rename, transfers_at};
 use crate::testing::id;
@@ -66,6 +68,7 @@ struct Sidecar {
 enum Got {
     Bundle(pb::TrustBundle),
     Keys(pb::KeySet),
+    Revocations(pb::Revocations),
     Snapshot(pb::Snapshot),
     Destination(Destination),
     Renew,
@@ -85,7 +88,8 @@ impl Sidecar {
         sidecar.hello(0).await;
         assert!(matches!(sidecar.next().await, Got::Bundle(_)));
         assert!(matches!(sidecar.next().await, Got::Keys(_)));
-        let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("a snapshot comes third") };
+        assert!(matches!(sidecar.next().await, Got::Revocations(_)));
+        let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("a snapshot comes after the revocations") };
         (sidecar, snapshot)
     }
 
@@ -94,7 +98,12 @@ impl Sidecar {
     }
 
     async fn hello(&self, applied_order: u64) {
-        let hello = pb::Hello { version: control::VERSION.to_owned(), features: Vec::new(), applied_order };
+        let hello = pb::Hello {
+            version: control::VERSION.to_owned(),
+            features: Vec::new(),
+            applied_order,
+            revocation_epoch: 0,
+        };
         self.say(sidecar_message::Kind::Hello(hello)).await;
     }
 
@@ -113,6 +122,7 @@ impl Sidecar {
         Ok(match message.unwrap().kind.unwrap() {
             Kind::TrustBundle(bundle) => Got::Bundle(bundle),
             Kind::KeySet(keys) => Got::Keys(keys),
+            Kind::Revocations(revocations) => Got::Revocations(revocations),
             Kind::Snapshot(snapshot) => Got::Snapshot(snapshot),
             Kind::Destination(answer) => {
                 let document: Destination = serde_json::from_slice(&answer.document).unwrap();
@@ -135,6 +145,11 @@ impl Sidecar {
             }
         }
     }
+}
+
+/// A revocation for an hour.
+fn revoked(mesh: &Mesh, revoked: Revoked) -> Revocation {
+    Revocation::new(revoked, None, mesh.clock.now().plus(3600)).unwrap()
 }
 
 /// Waits until something is so.
@@ -171,7 +186,8 @@ async fn a_sidecar_enrols_and_connects() {
     let Got::Keys(keys) = sidecar.next().await else { panic!("the keys come second") };
     assert_eq!(keys.issuer, format!("https://{}", mesh.issuer));
     assert_eq!(keys.jwks, mesh.keys.published().borrow().jwks);
-    let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("the snapshot comes third") };
+    assert!(matches!(sidecar.next().await, Got::Revocations(_)));
+    let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("the snapshot comes after the revocations") };
     let document = document(&snapshot);
     assert_eq!(document.spiffe_id, id("payments").as_str());
     assert_eq!(document.mesh_issuer.token_endpoint, format!("https://{}/token", mesh.issuer));
@@ -258,6 +274,7 @@ async fn a_sidecar_with_a_newer_snapshot_is_left_alone() {
     sidecar.lookup("ledger.bank").await;
     assert!(matches!(sidecar.next().await, Got::Bundle(_)));
     assert!(matches!(sidecar.next().await, Got::Keys(_)));
+    assert!(matches!(sidecar.next().await, Got::Revocations(_)));
     assert!(matches!(sidecar.next().await, Got::Destination(_)));
     mesh.end().await;
 }
@@ -375,4 +392,55 @@ async fn a_stream_ends_with_its_pod_its_certificate_and_the_operator() {
     mesh.shutdown.send_replace(true);
     assert_eq!(payments.end().await.code(), Code::Unavailable);
     mesh.end().await;
+}
+
+#[tokio::test]
+async fn revocations_come_before_the_first_snapshot_and_at_once_when_there_are_more() {
+    let mesh = Mesh::start().await;
+    mesh.revocations.revoke([revoked(&mesh, Revoked::Pod("another".into()))]).unwrap();
+    let mut sidecar = Sidecar::connect(&mesh, &mesh.member("shop-1")).await.unwrap();
+    sidecar.hello(0).await;
+    assert!(matches!(sidecar.next().await, Got::Bundle(_)));
+    assert!(matches!(sidecar.next().await, Got::Keys(_)));
+    let Got::Revocations(first) = sidecar.next().await else { panic!("revocations come before the snapshot") };
+    let all: Vec<Revocation> = serde_json::from_slice(&first.document).unwrap();
+    assert_eq!(all.len(), 1);
+    let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("then the snapshot") };
+    assert_eq!(snapshot.revocation_epoch, first.epoch);
+    assert!(snapshot.required_features.iter().any(|feature| feature == control::features::REVOCATIONS));
+    mesh.revocations.revoke([revoked(&mesh, Revoked::Pod("a third".into()))]).unwrap();
+    let Got::Revocations(second) = sidecar.next().await else { panic!("more of them") };
+    assert!(second.epoch > first.epoch && second.digest != first.digest);
+    // Who has them already is not told again.
+    let mut other = Sidecar::connect(&mesh, &mesh.member("web-1")).await.unwrap();
+    let hello = pb::Hello { revocation_epoch: second.epoch, ..pb::Hello::default() };
+    other.say(sidecar_message::Kind::Hello(hello)).await;
+    assert!(matches!(other.next().await, Got::Bundle(_)));
+    assert!(matches!(other.next().await, Got::Keys(_)));
+    assert!(matches!(other.next().await, Got::Snapshot(_)));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_revoked_pod_identity_or_certificate_loses_its_stream_and_gets_no_other() {
+    for (name, what, code) in [
+        ("pod", Revoked::Pod("uid-of-bank-shop-1".into()), Code::PermissionDenied),
+        ("identity", Revoked::SpiffeId(id("shop")), Code::PermissionDenied),
+        ("certificate", Revoked::Pod("".into()), Code::Unauthenticated),
+    ] {
+        let mesh = Mesh::start().await;
+        let shop = mesh.member("shop-1");
+        let what = if name == "certificate" { Revoked::Certificate(shop.peer.thumbprint) } else { what };
+        let mut sidecar = Sidecar::connect(&mesh, &shop).await.unwrap();
+        sidecar.hello(0).await;
+        let (mut payments, _) = Sidecar::greeted(&mesh, "payments-1").await;
+        mesh.revocations.revoke([revoked(&mesh, what)]).unwrap();
+        assert_eq!(sidecar.end().await.code(), code, "{name}");
+        assert_eq!(Sidecar::connect(&mesh, &shop).await.err().unwrap().code(), code, "{name}");
+        assert!(matches!(payments.next().await, Got::Revocations(_)), "others are told");
+        // Whether another certificate helps.
+        let again = Sidecar::connect(&mesh, &mesh.member("shop-1")).await;
+        assert_eq!(again.is_ok(), name == "certificate", "{name}");
+        mesh.end().await;
+    }
 }

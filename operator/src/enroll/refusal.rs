@@ -36,6 +36,12 @@ pub(crate) enum EnrollRefusal {
     /// A connection may outlive its certificate.
     #[error("the certificate of this connection has ended; enrol without it")]
     CertificateEnded,
+    /// A connection may outlive the revocation of its certificate.
+    #[error("the certificate of this connection is revoked; enrol without it")]
+    CertificateRevoked,
+    /// The pod or its identity.
+    #[error("the pod or its identity is revoked")]
+    Revoked,
     /// Our side.
     #[error("the certificate could not be made; see the operator's log")]
     Authority(#[from] PkiError),
@@ -57,6 +63,8 @@ impl EnrollRefusal {
             Self::KeyReused => "key_reused",
             Self::OtherPod => "certificate_of_other_pod",
             Self::CertificateEnded => "certificate_ended",
+            Self::CertificateRevoked => "certificate_revoked",
+            Self::Revoked => "revoked",
             Self::Authority(_) => "authority_unavailable",
         }
     }

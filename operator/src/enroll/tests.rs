@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::identity::peer_from_leaf;
-use fapi::SigningKey;
+use fapi::{Revocation, Revoked, SigningKey, UnixTime};
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,6 +20,7 @@ struct Bench {
     clock: Clock,
     tokens: Arc<DirectoryTokens>,
     view: watch::Sender<Arc<View>>,
+    revocations: Arc<Revocations>,
     enroller: Enroller,
 }
 
@@ -31,8 +32,10 @@ impl Bench {
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
         let reserved = identity_of(&authority, "fapi-mesh").unwrap();
-        let enroller = Enroller::new(authority, tokens.clone(), view.subscribe(), clock.clone(), reserved);
-        Self { dir, clock, tokens, view, enroller }
+        let revocations = Arc::new(Revocations::open(dir.path(), true, clock.clone()).unwrap());
+        let enroller =
+            Enroller::new(authority, tokens.clone(), view.subscribe(), revocations.clone(), clock.clone(), reserved);
+        Self { dir, clock, tokens, view, revocations, enroller }
     }
 
     fn pod(&self, name: &str) -> Pod {
@@ -329,4 +332,50 @@ async fn openssl_sees_the_enrolled_chain() {
     let time = NOW.as_secs().to_string();
     let arguments = ["verify", "-attime", &time, "-CAfile", "trust-bundle.pem", "-untrusted", "chain.pem", "leaf.pem"];
     assert!(openssl(bench.dir.path(), &arguments).is_some());
+}
+
+fn revoke(bench: &Bench, revoked: Revoked, issued_before: Option<UnixTime>) {
+    let entry = Revocation::new(revoked, issued_before, NOW.plus(1_000_000)).unwrap();
+    bench.revocations.revoke([entry]).unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_pod_or_identity_gets_no_certificate() {
+    let uid = Bench::new().pod("shop-1").uid;
+    for revoked in [Revoked::Pod(uid.into()), Revoked::SpiffeId(id("shop"))] {
+        let bench = Bench::new();
+        let shop = bench.caller("shop-1").await;
+        revoke(&bench, revoked, None);
+        assert_eq!(bench.reason(&bench.token("shop-1")).await, "revoked");
+        let renewed = bench.enroller.enroll(&bench.token("shop-1"), &bench.csr(), Some(&shop)).await.map(|_| ());
+        assert!(matches!(renewed, Err(EnrollRefusal::Revoked)));
+        assert!(bench.first(&bench.token("payments-1")).await.is_ok(), "others do");
+        bench.clock.advance(Duration::from_secs(1_000_000));
+        assert!(bench.first(&bench.token("shop-1")).await.is_ok(), "until it ends");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_renews_nothing() {
+    let bench = Bench::new();
+    let shop = bench.caller("shop-1").await;
+    revoke(&bench, Revoked::Certificate(shop.peer.thumbprint), None);
+    let renewed = bench.enroller.enroll(&bench.token("shop-1"), &bench.csr(), Some(&shop)).await.map(|_| ());
+    assert!(matches!(renewed, Err(EnrollRefusal::CertificateRevoked)));
+    assert!(bench.first(&bench.token("shop-1")).await.is_ok(), "the pod enrols again");
+}
+
+#[tokio::test]
+async fn what_an_identity_was_given_before_a_time_can_be_revoked_alone() {
+    let bench = Bench::new();
+    let old = bench.caller("shop-1").await;
+    bench.clock.advance(Duration::from_secs(10));
+    revoke(&bench, Revoked::SpiffeId(id("shop")), Some(NOW.plus(10)));
+    let renew = async |shop: &Caller| {
+        let renewed = bench.enroller.enroll(&bench.token("shop-1"), &bench.csr(), Some(shop)).await;
+        renewed.map(|_| ()).map_err(|refusal| refusal.id())
+    };
+    assert_eq!(renew(&old).await, Err("certificate_revoked"));
+    let new = bench.caller("shop-1").await;
+    assert_eq!(renew(&new).await, Ok(()));
 }

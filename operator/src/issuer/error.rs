@@ -54,6 +54,9 @@ pub(super) enum TokenError {
     /// The connection outlived its certificate.
     #[error("the certificate has ended")]
     CertificateEnded,
+    /// Its certificate, its pod, its identity or the client itself.
+    #[error("the client or its certificate is revoked")]
+    Revoked,
     /// No `resource` (RFC 8707 section 2).
     #[error("resource is missing; it is the audience of the service to call")]
     ResourceMissing,
@@ -125,7 +128,8 @@ impl TokenError {
             | Self::ClientIdMissing
             | Self::ClientIdMismatch
             | Self::PodUnknown
-            | Self::CertificateEnded => (StatusCode::BAD_REQUEST, INVALID_CLIENT),
+            | Self::CertificateEnded
+            | Self::Revoked => (StatusCode::BAD_REQUEST, INVALID_CLIENT),
             Self::ResourceMissing | Self::ResourceMalformed | Self::AudienceUnknown | Self::CallerNotAllowed => {
                 (StatusCode::BAD_REQUEST, "invalid_target")
             }
@@ -166,6 +170,7 @@ impl TokenError {
             Self::ClientIdMismatch => "client_id_mismatch",
             Self::PodUnknown => "pod_unknown",
             Self::CertificateEnded => "certificate_ended",
+            Self::Revoked => "revoked",
             Self::ResourceMissing => "resource_missing",
             Self::ResourceMalformed => "resource_malformed",
             Self::AudienceUnknown => "audience_unknown",

@@ -4,7 +4,7 @@ use std::time::Duration;
 use control::PortPolicyDoc;
 use fapi::{
     Context, Issuer, IssuerKeys, KeySet, NonceMinter, Policy, PortPolicy, ProofClaims, ProofSigner, ProvenTokens,
-    ReplaySet, Request, Verdict, decide,
+    ReplaySet, Request, Revocation, Revoked, Verdict, decide,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,6 +150,7 @@ fn admitted(mesh: &Mesh, member: &Member, token: &str) -> bool {
         peer: &member.peer,
         nonces: &NonceMinter::new([7; 32]),
         replay: &ReplaySet::new(16, 16),
+        revocations: &mesh.revocations.in_force().set,
         keys_fresh: true,
         generation: 1,
         now: mesh.clock.now(),
@@ -545,4 +546,30 @@ async fn the_end_does_not_wait_for_idle_connections() {
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(SOON, idle.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_revoked_gets_no_token() {
+    let issuer = |mesh: &Mesh| Issuer::parse(&format!("https://{}", mesh.issuer)).unwrap();
+    let of: [fn(&Mesh, &Member, Issuer) -> Revoked; 4] = [
+        |_, shop, _| Revoked::Certificate(shop.peer.thumbprint),
+        |mesh, _, _| Revoked::Pod(mesh.pod("shop-1").uid.into()),
+        |_, shop, _| Revoked::SpiffeId(shop.peer.spiffe_id.clone()),
+        |_, shop, issuer| Revoked::Client { issuer, id: shop.peer.spiffe_id.as_str().into() },
+    ];
+    for revoked in of {
+        let mesh = Mesh::start().await;
+        let (shop, payments) = (mesh.member("shop-1"), mesh.member("payments-1"));
+        let held = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await.json()["access_token"].as_str().unwrap().to_owned();
+        assert!(admitted(&mesh, &shop, &held));
+        let revoked = revoked(&mesh, &shop, issuer(&mesh));
+        let entry = Revocation::new(revoked.clone(), None, mesh.clock.now().plus(3600)).unwrap();
+        mesh.revocations.revoke([entry]).unwrap();
+        let reply = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await;
+        assert_eq!(error(&reply), (400, "invalid_client".into()), "{revoked:?}");
+        assert!(!admitted(&mesh, &shop, &held), "and what it holds counts no more");
+        // Others are served: they get as far as a nonce.
+        assert!(!nonce(&mesh, &payments, &ProofSigner::generate().unwrap(), LEDGER).await.is_empty());
+        mesh.end().await;
+    }
 }

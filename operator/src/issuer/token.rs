@@ -93,7 +93,7 @@ pub(super) fn decide(
 }
 
 /// `tls_client_auth` (RFC 8705 section 2.1): the certificate is current, of a pod that lives, and of the client
-/// that the request names.
+/// that the request names; nothing of it is revoked.
 fn authenticate<'a>(
     server: &MeshAuthorizationServer,
     view: &View,
@@ -120,7 +120,14 @@ fn authenticate<'a>(
         return Err(TokenError::CertificateEnded);
     }
     caller.pod(view).ok_or(TokenError::PodUnknown)?;
+    check_revoked(server, peer)?;
     Ok(peer)
+}
+
+fn check_revoked(server: &MeshAuthorizationServer, peer: &Peer) -> Result<(), TokenError> {
+    let (revocations, now) = (server.revocations.in_force(), server.clock.now());
+    let client = revocations.set.hit_client(&server.names.issuer, peer.spiffe_id.as_str(), now, now);
+    if client || revocations.shuts_out(peer, now).is_some() { Err(TokenError::Revoked) } else { Ok(()) }
 }
 
 fn check_grant_type(form: &Form) -> Result<(), TokenError> {

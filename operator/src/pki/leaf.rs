@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use control::identity::POD_UID_OID;
+use control::identity::{BACKDATED_SECONDS, POD_UID_OID};
 use fapi::{SpiffeId, UnixTime};
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
@@ -10,8 +10,6 @@ use rcgen::{
 
 use super::{PkiError, ca};
 
-/// Machines whose clocks lag a little accept a certificate at once.
-pub(super) const BACKDATED_SECONDS: u64 = 60;
 /// The longest UTF8String whose length fits one byte (X.690 section 8.1.3.4); a Kubernetes uid has 36.
 const MAX_UID: usize = 127;
 const UTF8_STRING: u8 = 0x0c;

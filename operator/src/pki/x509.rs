@@ -13,7 +13,6 @@ pub(super) struct Facts {
     pub(super) public_key_info: Vec<u8>,
     /// Its first URI SAN.
     pub(super) uri: Option<String>,
-    pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
 }
 
@@ -28,12 +27,10 @@ pub(super) fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
         })
     });
     let time = |seconds: i64| UnixTime::from_secs(u64::try_from(seconds).unwrap_or(0));
-    let validity = parsed.validity();
     Ok(Facts {
         public_key_info: parsed.public_key().raw.to_vec(),
         uri,
-        not_before: time(validity.not_before.timestamp()),
-        not_after: time(validity.not_after.timestamp()),
+        not_after: time(parsed.validity().not_after.timestamp()),
     })
 }
 

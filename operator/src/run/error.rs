@@ -12,6 +12,7 @@ use crate::files::FileError;
 use crate::issuer::KeysError;
 use crate::pki::PkiError;
 use crate::publish::OrderError;
+use crate::revocations::RevocationsError;
 use crate::source::SourceError;
 
 /// Why the operator cannot start, or ended by itself.
@@ -36,6 +37,8 @@ pub(super) enum Failure {
     TokenKey(#[from] TokenKeyError),
     #[error(transparent)]
     Order(#[from] OrderError),
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
     /// The operating system refuses the handlers.
     #[error("cannot listen to signals: {0}; raise the limit of open files")]
     Signals(io::Error),

@@ -24,6 +24,7 @@ use crate::enroll::{DirectoryTokens, Enroller, TokenFiles};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
+use crate::revocations::Revocations;
 use crate::source::{self, Desired, Directory};
 use crate::status::Reporter;
 use crate::view::View;
@@ -49,22 +50,28 @@ struct Shared {
     acks: Arc<Acks>,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
+    revocations: Arc<Revocations>,
     serving: Serving,
     names: control::MeshIssuer,
     operator: fapi::SpiffeId,
 }
 
 impl Parts {
-    /// Starts everything. The first view is in force, and the first workload tokens are written, before anyone is served.
+    /// Starts everything. The first view and all revocations are in force, and the first workload tokens are written, before anyone is served.
     pub(super) fn start(
         args: &Args,
         directory: Directory,
         listeners: Listeners,
         addresses: &Addresses,
     ) -> Result<Self, Failure> {
-        let mut publisher = Publisher::new(directory.trust_domain().clone(), Order::open(&args.state)?);
+        let (clock, order) = (Clock::system(), Order::open(&args.state)?);
+        // Before the order, whose file tells later starts that there was this one.
+        let revocations = Arc::new(Revocations::open(&args.state, order.is_first_start(), clock.clone())?);
+        revocations.revoke(directory.desired().revocations.iter().cloned())?;
+        let mut publisher = Publisher::new(directory.trust_domain().clone(), order);
         let desired = watch::Sender::new(Arc::new(directory.desired().clone()));
-        let shared = Shared::new(args, &directory, addresses, publisher.subscribe(), desired.subscribe())?;
+        let read = (publisher.subscribe(), desired.subscribe(), revocations);
+        let shared = Shared::new(args, &directory, addresses, clock, read)?;
         publisher.publish(directory.desired())?;
         let renew = watch::Sender::new(UnixTime::default());
         let mut parts =
@@ -116,14 +123,16 @@ impl Parts {
     }
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
-        let Shared { clock, authority, kept, acks, view, desired, names, .. } = shared;
+        let Shared { clock, authority, kept, acks, view, desired, revocations, names, .. } = shared;
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
-        let server = MeshAuthorizationServer::new(names.clone(), kept.clone(), view.clone(), clock.clone());
+        let server =
+            MeshAuthorizationServer::new(names.clone(), kept.clone(), view.clone(), revocations.clone(), clock.clone());
         let deps = Deps {
             enroller: Arc::new(shared.enroller()),
             view: view.clone(),
+            revocations: revocations.clone(),
             acks: acks.clone(),
             keys: kept.keys.published(),
             delivered: kept.keys.delivered(),
@@ -137,20 +146,27 @@ impl Parts {
         self.spawn_fallible("the issuer", issuing);
         let controlling = control_server::serve(listeners.control, tls(control_server::ALPN), deps, shutdown.clone());
         self.spawn_fallible("the control server", controlling);
-        let shown = Shown { view: view.clone(), desired: desired.clone(), acks: acks.clone() };
+        let shown = Shown {
+            view: view.clone(),
+            desired: desired.clone(),
+            revocations: revocations.clone(),
+            acks: acks.clone(),
+        };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
         Ok(())
     }
 
     fn start_keepers(&mut self, shared: Shared, state: &Path) {
-        let Shared { clock, kept, tokens, acks, view, desired, serving, names, .. } = shared;
+        let Shared { clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
         let reporter = Reporter::new(state, &names, acks, clock.clone());
         let mut token_files = TokenFiles::new(tokens, state, clock);
         token_files.step(&view.borrow());
         let shutdown = || self.shutdown.subscribe();
+        let revoking = revocations.follow(desired.clone(), shutdown());
         let (reporting, writing) = (reporter.run(view.clone(), desired, shutdown()), token_files.run(view, shutdown()));
         let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(shutdown()));
         self.spawn("the status reporter", reporting);
+        self.spawn("revoking", revoking);
         self.spawn("writing workload tokens", writing);
         self.spawn("renewing the operator's certificate", serving);
         self.spawn("rotating the issuer's keys", rotating);
@@ -182,10 +198,9 @@ impl Shared {
         args: &Args,
         directory: &Directory,
         addresses: &Addresses,
-        view: watch::Receiver<Arc<View>>,
-        desired: watch::Receiver<Arc<Desired>>,
+        clock: Clock,
+        (view, desired, revocations): (watch::Receiver<Arc<View>>, watch::Receiver<Arc<Desired>>, Arc<Revocations>),
     ) -> Result<Self, Failure> {
-        let clock = Clock::system();
         let authority = Arc::new(Authority::open(&args.state, directory.trust_domain(), clock.now())?);
         let operator = identity_of(&authority, &args.operator_namespace)
             .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
@@ -195,12 +210,12 @@ impl Shared {
         let tokens = Arc::new(DirectoryTokens::open(&args.state, clock.clone())?);
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
-        Ok(Self { clock, authority, kept, tokens, acks, view, desired, serving, names, operator })
+        Ok(Self { clock, authority, kept, tokens, acks, view, desired, revocations, serving, names, operator })
     }
 
     fn enroller(&self) -> Enroller {
-        let (authority, tokens) = (self.authority.clone(), self.tokens.clone());
-        Enroller::new(authority, tokens, self.view.clone(), self.clock.clone(), self.operator.clone())
+        let (authority, tokens, revocations) = (self.authority.clone(), self.tokens.clone(), self.revocations.clone());
+        Enroller::new(authority, tokens, self.view.clone(), revocations, self.clock.clone(), self.operator.clone())
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use clap::Parser;
 
 use super::*;
+use crate::revocations::RevocationsError;
 use crate::testing::TempDir;
 use crate::testing::mesh::SOON;
 
@@ -93,4 +94,41 @@ async fn a_part_that_ends_by_itself_ends_the_operator() {
     let failure = tokio::time::timeout(SOON, running.parts.ended()).await.unwrap();
     assert!(matches!(failure, Failure::Ended { part: "a test", .. }), "{failure}");
     end(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocations_of_the_source_survive_their_document_and_a_damaged_file_is_refused() {
+    let bench = Bench::new();
+    let document = bench.0.path().join("config/revoked.yaml");
+    let text = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {name: stolen}\n\
+                spec: {podUid: uid-1, expires: \"2126-01-01T00:00:00Z\"}\n";
+    let file = bench.state().join("revocations.json");
+    let kept = || std::fs::read_to_string(&file).unwrap();
+    let running = start(&bench.args(&[])).await.unwrap();
+    assert!(!kept().contains("uid-1"));
+    std::fs::write(&document, text).unwrap();
+    let wait = async {
+        while !kept().contains("uid-1") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap();
+    end(running).await;
+    std::fs::remove_file(&document).unwrap();
+    end(start(&bench.args(&[])).await.unwrap()).await;
+    assert!(kept().contains("uid-1"));
+
+    let whole = kept();
+    for damaged in ["", &whole[..whole.len() - 1], &whole.replace("uid-1", "uid-2")] {
+        std::fs::write(&file, damaged).unwrap();
+        let failure = bench.refused(&[]).await;
+        assert!(matches!(failure, Failure::Revocations(RevocationsError::Damaged { .. })), "{failure}");
+        assert!(failure.to_string().contains("backup") && failure.to_string().contains("revocations.json"));
+    }
+    std::fs::remove_file(&file).unwrap();
+    let failure = bench.refused(&[]).await;
+    assert!(matches!(failure, Failure::Revocations(RevocationsError::Missing(_))), "{failure}");
+    // What the message says helps.
+    std::fs::write(&file, "{\"epoch\":0,\"entries\":[]}").unwrap();
+    end(start(&bench.args(&[])).await.unwrap()).await;
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use fapi::Revocation;
+
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Good, Settled};
 use crate::model::{Client, Endpoint, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
@@ -33,12 +35,22 @@ pub(super) fn model(settled: &Settled) -> Model {
                     token_lifetime: defaults.token,
                 });
             }
-            Kind::Workload => {}
+            // One that was never good is no revocation: the problem is reported.
+            Kind::Workload | Kind::Revocation => {}
         }
     }
     // Objects come in the order of their names, so this is stable too.
     model.endpoints.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
     model
+}
+
+/// The revocations in force.
+pub(super) fn revocations(settled: &Settled) -> Vec<Revocation> {
+    let revocation = |good: &Good| match &good.body {
+        Body::Revocation(revocation) => Some(revocation.clone()),
+        Body::Client(_) | Body::Policy(_) | Body::Mesh(_) | Body::Workload(_) => None,
+    };
+    settled.good.values().filter_map(revocation).collect()
 }
 
 /// A folder knows no age, so the name alone decides.
@@ -70,6 +82,8 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
             });
         }
         Body::Workload(body) => add_workload(model, body),
+        // No part of what the mesh looks like.
+        Body::Revocation(_) => {}
     }
 }
 

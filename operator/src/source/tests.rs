@@ -95,7 +95,7 @@ fn example(name: &str) -> Bench {
 fn the_bank_of_the_examples_is_read() {
     let bench = example("bank");
     let directory = bench.open();
-    let Desired { model, problems } = directory.desired();
+    let Desired { model, problems, .. } = directory.desired();
     assert_eq!(problems, &[]);
     assert_eq!((model.pods.len(), model.clients.len(), model.policies.len()), (4, 3, 1));
     assert_eq!(directory.trust_domain().as_str(), "bank.example");
@@ -105,7 +105,7 @@ fn the_bank_of_the_examples_is_read() {
 fn the_consent_of_the_examples_reaches_the_sidecars() {
     let bench = example("consent");
     let directory = bench.open();
-    let Desired { model, problems } = directory.desired();
+    let Desired { model, problems, .. } = directory.desired();
     assert_eq!(problems, &[]);
     let view = View::new(directory.trust_domain().clone(), 1, model.clone());
     let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
@@ -135,6 +135,47 @@ fn the_consent_of_the_examples_reaches_the_sidecars() {
         payments.token.unwrap().authorization_details.unwrap(),
         r#"[{"type":"payment_initiation","locations":["https://payments.bank/transfers"],"actions":["initiate"]}]"#
     );
+}
+
+#[test]
+fn revocations_are_read_and_what_is_wrong_with_one_is_told() {
+    let bench = Bench::new();
+    let revocation = |name: &str, spec: &str| {
+        format!("apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let (expires, before) = ("expires: \"2026-12-31T23:59:59Z\"", "issuedBefore: \"2026-12-01T00:00:00Z\"");
+    let (issuer, thumbprint) = ("https://127.0.0.1:1", fapi::CertThumbprint::of_der(b"a certificate"));
+    let good = [
+        format!("{{podUid: uid-1, {expires}}}"),
+        format!("{{spiffeId: \"spiffe://bank.example/ns/bank/sa/shop\", {before}, {expires}}}"),
+        format!("{{certificate: {thumbprint}, {expires}}}"),
+        format!("{{token: {{issuer: \"{issuer}\", id: t-1}}, {expires}}}"),
+        format!("{{client: {{issuer: \"{issuer}\", id: shop}}, {before}, {expires}}}"),
+    ];
+    for (at, spec) in good.iter().enumerate() {
+        bench.write(&format!("{at}.yaml"), &revocation(&format!("r{at}"), spec));
+    }
+    let mut directory = bench.open();
+    assert_eq!(directory.desired().problems, &[]);
+    assert_eq!(directory.desired().revocations.len(), good.len());
+    assert_eq!(directory.desired().revocations[0].expires().as_secs(), 1_798_761_599);
+    for (spec, field) in [
+        (format!("{{podUid: uid-1, {before}, {expires}}}"), "spec.issuedBefore"),
+        ("{podUid: uid-1}".to_owned(), "spec.expires"),
+        ("{podUid: uid-1, expires: tomorrow}".to_owned(), "spec.expires"),
+        (format!("{{{expires}}}"), "spec"),
+        (format!("{{podUid: uid-1, certificate: {thumbprint}, {expires}}}"), "spec"),
+        (format!("{{spiffeId: shop, {expires}}}"), "spec.spiffeId"),
+        (format!("{{client: {{issuer: mesh, id: shop}}, {expires}}}"), "spec.client"),
+        (format!("{{podUid: uid-1, reason: stolen, {expires}}}"), "spec.reason"),
+    ] {
+        bench.write("wrong.yaml", &revocation("wrong", &spec));
+        directory.refresh().unwrap();
+        let [problem] = directory.desired().problems.as_slice() else { panic!("{spec}: {:?}", directory.desired()) };
+        assert_eq!(problem.field, field, "{spec}");
+        assert!(!problem.remedy.is_empty());
+        assert_eq!(directory.desired().revocations.len(), good.len(), "the others hold");
+    }
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn read(kind: Kind, path: &Path) -> Option<(ObjectId, Status)> {
         Kind::FapiClient => parse(kind, &text).map(|(id, status)| (id, Status::Client(status))),
         Kind::FapiMesh => parse(kind, &text).map(|(id, status)| (id, Status::Mesh(status))),
         Kind::FapiPolicy => parse(kind, &text).map(|(id, status)| (id, Status::Policy(status))),
-        Kind::Workload => None,
+        Kind::Revocation | Kind::Workload => None,
     }
 }
 

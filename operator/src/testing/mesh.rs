@@ -26,6 +26,7 @@ use crate::enroll::{DirectoryTokens, Enroller};
 use crate::issuer::{self, Kept, Keys, MeshAuthorizationServer, Rotation};
 use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
+use crate::revocations::Revocations;
 use crate::view::View;
 
 /// However busy the machine: by then it has happened, or it never will.
@@ -38,6 +39,7 @@ pub(crate) struct Mesh {
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) renew: watch::Sender<UnixTime>,
     pub(crate) issuer: SocketAddr,
     pub(crate) control: SocketAddr,
@@ -72,6 +74,7 @@ impl Mesh {
         let operator = identity_of(&authority, "fapi-mesh").unwrap();
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
+        let revocations = Arc::new(Revocations::open(dir.path(), true, clock.clone()).unwrap());
         let kept = Kept::open(dir.path(), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
         let keys = kept.keys.clone();
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
@@ -83,12 +86,20 @@ impl Mesh {
         let (shutdown, renew, acks) =
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
-        let server = MeshAuthorizationServer::new(names.clone(), kept, view.subscribe(), clock.clone());
-        let enroller =
-            Enroller::new(authority.clone(), tokens.clone(), view.subscribe(), clock.clone(), operator.clone());
+        let server =
+            MeshAuthorizationServer::new(names.clone(), kept, view.subscribe(), revocations.clone(), clock.clone());
+        let enroller = Enroller::new(
+            authority.clone(),
+            tokens.clone(),
+            view.subscribe(),
+            revocations.clone(),
+            clock.clone(),
+            operator.clone(),
+        );
         let deps = Deps {
             enroller: Arc::new(enroller),
             view: view.subscribe(),
+            revocations: revocations.clone(),
             acks: acks.clone(),
             keys: keys.published(),
             delivered: keys.delivered(),
@@ -110,6 +121,7 @@ impl Mesh {
             view,
             acks,
             keys,
+            revocations,
             renew,
             issuer,
             control,

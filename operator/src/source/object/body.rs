@@ -3,9 +3,10 @@
 mod client;
 mod mesh;
 mod policy;
+mod revocation;
 mod workload;
 
-use fapi::TrustDomain;
+use fapi::{Revocation, TrustDomain};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -24,6 +25,7 @@ pub(crate) enum Body {
     Client(ClientSpec),
     Mesh(MeshBody),
     Policy(PolicyBody),
+    Revocation(Revocation),
     Workload(WorkloadBody),
 }
 
@@ -52,6 +54,7 @@ pub(super) fn read(id: &ObjectId, document: &Json, trust_domain: &TrustDomain) -
         Kind::FapiClient => client::read(id, typed(spec)?).map(Body::Client),
         Kind::FapiMesh => mesh::read(id, typed(spec)?).map(Body::Mesh),
         Kind::FapiPolicy => policy::read(id, typed(spec)?, trust_domain).map(Body::Policy),
+        Kind::Revocation => revocation::read(typed(spec)?).map(Body::Revocation),
         Kind::Workload => workload::read(id, typed(spec)?, &document["metadata"]["labels"]).map(Body::Workload),
     }
 }

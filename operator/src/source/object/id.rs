@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     FapiClient,
     FapiMesh,
     FapiPolicy,
+    Revocation,
     Workload,
 }
 
@@ -24,19 +25,21 @@ pub(crate) struct ObjectId {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::FapiClient, Self::FapiMesh, Self::FapiPolicy, Self::Workload];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::FapiClient, Self::FapiMesh, Self::FapiPolicy, Self::Revocation, Self::Workload];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::FapiClient => "FapiClient",
             Self::FapiMesh => "FapiMesh",
             Self::FapiPolicy => "FapiPolicy",
+            Self::Revocation => "Revocation",
             Self::Workload => "Workload",
         }
     }
 
     pub(crate) const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::FapiMesh)
+        !matches!(self, Self::FapiMesh | Self::Revocation)
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {

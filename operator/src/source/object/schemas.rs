@@ -9,6 +9,7 @@ use super::id::{Kind, ObjectId};
 use crate::model::PolicyTarget;
 use crate::source::located::{Node, Value};
 use crate::source::problem::Finding;
+use crate::source::revocation::Revocation;
 use crate::source::schema::Schema;
 use crate::source::workload::Workload;
 
@@ -24,6 +25,7 @@ impl Schemas {
                 Kind::FapiClient => crds::FapiClient::crd(),
                 Kind::FapiMesh => crds::FapiMesh::crd(),
                 Kind::FapiPolicy => crds::FapiPolicy::crd(),
+                Kind::Revocation => Revocation::crd(),
                 Kind::Workload => Workload::crd(),
             };
             (kind, Schema::new(document(kind, &spec(&crd))))

@@ -1,0 +1,201 @@
+//! What was revoked, durable before anyone is told, and read by every server of this process.
+//!
+//! An entry leaves at its own end and in no other way: neither a restart nor the removal of its document takes it back.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fapi::{Peer, Revocation, Revoked};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::crypto;
+use crate::files::FileError;
+use crate::source::Desired;
+
+/// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: 15,000 entries and more.
+const MAX_BYTES: usize = 3 * 1024 * 1024;
+/// Up to here there is room for tokens, which clients revoke by themselves; the rest is for people.
+const MAX_BYTES_WITH_TOKEN: usize = MAX_BYTES / 4 * 3;
+/// A disk that is full is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why something could not be revoked, or what was revoked cannot be read; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevocationsError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A state that has published before has had the file.
+    #[error(
+        "{} is missing: without it, what was revoked would count again; restore it from a backup, or, if nothing needs \
+         to stay revoked, write {{\"epoch\":0,\"entries\":[]}} into it",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// The file holds something else than was written.
+    #[error(
+        "{} is damaged ({detail}): restore it from a backup, or, if there is none, write {{\"epoch\":0,\"entries\":[]}} \
+         into it and revoke again what must stay revoked",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The set has a bound.
+    #[error(
+        "there is no room for more revocations; they leave at their ends, so revoke the client or its identity instead \
+         of single tokens, or give shorter ends"
+    )]
+    Full,
+}
+
+/// The revocations of this mesh.
+pub(crate) struct Revocations {
+    path: PathBuf,
+    clock: Clock,
+    /// Held while the file is written, so that files and epochs have one order.
+    writing: Mutex<()>,
+    in_force: watch::Sender<Arc<InForce>>,
+}
+
+/// The set as everyone reads it.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// Grows with every change, also across restarts and a lost file.
+    pub(crate) epoch: u64,
+    /// Of the document.
+    pub(crate) digest: String,
+    /// A list of [`Revocation`], JSON.
+    pub(crate) document: Vec<u8>,
+    /// The same, for questions.
+    pub(crate) set: fapi::Revocations,
+    entries: Vec<Revocation>,
+}
+
+/// What is left to a caller that is shut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShutOut {
+    /// Its certificate was revoked; another one would be taken.
+    Certificate,
+    /// Its pod or identity was revoked; no certificate helps.
+    Workload,
+}
+
+impl Revocations {
+    /// Opens `STATE/revocations.json`. The first start of a state makes it.
+    ///
+    /// # Errors
+    /// It is missing later, or not what was written.
+    pub(crate) fn open(state: &Path, first_start: bool, clock: Clock) -> Result<Self, RevocationsError> {
+        let path = state.join("revocations.json");
+        let in_force = match file::read(&path)? {
+            Some(kept) => kept,
+            None if first_start => {
+                // Never 0, which is what a sidecar has that knows of none.
+                let first = InForce::new(clock.now().as_secs().max(1), Vec::new());
+                file::write(&path, &first)?;
+                first
+            }
+            None => return Err(RevocationsError::Missing(path)),
+        };
+        Ok(Self { path, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
+    }
+
+    /// What is revoked now.
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        self.in_force.borrow().clone()
+    }
+
+    /// Tells of every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<InForce>> {
+        self.in_force.subscribe()
+    }
+
+    /// Revokes. When it returns, the entries are on disk and in force in this process, and on their way to the sidecars.
+    /// It waits for the disk: call it where a thread may wait. Entries that are there already, or over, change nothing.
+    ///
+    /// # Errors
+    /// They cannot be made durable, or there is no room; then none of them is in force.
+    pub(crate) fn revoke(&self, entries: impl IntoIterator<Item = Revocation>) -> Result<(), RevocationsError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, now) = (self.in_force(), self.clock.now());
+        let mut all: Vec<Revocation> = before.entries.iter().filter(|entry| now < entry.expires()).cloned().collect();
+        let known = all.len();
+        for entry in entries {
+            if now < entry.expires() && !all.contains(&entry) {
+                all.push(entry);
+            }
+        }
+        let Some(added) = all.get(known..).filter(|added| !added.is_empty()) else { return Ok(()) };
+        let with_token = added.iter().any(|entry| matches!(entry.revoked(), Revoked::Token { .. }));
+        let added = added.to_vec();
+        // The epoch follows the clock, so that one which a lost file has taken away does not come again.
+        let next = InForce::new(now.as_secs().max(before.epoch + 1), all);
+        if next.document.len() > if with_token { MAX_BYTES_WITH_TOKEN } else { MAX_BYTES } {
+            return Err(RevocationsError::Full);
+        }
+        file::write(&self.path, &next)?;
+        for entry in &added {
+            let (entry, epoch) = (serde_json::to_string(entry).unwrap_or_default(), next.epoch);
+            tracing::info!(event = "revocation", outcome = "in_force", epoch, entry);
+        }
+        self.in_force.send_replace(Arc::new(next));
+        Ok(())
+    }
+
+    /// Revokes whatever the source says until `shutdown` says true.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        mut desired: watch::Receiver<Arc<Desired>>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        loop {
+            let (revocations, wanted) = (self.clone(), desired.borrow_and_update().clone());
+            let step =
+                tokio::task::spawn_blocking(move || revocations.revoke(wanted.revocations.iter().cloned())).await;
+            let failed = match step {
+                Ok(Ok(())) => false,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a revocation cannot be put in force; it is tried again");
+                    true
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a revocation was not put in force; it is tried again");
+                    true
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(RETRY), if failed => {}
+                changed = desired.changed() => if changed.is_err() { return },
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
+    }
+}
+
+impl InForce {
+    fn new(epoch: u64, entries: Vec<Revocation>) -> Self {
+        // A list of plain values can always be written.
+        let document = serde_json::to_vec(&entries).unwrap_or_default();
+        let (digest, set) = (crypto::digest(&document), entries.iter().cloned().collect());
+        Self { epoch, digest, document, set, entries }
+    }
+
+    /// Whether the holder of a certificate is shut out now, and what is left to it.
+    pub(crate) fn shuts_out(&self, peer: &Peer, now: fapi::UnixTime) -> Option<ShutOut> {
+        if self.set.hit_workload(&peer.spiffe_id, peer.pod_uid.as_deref(), now, now) {
+            Some(ShutOut::Workload)
+        } else {
+            self.set.hit_peer(peer, now).then_some(ShutOut::Certificate)
+        }
+    }
+}
