@@ -108,12 +108,12 @@ pub struct AuthorizationDetail {
 pub struct Actors {
     /// The fewest; 1 admits only calls that somebody handed on.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 8))]
+    #[schemars(with = "i32", range(min = 0, max = 8))]
     pub min: u8,
 
     /// The most; 0 admits only calls that their caller made for itself.
     #[serde(default = "most_actors")]
-    #[schemars(range(min = 0, max = 8))]
+    #[schemars(with = "i32", range(min = 0, max = 8))]
     pub max: u8,
 }
 

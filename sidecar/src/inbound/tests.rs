@@ -3,3 +3,4 @@
 mod calls;
 mod hygiene;
 mod long_calls;
+mod vectors;
