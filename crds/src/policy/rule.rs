@@ -46,7 +46,8 @@ pub struct Rule {
     pub authorization_details: Vec<AuthorizationDetail>,
 
     /// How old a token may be, in whole seconds since it was issued, 5s to 1h; without it, its whole life. The mesh's own
-    /// issuer gives the callers of this rule tokens that live no longer. An older token is answered as RFC 9470 says.
+    /// issuer gives the callers of this rule tokens that live no longer, so they depend on it this often. An older token is
+    /// answered as RFC 9470 says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 2, max = 32), regex(pattern = DURATION))]
     #[x_kube(
