@@ -13,6 +13,9 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     latest_millis: AtomicU64,
+    /// Where a test has set it, if it is not 0.
+    #[cfg(test)]
+    set_millis: AtomicU64,
 }
 
 impl Clock {
@@ -23,8 +26,27 @@ impl Clock {
 
     /// Milliseconds since the epoch.
     pub(crate) fn now_millis(&self) -> u64 {
-        let read = system_millis();
+        let read = self.read_millis();
         self.latest_millis.fetch_max(read, Ordering::Relaxed).max(read)
+    }
+
+    #[cfg(not(test))]
+    fn read_millis(&self) -> u64 {
+        system_millis()
+    }
+
+    #[cfg(test)]
+    fn read_millis(&self) -> u64 {
+        match self.set_millis.load(Ordering::Relaxed) {
+            0 => system_millis(),
+            set => set,
+        }
+    }
+
+    /// Stands still at `then` from now on, unless it has been later already.
+    #[cfg(test)]
+    pub(crate) fn set(&self, then: UnixTime) {
+        self.set_millis.store(then.as_secs() * 1000, Ordering::Relaxed);
     }
 
     /// How long from now until `then`; zero when it has passed.

@@ -146,6 +146,36 @@ fn a_policy_that_never_was_good_closes_its_target() {
     });
 }
 
+#[test]
+fn callers_follow_a_rule_about_details_and_age_without_a_refused_call() {
+    let mesh = Mesh::start("consent");
+    let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: payments, namespace: bank}\n\
+                  spec:\n  targetRefs: [{name: payments}]\n  rules:\n  - paths: [/transfers]\n    maxTokenAge: 6s\n    \
+                  actors: {max: 0}\n    authorizationDetails: [{type: payment, actions: [initiate]}]\n";
+    std::fs::write(mesh.folder().join("config/payments.yaml"), policy).unwrap();
+    let admin = mesh.address("payments", "admin");
+    wait_for("the rule to be in force", 10, || {
+        get(admin, "/config").unwrap().body.contains("authorizationDetails").then_some(())
+    });
+    let outbound = mesh.address("shop", "outbound");
+    let call = || call(outbound, "http://payments.bank/transfers");
+    wait_for("a token with the details", 10, || call().contains(" 200 ").then_some(()));
+    // Longer than any token is taken.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(8) {
+        let answer = call();
+        assert!(answer.contains(" 200 "), "after {:?}: {answer}", begun.elapsed());
+    }
+    let admitted = |line: &&Value| line["policy"] == "bank/payments" && line["outcome"] == "admitted";
+    let log = wait_for("the calls to be logged", 5, || {
+        let log = mesh.log("payments");
+        log.iter().any(|line| admitted(&line)).then_some(log)
+    });
+    let tokens: std::collections::BTreeSet<_> =
+        log.iter().filter(admitted).map(|line| line["token"].to_string()).collect();
+    assert!(tokens.len() > 1, "several tokens, each for its time: {tokens:?}");
+}
+
 /// One call through a proxy; the whole answer as text.
 fn call(outbound: SocketAddr, url: &str) -> String {
     let mut stream = TcpStream::connect(outbound).unwrap();

@@ -46,7 +46,8 @@ pub struct Rule {
     pub authorization_details: Vec<AuthorizationDetail>,
 
     /// How old a token may be, in whole seconds since it was issued, 5s to 1h; without it, its whole life. The mesh's own
-    /// issuer gives the callers of this rule tokens that live no longer. An older token is answered as RFC 9470 says.
+    /// issuer gives the callers of this rule tokens that live no longer, so they depend on it this often. An older token is
+    /// answered as RFC 9470 says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 2, max = 32), regex(pattern = DURATION))]
     #[x_kube(
@@ -108,12 +109,12 @@ pub struct AuthorizationDetail {
 pub struct Actors {
     /// The fewest; 1 admits only calls that somebody handed on.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 8))]
+    #[schemars(with = "i32", range(min = 0, max = 8))]
     pub min: u8,
 
     /// The most; 0 admits only calls that their caller made for itself.
     #[serde(default = "most_actors")]
-    #[schemars(range(min = 0, max = 8))]
+    #[schemars(with = "i32", range(min = 0, max = 8))]
     pub max: u8,
 }
 

@@ -4,3 +4,4 @@ mod calls;
 mod hygiene;
 mod long_calls;
 mod revoked;
+mod vectors;

@@ -65,6 +65,12 @@ impl Log {
 }
 
 impl Writer {
+    /// The lines that were queued, for tests that start no writer.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> String {
+        String::from_utf8_lossy(&self.0.try_iter().flatten().collect::<Vec<u8>>()).into_owned()
+    }
+
     /// Starts the thread that writes to `out` until the log is closed or `out` fails.
     ///
     /// # Errors

@@ -172,7 +172,7 @@ impl Side {
     }
 }
 
-async fn serve_app(seen: Rc<SeenByApp>, speaks: Speaks) -> SocketAddr {
+pub(crate) async fn serve_app(seen: Rc<SeenByApp>, speaks: Speaks) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {
