@@ -3,12 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{
-    Audience, CertThumbprint, JwkThumbprint, Peer, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
+    Audience, CertThumbprint, JwkThumbprint, ScopeSet, SenderConstraint, SpiffeId, TokenHash,
     check_token_endpoint_proof,
 };
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
+use super::client::{Client, authenticate};
 use super::error::TokenError;
 use super::form::Form;
 use super::{MeshAuthorizationServer, grant};
@@ -26,15 +27,31 @@ pub(super) struct Issued {
 
 /// What the log says about a request besides its outcome.
 pub(super) struct Facts {
-    /// Whom the certificate names; what the request says of itself is not logged.
+    /// Who has proven to ask; what the request says of itself is not logged.
     pub(super) client: Option<SpiffeId>,
-    /// The audience asked for, once it has the form of one.
-    audience: Option<Audience>,
+    /// The audiences asked for, once they have the form of one.
+    audiences: Vec<Audience>,
+    /// The token that a request is about.
+    token: Option<TokenHash>,
 }
 
 impl Facts {
     pub(super) fn of(caller: Option<&Caller>) -> Self {
-        Self { client: caller.map(|caller| caller.peer.spiffe_id.clone()), audience: None }
+        let client = caller.map(|caller| caller.peer.spiffe_id.clone());
+        Self { client, audiences: Vec::new(), token: None }
+    }
+
+    /// The request is about this token.
+    pub(super) fn told(&mut self, token: &str) {
+        self.token = Some(TokenHash::of(token));
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        self.client.as_ref().map_or("", SpiffeId::as_str)
+    }
+
+    pub(super) fn token(&self) -> String {
+        self.token.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -50,13 +67,21 @@ struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
     client_id: &'a str,
-    aud: &'a str,
+    aud: Aud<'a>,
     iat: u64,
     exp: u64,
     jti: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
     cnf: Confirmation,
+}
+
+/// One audience is a text (RFC 7519 section 4.1.3).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Aud<'a> {
+    One(&'a str),
+    Several(Vec<&'a str>),
 }
 
 #[derive(Serialize)]
@@ -68,7 +93,7 @@ enum Confirmation {
 }
 
 /// Judges a request; `facts` is for the log, whatever the outcome.
-pub(super) fn decide(
+pub(super) async fn decide(
     server: &MeshAuthorizationServer,
     caller: Option<&Caller>,
     headers: &HeaderMap,
@@ -76,51 +101,20 @@ pub(super) fn decide(
     facts: &mut Facts,
 ) -> Result<Issued, TokenError> {
     let view = server.view.borrow().clone();
-    let peer = authenticate(server, &view, caller, headers, form)?;
+    let client = authenticate(server, &view, caller, headers, form, facts)?;
     check_grant_type(form)?;
-    let audience = audience(form)?;
-    facts.audience = Some(audience.clone());
-    let policies = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
+    let audiences = audiences(form)?;
+    facts.audiences.clone_from(&audiences);
     let asked = match &form.scope {
         Some(scope) => Some(ScopeSet::parse(scope).map_err(|_| TokenError::ScopeMalformed)?),
         None => None,
     };
     let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
-    let scopes = grant::scopes(&policies, &peer.spiffe_id, constraint, asked.as_ref())?;
-    // Last, because a proof counts once: it is spent only on a request that is otherwise good.
-    let binding = bind(server, peer, constraint, headers)?;
-    sign(server, &view, peer, &audience, scopes, binding)
-}
-
-/// `tls_client_auth` (RFC 8705 section 2.1): the certificate is current, of a pod that lives, and of the client
-/// that the request names.
-fn authenticate<'a>(
-    server: &MeshAuthorizationServer,
-    view: &View,
-    caller: Option<&'a Caller>,
-    headers: &HeaderMap,
-    form: &Form,
-) -> Result<&'a Peer, TokenError> {
-    if !view.synced() {
-        return Err(TokenError::NotReady);
-    }
-    if let Some(credentials) = headers.get(header::AUTHORIZATION) {
-        return Err(TokenError::OtherAuthentication { scheme: scheme(credentials.as_bytes()) });
-    }
-    if form.authenticates {
-        return Err(TokenError::OtherAuthentication { scheme: None });
-    }
-    let caller = caller.ok_or(TokenError::CertificateMissing)?;
-    let peer = &caller.peer;
-    let client_id = form.client_id.as_deref().ok_or(TokenError::ClientIdMissing)?;
-    if client_id != peer.spiffe_id.as_str() {
-        return Err(TokenError::ClientIdMismatch);
-    }
-    if peer.not_after <= server.clock.now() {
-        return Err(TokenError::CertificateEnded);
-    }
-    caller.pod(view).ok_or(TokenError::PodUnknown)?;
-    Ok(peer)
+    let scopes = scopes(&view, &audiences, &client, constraint, asked.as_ref())?;
+    // Last, because a proof and an assertion count once: they are spent only on a request that is otherwise good.
+    let binding = bind(server, &client, constraint, headers)?;
+    client.spend(server).await?;
+    sign(server, &view, &client, &audiences, scopes, binding)
 }
 
 fn check_grant_type(form: &Form) -> Result<(), TokenError> {
@@ -131,30 +125,57 @@ fn check_grant_type(form: &Form) -> Result<(), TokenError> {
     }
 }
 
-/// The one audience that is asked for (RFC 8707 section 2); a token for several could be passed on between them.
-fn audience(form: &Form) -> Result<Audience, TokenError> {
-    match form.resources.as_slice() {
-        [] => Err(TokenError::ResourceMissing),
-        [resource] => Audience::parse(resource).map_err(|_| TokenError::ResourceMalformed),
-        [_, _, ..] => Err(TokenError::ResourceMalformed),
+/// The audiences that are asked for (RFC 8707 section 2), each once.
+fn audiences(form: &Form) -> Result<Vec<Audience>, TokenError> {
+    let mut audiences = Vec::new();
+    for resource in &form.resources {
+        let audience = Audience::parse(resource).map_err(|_| TokenError::ResourceMalformed)?;
+        if !audiences.contains(&audience) {
+            audiences.push(audience);
+        }
     }
+    match audiences.len() {
+        0 => Err(TokenError::ResourceMissing),
+        1..=MAX_AUDIENCES => Ok(audiences),
+        _ => Err(TokenError::ResourceMalformed),
+    }
+}
+
+/// What each of the audiences gives: a scope that one of them gives would count at the others too.
+fn scopes(
+    view: &View,
+    audiences: &[Audience],
+    client: &Client<'_>,
+    constraint: SenderConstraint,
+    asked: Option<&ScopeSet>,
+) -> Result<ScopeSet, TokenError> {
+    let mut common: Option<ScopeSet> = None;
+    for audience in audiences {
+        let policies = view.audience_policies(audience).ok_or(TokenError::AudienceUnknown)?;
+        let given = grant::scopes(&policies, &client.id, constraint, asked)?;
+        common = Some(common.map_or_else(|| given.clone(), |common| common.intersection(&given)));
+    }
+    common.ok_or(TokenError::ResourceMissing)
 }
 
 fn bind(
     server: &MeshAuthorizationServer,
-    peer: &Peer,
+    client: &Client<'_>,
     constraint: SenderConstraint,
     headers: &HeaderMap,
 ) -> Result<Binding, TokenError> {
     match constraint {
-        SenderConstraint::Mtls => Ok(Binding::Certificate(peer.thumbprint)),
+        SenderConstraint::Mtls => {
+            let peer = client.peer.ok_or(TokenError::NothingToBind)?;
+            Ok(Binding::Certificate(peer.thumbprint))
+        }
         SenderConstraint::Dpop => check_token_endpoint_proof(
             headers,
             &Method::POST,
             &server.names.token_endpoint,
             &server.nonces,
             &server.replay,
-            &peer.spiffe_id,
+            &client.id,
             server.clock.now(),
         )
         .map(Binding::Key)
@@ -165,25 +186,29 @@ fn bind(
 fn sign(
     server: &MeshAuthorizationServer,
     view: &View,
-    peer: &Peer,
-    audience: &Audience,
+    client: &Client<'_>,
+    audiences: &[Audience],
     scopes: ScopeSet,
     binding: Binding,
 ) -> Result<Issued, TokenError> {
     let now = server.clock.now();
     let longest = view.lifetimes().token;
-    let exp = now.plus(longest.as_secs()).min(peer.not_after);
+    let end = now.plus(longest.as_secs());
+    let exp = client.peer.map_or(end, |peer| end.min(peer.not_after));
     let expires_in = exp.as_secs().saturating_sub(now.as_secs());
     let (token_type, cnf) = match binding {
         Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
         Binding::Key(thumbprint) => ("DPoP", Confirmation::Key(thumbprint.to_string())),
     };
-    let id = peer.spiffe_id.as_str();
+    let id = client.id.as_str();
     let claims = Claims {
         iss: &server.names.issuer,
         sub: id,
         client_id: id,
-        aud: audience.as_str(),
+        aud: match audiences {
+            [one] => Aud::One(one.as_str()),
+            several => Aud::Several(several.iter().map(Audience::as_str).collect()),
+        },
         iat: now.as_secs(),
         exp: exp.as_secs(),
         jti: URL_SAFE_NO_PAD.encode(crypto::random::<16>()),
@@ -197,18 +222,10 @@ fn sign(
     Ok(Issued { token, token_type, expires_in, scopes })
 }
 
-/// The scheme of an Authorization header, if it is one that may be repeated to the caller.
-fn scheme(credentials: &[u8]) -> Option<String> {
-    let scheme = credentials.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let good = (1..=32).contains(&scheme.len()) && scheme.iter().all(u8::is_ascii_alphanumeric);
-    let scheme = if good { scheme } else { b"Bearer" };
-    String::from_utf8(scheme.to_vec()).ok()
-}
-
 /// Every decision, good or bad, is one line of the log; never a token or a proof.
 pub(super) fn log(facts: &Facts, outcome: &Result<Issued, TokenError>) {
-    let client_id = facts.client.as_ref().map_or("", SpiffeId::as_str);
-    let audience = facts.audience.as_ref().map_or("", Audience::as_str);
+    let client_id = facts.client_id();
+    let audience = facts.audiences.iter().map(Audience::as_str).collect::<Vec<_>>().join(" ");
     match outcome {
         Ok(issued) => {
             let (token, scope) = (TokenHash::of(&issued.token), &issued.scopes);
@@ -230,3 +247,5 @@ pub(super) fn has_proof(headers: &HeaderMap) -> bool {
 }
 
 const DPOP: &str = "dpop";
+/// Verifiers read at most 16.
+const MAX_AUDIENCES: usize = 8;
