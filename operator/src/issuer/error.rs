@@ -17,6 +17,9 @@ pub(super) enum TokenError {
     /// More than any honest request.
     #[error("the body is too large")]
     TooLarge,
+    /// More than any honest request.
+    #[error("the header fields are too large")]
+    HeadersTooLarge,
     /// The body did not arrive.
     #[error("the body did not arrive in time")]
     TooSlow,
@@ -149,6 +152,7 @@ impl TokenError {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST),
             Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST),
+            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID_REQUEST),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, INVALID_REQUEST),
             Self::Malformed
             | Self::Repeated
@@ -206,6 +210,7 @@ impl TokenError {
             Self::Method => "method_not_allowed",
             Self::ContentType => "content_type",
             Self::TooLarge => "body_too_large",
+            Self::HeadersTooLarge => "header_too_large",
             Self::TooSlow => "body_too_slow",
             Self::Malformed => "request_malformed",
             Self::Repeated => "parameter_repeated",

@@ -146,6 +146,9 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
     if request.method() != Method::POST {
         return Err(TokenError::Method);
     }
+    if header_size(request.headers()) > MAX_HEADERS as usize {
+        return Err(TokenError::HeadersTooLarge);
+    }
     if request.uri().query().is_some() {
         return Err(TokenError::Query);
     }
@@ -158,6 +161,11 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
         .map_err(|_| TokenError::TooSlow)?
         .map_err(|error| if error.is::<LengthLimitError>() { TokenError::TooLarge } else { TokenError::Malformed })?;
     Ok((parts.headers, Form::parse(&body.to_bytes())?))
+}
+
+/// As HTTP/2 counts it (RFC 9113 section 6.5.2). For HTTP/1.1 the library's bound is on its buffer, which may grow beyond.
+fn header_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// A form, with or without parameters of the media type.

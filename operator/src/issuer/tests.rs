@@ -365,6 +365,8 @@ async fn requests_of_another_form_are_refused() {
         assert_eq!(error(&mesh.http(Some(&shop), &request).await), (status, code.clone()), "{request}");
     }
     assert_eq!(mesh.http(Some(&shop), &charset).await.status, 200);
+    let many = format!("X: {}\r\n", "x".repeat(8_000)).repeat(5);
+    assert_eq!(error(&mesh.http(Some(&shop), &post(&many, &body)).await), (431, code.clone()));
     assert_eq!(mesh.http(Some(&shop), &get("/token")).await.header("allow"), Some("POST"));
     assert_eq!(mesh.http(Some(&shop), &get("/other")).await.status, 404);
     assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("GET", "DELETE")).await.status, 405);
