@@ -1,16 +1,20 @@
 //! The mesh issuer: a small OAuth 2.0 authorization server for workloads (FAPI 2.0, RFC 6749 section 4.4).
 //!
-//! `client_credentials` with `tls_client_auth` (RFC 8705 section 2.1), tokens of RFC 9068 bound to the certificate of
-//! the connection or to a DPoP key. It grants only what the policies of the target grant; there are no client secrets,
-//! no registrations and no refresh tokens.
+//! `client_credentials` with `tls_client_auth` (RFC 8705 section 2.1) or `private_key_jwt` (RFC 7523), tokens of RFC 9068
+//! bound to the certificate of the connection or to a DPoP key, revocation (RFC 7009) and introspection (RFC 7662, RFC 9701).
+//! It grants only what the policies of the target grant; there are no client secrets and no refresh tokens.
 
+mod client;
 mod error;
 mod form;
 mod grant;
 mod http;
+mod introspect;
 mod kept;
 mod keys;
+mod limits;
 mod metadata;
+mod revoke;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -20,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use control::MeshIssuer;
 use control::tls::TlsError;
-use fapi::{NonceMinter, ReplaySet};
+use fapi::{IssuedToken, KeySet, NonceMinter, ReplaySet};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -32,7 +36,10 @@ use crate::view::View;
 
 pub(crate) use grant::{Asked, NotGranted, grant as granted};
 pub(crate) use kept::Kept;
-pub(crate) use keys::{Delivered, Delivery, Keys, KeysError, Published, Rotation};
+#[cfg(test)]
+pub(crate) use keys::Keys;
+pub(crate) use keys::{Delivered, Delivery, KeysError, Published, Rotation};
+use limits::Limits;
 
 /// The protocols that the issuer speaks over TLS.
 pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -48,6 +55,7 @@ pub(crate) struct MeshAuthorizationServer {
     names: MeshIssuer,
     metadata: Bytes,
     kept: Kept,
+    limits: Limits,
     view: watch::Receiver<Arc<View>>,
     revocations: Arc<Revocations>,
     clock: Clock,
@@ -73,12 +81,19 @@ impl MeshAuthorizationServer {
             metadata: metadata::document(&names),
             names,
             kept,
+            limits: Limits::new(),
             view,
             revocations,
             clock,
             nonces: NonceMinter::new(crypto::random()),
             replay: ReplaySet::new(PROOFS, PROOFS_PER_CALLER),
         }
+    }
+
+    /// The token, if it is one that this issuer has signed with a key that still counts.
+    fn issued(&self, token: &str) -> Option<IssuedToken> {
+        let keys = KeySet::from_jwks_json(&self.kept.keys.published().borrow().jwks).ok()?;
+        IssuedToken::verify(token, &self.names.issuer, &keys)
     }
 }
 

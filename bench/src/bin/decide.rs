@@ -249,7 +249,7 @@ impl World {
             peer: &self.peer,
             nonces: &self.nonces,
             replay: &self.replay,
-            revocations: Revocations::none(),
+            revocations: &Revocations::none(),
             generation: 1,
             now: self.now,
         };

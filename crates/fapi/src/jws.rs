@@ -175,4 +175,4 @@ impl std::fmt::Debug for SigningKey {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

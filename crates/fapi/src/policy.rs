@@ -63,6 +63,16 @@ impl Grant {
             max_token_age: self.max_token_age.into_iter().chain(other.max_token_age).min(),
         }
     }
+
+    /// What each of both gives, for one token at two services.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self {
+            scopes: self.scopes.intersection(&other.scopes),
+            details: self.details.intersection(&other.details),
+            max_token_age: self.max_token_age.into_iter().chain(other.max_token_age).min(),
+        }
+    }
 }
 
 /// Why the issuer must not give a token.

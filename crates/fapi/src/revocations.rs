@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     peer::Peer,
     rejection::Rejection,
-    token::Claims,
+    token::{Claims, IssuedToken},
     value::{CertThumbprint, InvalidValue, Issuer, SpiffeId, UnixTime},
 };
 use wire::WireRevocation;
@@ -133,6 +133,20 @@ impl Revocations {
     #[must_use]
     pub fn hit_client(&self, issuer: &str, client_id: &str, issued: UnixTime, now: UnixTime) -> bool {
         !self.is_empty() && hit(of_issuer(&self.clients, issuer, client_id), issued, now)
+    }
+
+    /// Whether a token that its issuer knows again would count for nothing: by itself, with its client, or with the
+    /// certificate that it is bound to.
+    #[must_use]
+    pub fn hit_token(&self, token: &IssuedToken, now: UnixTime) -> bool {
+        let claims = token.read();
+        let certificate = claims.confirmation.certificate.and_then(|thumbprint| self.certificates.get(&thumbprint));
+        let holder = SpiffeId::parse(&claims.actor).ok().and_then(|holder| self.spiffe_ids.get(&holder));
+        !self.is_empty()
+            && (hit(of_issuer(&self.tokens, &claims.issuer, &claims.token_id), claims.issued, now)
+                || self.hit_client(&claims.issuer, &claims.client_id, claims.issued, now)
+                || hit(certificate, claims.issued, now)
+                || hit(holder, claims.issued, now))
     }
 
     /// Refuses the holder of a revoked certificate, whatever it sends.

@@ -40,7 +40,7 @@ fn a_cached_decision_allocates_nothing() {
         peer: &peer,
         nonces: &nonces,
         replay: &replay,
-        revocations: Revocations::none(),
+        revocations: &Revocations::none(),
         generation: 1,
         now,
     };

@@ -46,7 +46,7 @@ pub(crate) fn grant(
     policies: &[Arc<Policy>],
     caller: &SpiffeId,
     constraint: SenderConstraint,
-    asked: Asked,
+    asked: &Asked,
 ) -> Result<Grant, NotGranted> {
     let mut named = false;
     let mut given: Option<Grant> = None;
@@ -62,17 +62,17 @@ pub(crate) fn grant(
         None if named => return Err(NotGranted::Constraint(constraint)),
         None => return Err(NotGranted::Caller),
     };
-    if let Some(scopes) = asked.scopes {
-        if !given.scopes.is_superset(&scopes) {
+    if let Some(scopes) = &asked.scopes {
+        if !given.scopes.is_superset(scopes) {
             return Err(NotGranted::Scopes(scopes.difference(&given.scopes)));
         }
-        given.scopes = scopes;
+        given.scopes = scopes.clone();
     }
-    if let Some(details) = asked.details {
-        if !given.details.covers(&details) {
+    if let Some(details) = &asked.details {
+        if !given.details.covers(details) {
             return Err(NotGranted::Details);
         }
-        given.details = details;
+        given.details = details.clone();
     }
     Ok(given)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -17,17 +17,22 @@ use super::MeshAuthorizationServer;
 use super::error::TokenError;
 use super::form::Form;
 use super::token::{self, Facts, Issued};
+use super::{introspect, revoke};
 use crate::accept::{Connection, drive};
 use crate::caller::Caller;
 
 /// The token endpoint.
 pub(super) const TOKEN: &str = "/token";
+/// RFC 7009.
+pub(super) const REVOKE: &str = "/revoke";
+/// RFC 7662.
+pub(super) const INTROSPECT: &str = "/introspect";
 /// The public keys.
 pub(super) const JWKS: &str = "/jwks";
 /// RFC 8414 section 3, for an issuer identifier without a path.
 pub(super) const METADATA: &str = "/.well-known/oauth-authorization-server";
 
-/// A token request has about 300 bytes.
+/// A token request has about 300 bytes, with an assertion 1,000; a token to look at has at most 8 KiB.
 const MAX_BODY: usize = 16 * 1024;
 const MAX_HEADERS: u32 = 32 * 1024;
 /// From the first byte of a request to its answer.
@@ -67,6 +72,8 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         TOKEN => token(server, caller, request).await,
+        REVOKE => revoke(server, caller, request).await,
+        INTROSPECT => introspect(server, caller, request).await,
         METADATA if read => document("public, max-age=300".to_owned(), server.metadata.clone()),
         JWKS if read => {
             let jwks = server.kept.keys.published().borrow().jwks.clone();
@@ -84,7 +91,10 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
 async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
     let proof = token::has_proof(request.headers());
     let mut facts = Facts::of(caller);
-    let outcome = judge(server, caller, request, &mut facts).await;
+    let outcome = match read(request).await {
+        Ok((headers, form)) => token::decide(server, caller, &headers, &form, &mut facts).await,
+        Err(error) => Err(error),
+    };
     token::log(&facts, &outcome);
     // RFC 9449 section 8.2: a new nonce on any answer replaces the one before.
     let nonce = (proof && facts.client.is_some()).then(|| server.nonces.mint(server.clock.now()));
@@ -98,14 +108,46 @@ async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, reques
     answer
 }
 
-async fn judge(
-    server: &MeshAuthorizationServer,
-    caller: Option<&Caller>,
-    request: Request<Incoming>,
-    facts: &mut Facts,
-) -> Result<Issued, TokenError> {
+async fn revoke(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
+    let mut facts = Facts::of(caller);
+    let outcome = match read(request).await {
+        Ok((headers, form)) => revoke::decide(server, caller, &headers, &form, &mut facts).await,
+        Err(error) => Err(error),
+    };
+    revoke::log(&facts, &outcome);
+    match &outcome {
+        Ok(()) => unkept(empty(StatusCode::OK)),
+        Err(error) => refused_answer(error),
+    }
+}
+
+async fn introspect(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
+    let signed = introspect::wants_signed(request.headers());
+    let mut facts = Facts::of(caller);
+    let outcome = match read(request).await {
+        Ok((headers, form)) => introspect::decide(server, caller, &headers, &form, &mut facts).await,
+        Err(error) => Err(error),
+    };
+    introspect::log(&facts, &outcome);
+    let told = match &outcome {
+        Ok(told) if signed => told.signed(server).map(|jwt| {
+            let mut answer = Response::new(Full::new(jwt.into()));
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(introspect::SIGNED));
+            unkept(answer)
+        }),
+        Ok(told) => Ok(private(StatusCode::OK, &told.body())),
+        Err(error) => return refused_answer(error),
+    };
+    told.unwrap_or_else(|error| refused_answer(&error))
+}
+
+/// The headers and the parameters of a request.
+async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenError> {
     if request.method() != Method::POST {
         return Err(TokenError::Method);
+    }
+    if header_size(request.headers()) > MAX_HEADERS as usize {
+        return Err(TokenError::HeadersTooLarge);
     }
     if request.uri().query().is_some() {
         return Err(TokenError::Query);
@@ -118,8 +160,12 @@ async fn judge(
         .await
         .map_err(|_| TokenError::TooSlow)?
         .map_err(|error| if error.is::<LengthLimitError>() { TokenError::TooLarge } else { TokenError::Malformed })?;
-    let form = Form::parse(&body.to_bytes())?;
-    token::decide(server, caller, &parts.headers, &form, facts)
+    Ok((parts.headers, Form::parse(&body.to_bytes())?))
+}
+
+/// As HTTP/2 counts it (RFC 9113 section 6.5.2). For HTTP/1.1 the library's bound is on its buffer, which may grow beyond.
+fn header_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// A form, with or without parameters of the media type.
@@ -160,17 +206,22 @@ fn refused_answer(error: &TokenError) -> Answer {
         TokenError::TooLarge | TokenError::TooSlow => {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        _ if wire.status == StatusCode::SERVICE_UNAVAILABLE => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
         _ => {}
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
     answer
 }
 
 /// An answer for one client's eyes.
 fn private(status: StatusCode, body: &serde_json::Value) -> Answer {
-    let mut answer = json_answer(status, body.to_string().into(), HeaderValue::from_static("no-store"));
+    unkept(json_answer(status, body.to_string().into(), HeaderValue::from_static("no-store")))
+}
+
+/// An answer that nobody keeps (RFC 6749 section 5.1).
+fn unkept(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     answer
 }

@@ -3,13 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{
-    Audience, AuthorizationDetails, CertThumbprint, Grant, JwkThumbprint, MAX_TOKEN_BYTES, Peer, ScopeSet,
-    SenderConstraint, SpiffeId, TokenHash, check_token_endpoint_proof,
+    Audience, AuthorizationDetails, CertThumbprint, Grant, JwkThumbprint, MAX_TOKEN_BYTES, ScopeSet, SenderConstraint,
+    SpiffeId, TokenHash, check_token_endpoint_proof,
 };
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
 use super::MeshAuthorizationServer;
+use super::client::{Client, authenticate};
 use super::error::TokenError;
 use super::form::Form;
 use super::grant::{self, Asked};
@@ -28,15 +29,31 @@ pub(super) struct Issued {
 
 /// What the log says about a request besides its outcome.
 pub(super) struct Facts {
-    /// Whom the certificate names; what the request says of itself is not logged.
+    /// Who has proven to ask; what the request says of itself is not logged.
     pub(super) client: Option<SpiffeId>,
-    /// The audience asked for, once it has the form of one.
-    audience: Option<Audience>,
+    /// The audiences asked for, once they have the form of one.
+    audiences: Vec<Audience>,
+    /// The token that a request is about.
+    token: Option<TokenHash>,
 }
 
 impl Facts {
     pub(super) fn of(caller: Option<&Caller>) -> Self {
-        Self { client: caller.map(|caller| caller.peer.spiffe_id.clone()), audience: None }
+        let client = caller.map(|caller| caller.peer.spiffe_id.clone());
+        Self { client, audiences: Vec::new(), token: None }
+    }
+
+    /// The request is about this token.
+    pub(super) fn told(&mut self, token: &str) {
+        self.token = Some(TokenHash::of(token));
+    }
+
+    pub(super) fn client_id(&self) -> &str {
+        self.client.as_ref().map_or("", SpiffeId::as_str)
+    }
+
+    pub(super) fn token(&self) -> String {
+        self.token.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -52,7 +69,7 @@ struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
     client_id: &'a str,
-    aud: &'a str,
+    aud: Aud<'a>,
     iat: u64,
     exp: u64,
     jti: String,
@@ -61,6 +78,14 @@ struct Claims<'a> {
     #[serde(skip_serializing_if = "AuthorizationDetails::is_empty")]
     authorization_details: &'a AuthorizationDetails,
     cnf: Confirmation,
+}
+
+/// One audience is a text (RFC 7519 section 4.1.3).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Aud<'a> {
+    One(&'a str),
+    Several(Vec<&'a str>),
 }
 
 #[derive(Serialize)]
@@ -72,7 +97,7 @@ enum Confirmation {
 }
 
 /// Judges a request; `facts` is for the log, whatever the outcome.
-pub(super) fn decide(
+pub(super) async fn decide(
     server: &MeshAuthorizationServer,
     caller: Option<&Caller>,
     headers: &HeaderMap,
@@ -80,54 +105,16 @@ pub(super) fn decide(
     facts: &mut Facts,
 ) -> Result<Issued, TokenError> {
     let view = server.view.borrow().clone();
-    let peer = authenticate(server, &view, caller, headers, form)?;
+    let client = authenticate(server, &view, caller, headers, form, facts)?;
     check_grant_type(form)?;
-    let audience = audience(form)?;
-    facts.audience = Some(audience.clone());
-    let policies = view.audience_policies(&audience).ok_or(TokenError::AudienceUnknown)?;
+    let audiences = audiences(form)?;
+    facts.audiences.clone_from(&audiences);
     let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
-    let grant = grant::grant(&policies, &peer.spiffe_id, constraint, asked(form)?)?;
-    // Last, because a proof counts once: it is spent only on a request that is otherwise good.
-    let binding = bind(server, peer, constraint, headers)?;
-    sign(server, &view, peer, &audience, grant, binding)
-}
-
-/// `tls_client_auth` (RFC 8705 section 2.1): the certificate is current, of a pod that lives, and of the client
-/// that the request names; nothing of it is revoked.
-fn authenticate<'a>(
-    server: &MeshAuthorizationServer,
-    view: &View,
-    caller: Option<&'a Caller>,
-    headers: &HeaderMap,
-    form: &Form,
-) -> Result<&'a Peer, TokenError> {
-    if !view.synced() {
-        return Err(TokenError::NotReady);
-    }
-    if let Some(credentials) = headers.get(header::AUTHORIZATION) {
-        return Err(TokenError::OtherAuthentication { scheme: scheme(credentials.as_bytes()) });
-    }
-    if form.authenticates {
-        return Err(TokenError::OtherAuthentication { scheme: None });
-    }
-    let caller = caller.ok_or(TokenError::CertificateMissing)?;
-    let peer = &caller.peer;
-    let client_id = form.client_id.as_deref().ok_or(TokenError::ClientIdMissing)?;
-    if client_id != peer.spiffe_id.as_str() {
-        return Err(TokenError::ClientIdMismatch);
-    }
-    if peer.not_after <= server.clock.now() {
-        return Err(TokenError::CertificateEnded);
-    }
-    caller.pod(view).ok_or(TokenError::PodUnknown)?;
-    check_revoked(server, peer)?;
-    Ok(peer)
-}
-
-fn check_revoked(server: &MeshAuthorizationServer, peer: &Peer) -> Result<(), TokenError> {
-    let (revocations, now) = (server.revocations.in_force(), server.clock.now());
-    let client = revocations.set.hit_client(&server.names.issuer, peer.spiffe_id.as_str(), now, now);
-    if client || revocations.shuts_out(peer, now).is_some() { Err(TokenError::Revoked) } else { Ok(()) }
+    let grant = grant(&view, &audiences, &client, constraint, &asked(form)?)?;
+    // Last, because a proof and an assertion count once: they are spent only on a request that is otherwise good.
+    let binding = bind(server, &client, constraint, headers)?;
+    client.spend(server).await?;
+    sign(server, &view, &client, &audiences, grant, binding)
 }
 
 fn check_grant_type(form: &Form) -> Result<(), TokenError> {
@@ -138,13 +125,37 @@ fn check_grant_type(form: &Form) -> Result<(), TokenError> {
     }
 }
 
-/// The one audience that is asked for (RFC 8707 section 2); a token for several could be passed on between them.
-fn audience(form: &Form) -> Result<Audience, TokenError> {
-    match form.resources.as_slice() {
-        [] => Err(TokenError::ResourceMissing),
-        [resource] => Audience::parse(resource).map_err(|_| TokenError::ResourceMalformed),
-        [_, _, ..] => Err(TokenError::ResourceMalformed),
+/// The audiences that are asked for (RFC 8707 section 2), each once.
+fn audiences(form: &Form) -> Result<Vec<Audience>, TokenError> {
+    let mut audiences = Vec::new();
+    for resource in &form.resources {
+        let audience = Audience::parse(resource).map_err(|_| TokenError::ResourceMalformed)?;
+        if !audiences.contains(&audience) {
+            audiences.push(audience);
+        }
     }
+    match audiences.len() {
+        0 => Err(TokenError::ResourceMissing),
+        1..=MAX_AUDIENCES => Ok(audiences),
+        _ => Err(TokenError::ResourceMalformed),
+    }
+}
+
+/// What each of the audiences gives: what one of them gives would count at the others too.
+fn grant(
+    view: &View,
+    audiences: &[Audience],
+    client: &Client<'_>,
+    constraint: SenderConstraint,
+    asked: &Asked,
+) -> Result<Grant, TokenError> {
+    let mut common: Option<Grant> = None;
+    for audience in audiences {
+        let policies = view.audience_policies(audience).ok_or(TokenError::AudienceUnknown)?;
+        let given = grant::grant(&policies, &client.id, constraint, asked)?;
+        common = Some(common.map_or_else(|| given.clone(), |common| common.intersection(&given)));
+    }
+    common.ok_or(TokenError::ResourceMissing)
 }
 
 fn asked(form: &Form) -> Result<Asked, TokenError> {
@@ -155,19 +166,22 @@ fn asked(form: &Form) -> Result<Asked, TokenError> {
 
 fn bind(
     server: &MeshAuthorizationServer,
-    peer: &Peer,
+    client: &Client<'_>,
     constraint: SenderConstraint,
     headers: &HeaderMap,
 ) -> Result<Binding, TokenError> {
     match constraint {
-        SenderConstraint::Mtls => Ok(Binding::Certificate(peer.thumbprint)),
+        SenderConstraint::Mtls => {
+            let peer = client.peer.ok_or(TokenError::NothingToBind)?;
+            Ok(Binding::Certificate(peer.thumbprint))
+        }
         SenderConstraint::Dpop => check_token_endpoint_proof(
             headers,
             &Method::POST,
             &server.names.token_endpoint,
             &server.nonces,
             &server.replay,
-            &peer.spiffe_id,
+            &client.id,
             server.clock.now(),
         )
         .map(Binding::Key)
@@ -178,8 +192,8 @@ fn bind(
 fn sign(
     server: &MeshAuthorizationServer,
     view: &View,
-    peer: &Peer,
-    audience: &Audience,
+    client: &Client<'_>,
+    audiences: &[Audience],
     grant: Grant,
     binding: Binding,
 ) -> Result<Issued, TokenError> {
@@ -187,18 +201,22 @@ fn sign(
     let Grant { scopes, details, max_token_age } = grant;
     let longest = view.lifetimes().token;
     let life = max_token_age.map_or(longest.as_secs(), |age| age.min(longest.as_secs()));
-    let exp = now.plus(life).min(peer.not_after);
+    let end = now.plus(life);
+    let exp = client.peer.map_or(end, |peer| end.min(peer.not_after));
     let expires_in = exp.as_secs().saturating_sub(now.as_secs());
     let (token_type, cnf) = match binding {
         Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
         Binding::Key(thumbprint) => ("DPoP", Confirmation::Key(thumbprint.to_string())),
     };
-    let id = peer.spiffe_id.as_str();
+    let id = client.id.as_str();
     let claims = Claims {
         iss: &server.names.issuer,
         sub: id,
         client_id: id,
-        aud: audience.as_str(),
+        aud: match audiences {
+            [one] => Aud::One(one.as_str()),
+            several => Aud::Several(several.iter().map(Audience::as_str).collect()),
+        },
         iat: now.as_secs(),
         exp: exp.as_secs(),
         jti: URL_SAFE_NO_PAD.encode(crypto::random::<16>()),
@@ -217,18 +235,10 @@ fn sign(
     Ok(Issued { token, token_type, expires_in, scopes, details })
 }
 
-/// The scheme of an Authorization header, if it is one that may be repeated to the caller.
-fn scheme(credentials: &[u8]) -> Option<String> {
-    let scheme = credentials.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let good = (1..=32).contains(&scheme.len()) && scheme.iter().all(u8::is_ascii_alphanumeric);
-    let scheme = if good { scheme } else { b"Bearer" };
-    String::from_utf8(scheme.to_vec()).ok()
-}
-
 /// Every decision, good or bad, is one line of the log; never a token or a proof.
 pub(super) fn log(facts: &Facts, outcome: &Result<Issued, TokenError>) {
-    let client_id = facts.client.as_ref().map_or("", SpiffeId::as_str);
-    let audience = facts.audience.as_ref().map_or("", Audience::as_str);
+    let client_id = facts.client_id();
+    let audience = facts.audiences.iter().map(Audience::as_str).collect::<Vec<_>>().join(" ");
     match outcome {
         Ok(issued) => {
             let (token, scope) = (TokenHash::of(&issued.token), &issued.scopes);
@@ -250,3 +260,5 @@ pub(super) fn has_proof(headers: &HeaderMap) -> bool {
 }
 
 const DPOP: &str = "dpop";
+/// Verifiers read at most 16.
+const MAX_AUDIENCES: usize = 8;

@@ -87,6 +87,29 @@ async fn what_cannot_work_is_refused_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_issuer_keeps_is_whole_or_the_operator_does_not_start() {
+    let bench = Bench::new();
+    end(start(&bench.args(&[])).await.unwrap()).await;
+    for name in ["keys.json", "assertions.json", "revocations.json"] {
+        let path = bench.state().join("issuer").join(name);
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+        let torn = bench.refused(&[]).await;
+        assert!(matches!(&torn, Failure::Keys(_)), "{torn}");
+        std::fs::remove_file(&path).unwrap();
+        let missing = bench.refused(&[]).await;
+        for (failure, word) in [(torn, "cannot be used"), (missing, "is missing")] {
+            let text = failure.to_string();
+            let all = [name, word, "restore it from a backup, or remove the folder"];
+            assert!(all.iter().all(|part| text.contains(part)), "{text}");
+        }
+        assert!(!path.exists(), "nothing is replaced silently");
+        files::replace(&path, &good, files::PRIVATE).unwrap();
+    }
+    end(start(&bench.args(&[])).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_that_ends_by_itself_ends_the_operator() {
     let bench = Bench::new();
     let mut running = start(&bench.args(&[])).await.unwrap();

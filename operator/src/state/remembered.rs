@@ -19,8 +19,8 @@ pub(crate) struct Remembered {
     name: &'static str,
     room: Room,
     entries: Mutex<Entries>,
-    /// The number of the last change that is on disk.
-    written: Mutex<u64>,
+    /// The number of the last change that is on disk. Held while writing.
+    written: Arc<tokio::sync::Mutex<u64>>,
 }
 
 /// How many ids are remembered at most.
@@ -71,7 +71,7 @@ impl Remembered {
         let Document { ids } = folder.read(name)?;
         let held = ids.values().map(BTreeMap::len).sum();
         let entries = Mutex::new(Entries { ids, held, ..Entries::default() });
-        Ok(Arc::new(Self { folder: folder.clone(), name, room, entries, written: Mutex::default() }))
+        Ok(Arc::new(Self { folder: folder.clone(), name, room, entries, written: Arc::default() }))
     }
 
     /// Remembers an id of `owner` before `until`, and says whether it is new. When it returns, the id is on disk.
@@ -83,10 +83,18 @@ impl Remembered {
         now: UnixTime,
     ) -> Result<bool, NotRemembered> {
         let (new, change) = self.entries().take(owner, id, until, now, self.room).ok_or(NotRemembered::Full)?;
-        // On another thread, which goes on when the caller hangs up: what is in memory shall be on disk.
+        let mut written = self.written.clone().lock_owned().await;
+        // Somebody who came later has written this change along with his own.
+        if *written >= change {
+            return Ok(new);
+        }
+        // A thread that may block goes on when the caller hangs up, and holds the lock until it is done.
         let this = self.clone();
-        let written = tokio::task::spawn_blocking(move || this.write_up_to(change)).await;
-        written.unwrap_or_else(|error| {
+        let writing = tokio::task::spawn_blocking(move || {
+            *written = this.write()?;
+            Ok::<_, StateError>(())
+        });
+        writing.await.unwrap_or_else(|error| {
             let path = self.folder.path(self.name);
             Err(FileError::io("write", &path)(std::io::Error::other(error)).into())
         })?;
@@ -94,23 +102,19 @@ impl Remembered {
     }
 
     /// Whether an id of `owner` is remembered.
+    #[cfg(test)]
     pub(crate) fn knows(&self, owner: &str, id: &str, now: UnixTime) -> bool {
         self.entries().until(owner, &hash(id)).is_some_and(|until| now < until)
     }
 
-    /// Writes, unless somebody who came later has written this change along with his own.
-    fn write_up_to(&self, change: u64) -> Result<(), StateError> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if *written >= change {
-            return Ok(());
-        }
+    /// Writes everything, and says up to which change that is.
+    fn write(&self) -> Result<u64, StateError> {
         let (latest, document) = {
             let entries = self.entries();
             (entries.changes, Document { ids: entries.ids.clone() })
         };
         self.folder.write(self.name, &document)?;
-        *written = latest;
-        Ok(())
+        Ok(latest)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {

@@ -141,7 +141,7 @@ fn given(
         }
     };
     let asked = Asked { scopes, details: details.clone() };
-    granted(&index.policies_of(service), identity, bound, asked).map_err(|refusal| match refusal {
+    granted(&index.policies_of(service), identity, bound, &asked).map_err(|refusal| match refusal {
         NotGranted::Caller => nobody(),
         NotGranted::Scopes(missing) => {
             let message = format!("no rule of {service} gives it {missing}; ask for less, or have a rule name it");

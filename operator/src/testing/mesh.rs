@@ -48,6 +48,7 @@ pub(crate) struct Mesh {
     operator: SpiffeId,
     servers: JoinSet<()>,
     _serving: Serving,
+    issuer_listener: std::net::TcpListener,
     pub(crate) dir: TempDir,
 }
 
@@ -69,7 +70,20 @@ impl Mesh {
     pub(crate) async fn start() -> Self {
         // TLS looks at the machine's clock; from there on the test moves ours.
         let clock = Clock::manual(Clock::system().now());
-        let dir = TempDir::new();
+        Self::start_in(TempDir::new(), clock, listen().await).await
+    }
+
+    /// Ends the servers and starts others, at the same address of the issuer and on the same state.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.stop().await;
+        let view = self.view.borrow().clone();
+        let issuer = TcpListener::from_std(self.issuer_listener).unwrap();
+        let again = Self::start_in(self.dir, self.clock, issuer).await;
+        again.view.send_replace(view);
+        again
+    }
+
+    async fn start_in(dir: TempDir, clock: Clock, issuer_listener: TcpListener) -> Self {
         let authority = Arc::new(Authority::open(dir.path(), &domain(), clock.now()).unwrap());
         let operator = identity_of(&authority, "fapi-mesh").unwrap();
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
@@ -80,7 +94,9 @@ impl Mesh {
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
         let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();
         let tls = |alpn| Tls::new(serving.identity(), bundle.clone(), alpn);
-        let (issuer_listener, control_listener) = (listen().await, listen().await);
+        let control_listener = listen().await;
+        // Kept open, so that nobody else takes the address before a restart.
+        let (issuer_listener, kept_listener) = twice(issuer_listener);
         let (issuer, control) = (issuer_listener.local_addr().unwrap(), control_listener.local_addr().unwrap());
         let names = issuer::names(&format!("https://{issuer}"));
         let (shutdown, renew, acks) =
@@ -130,6 +146,7 @@ impl Mesh {
             operator,
             servers,
             _serving,
+            issuer_listener: kept_listener,
             dir,
         }
     }
@@ -184,6 +201,10 @@ impl Mesh {
 
     /// Ends the servers and waits for them.
     pub(crate) async fn end(mut self) {
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
         self.shutdown.send_replace(true);
         tokio::time::timeout(SOON, async { while self.servers.join_next().await.is_some() {} }).await.unwrap();
     }
@@ -217,6 +238,13 @@ pub(crate) async fn exchange(mut stream: TlsStream<TcpStream>, request: &str) ->
         Reply::parse(&String::from_utf8(answer).unwrap())
     };
     tokio::time::timeout(SOON, exchange).await.unwrap()
+}
+
+/// Two handles of one listener.
+fn twice(listener: TcpListener) -> (TcpListener, std::net::TcpListener) {
+    let one = listener.into_std().unwrap();
+    let other = one.try_clone().unwrap();
+    (TcpListener::from_std(one).unwrap(), other)
 }
 
 async fn listen() -> TcpListener {

@@ -1,9 +1,11 @@
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    SigningKey,
-    testing::{ISSUER, ISSUER_KEY, NOW, OTHER_KEY, PROOF_KEY, SHOP, key_set, published},
+    SigningKey, crypto,
+    jws::tests::rsa,
+    testing::{ISSUER, ISSUER_KEY, NOW, OTHER_KEY, PROOF_KEY, SHOP, key_set, other_implementation, published},
 };
 
 fn now() -> UnixTime {
@@ -141,6 +143,27 @@ fn the_key_is_the_clients_by_id_and_algorithm() {
     let text = stranger.sign_compact(header().to_string().as_bytes(), claims().to_string().as_bytes()).unwrap();
     let none = ClientAssertion::parse(&text).unwrap().verify(ISSUER, &[], now());
     assert_eq!(none, Err(AssertionFault::KeyNotFound), "a client without keys");
+}
+
+#[test]
+fn assertions_of_another_implementation_are_taken_in_every_algorithm() {
+    other_implementation();
+    let es256 = EncodingKey::from_ec_der(SigningKey::generate().unwrap().to_pkcs8_der().unwrap().as_ref());
+    let eddsa = EncodingKey::from_ed_der(&crypto::testing::ed25519_pkcs8());
+    let rsa = rsa(2048);
+    for (alg, key, outcome) in [
+        (Algorithm::ES256, &es256, Ok(())),
+        (Algorithm::EdDSA, &eddsa, Ok(())),
+        (Algorithm::PS256, &rsa, Ok(())),
+        (Algorithm::RS256, &rsa, Err(AssertionFault::Algorithm)),
+    ] {
+        let mut jwk = serde_json::to_value(jsonwebtoken::jwk::Jwk::from_encoding_key(key, alg).unwrap()).unwrap();
+        jwk["kid"] = "theirs".into();
+        let header = Header { kid: Some("theirs".to_owned()), ..Header::new(alg) };
+        let text = encode(&header, &claims(), key).unwrap();
+        let verdict = ClientAssertion::parse(&text).unwrap().verify(ISSUER, &[Arc::new(key_set(&[jwk]))], now());
+        assert_eq!(verdict.map(|_| ()), outcome, "{alg:?}");
+    }
 }
 
 #[test]

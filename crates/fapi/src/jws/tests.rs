@@ -45,7 +45,7 @@ fn judged(alg: Algorithm, key: &EncodingKey, spelled: Option<&str>) -> Option<cr
     world.reason(&Call::bearer(&token))
 }
 
-fn rsa(bits: usize) -> EncodingKey {
+pub(crate) fn rsa(bits: usize) -> EncodingKey {
     let body = base64::engine::general_purpose::STANDARD.encode(crypto::testing::rsa_pkcs8(bits));
     let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));

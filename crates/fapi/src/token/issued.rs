@@ -37,6 +37,10 @@ impl IssuedToken {
         is_ours.then(|| Self { claims, id, all: jws.payload().to_map() })
     }
 
+    pub(crate) const fn read(&self) -> &Claims {
+        &self.claims
+    }
+
     /// Its `jti`.
     #[must_use]
     pub fn id(&self) -> &str {

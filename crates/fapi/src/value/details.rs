@@ -78,6 +78,16 @@ impl AuthorizationDetails {
         self.0.iter().chain(new).cloned().collect()
     }
 
+    /// What both cover.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let of = |mine: &Self, theirs: &Self| -> Self {
+            let covered = mine.0.iter().filter(|mine| theirs.0.iter().any(|theirs| theirs.covers(mine)));
+            covered.cloned().collect()
+        };
+        of(self, other).union(&of(other, self))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -66,6 +66,46 @@ fn what_cel_says_in_a_cluster_is_said_here_too() {
     }
 }
 
+/// A FapiClient in the namespace bank; its `authentication` begins on line 7.
+fn client_with(authentication: &str) -> String {
+    let spec = format!("  serviceAccountName: a\n  targets: [{{serviceName: b}}]\n  authentication: {authentication}");
+    document("FapiClient", "{name: a, namespace: bank}", &spec)
+}
+
+#[test]
+fn a_client_that_signs_has_public_keys_that_can_be_used() {
+    let jwk = fapi::SigningKey::generate().unwrap().public_jwk();
+    let key = |kid: &str| format!("{{kid: {kid}, kty: EC, crv: P-256, x: {}, y: {}}}", jwk["x"], jwk["y"]);
+    let with = |keys: &str| client_with(&format!("{{method: PrivateKeyJWT, jwks: {{keys: [{keys}]}}}}"));
+    let Parsed::Good(written) = read(&with(&format!("{}, {}", key("one"), key("two")))) else { panic!("in order") };
+    let Body::Client(spec) = written.body else { panic!("a client") };
+    let keys = fapi::KeySet::from_jwks_json(spec.jwks.unwrap().as_bytes()).unwrap();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(wrong(&client_with("{}")), [], "by certificate");
+
+    let first = "spec.authentication.jwks.keys[0]";
+    let second = "spec.authentication.jwks.keys[1]";
+    for (text, fields) in [
+        (client_with("{method: PrivateKeyJWT}"), vec!["spec.authentication"]),
+        (client_with(&format!("{{jwks: {{keys: [{}]}}}}", key("one"))), vec!["spec.authentication.jwks"]),
+        (client_with("{method: ClientSecret}"), vec!["spec.authentication.method"]),
+        (with(""), vec!["spec.authentication.jwks.keys"]),
+        (with(&format!("{}, {}", key("one"), key("one"))), vec![second]),
+        (with(&key("one").replace("crv: P-256, ", "")), vec![first]),
+        (with(&key("one").replace("kid: one, ", "")), vec!["spec.authentication.jwks.keys[0].kid"]),
+        (with(&key("one").replace("kty", "d: AAAA, kty")), vec!["spec.authentication.jwks.keys[0].d"]),
+        (with(&key("one").replace("kty", "alg: RS256, kty")), vec!["spec.authentication.jwks.keys[0].alg"]),
+        (
+            with("{kid: s, kty: oct, k: AAAA}"),
+            vec!["spec.authentication.jwks.keys[0].k", "spec.authentication.jwks.keys[0].kty"],
+        ),
+    ] {
+        let mut found: Vec<_> = wrong(&text).into_iter().map(|(_, field)| field).collect();
+        found.sort();
+        assert_eq!(found, fields, "{text}");
+    }
+}
+
 #[test]
 fn a_workload_has_ports_exactly_with_a_service() {
     let workload =
