@@ -18,7 +18,7 @@ use crate::crypto;
 use crate::files::FileError;
 use crate::source::Desired;
 
-/// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: 15,000 entries and more.
+/// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: some 25,000 entries.
 const MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Up to here there is room for tokens, which clients revoke by themselves; the rest is for people.
 const MAX_BYTES_WITH_TOKEN: usize = MAX_BYTES / 4 * 3;

@@ -9,7 +9,7 @@ use e2e::{Mesh, Scratch, living, program, wait_for};
 use serde_json::Value;
 
 /// Every attack that the demo must show, by the reason that refuses it.
-const REASONS: [&str; 24] = [
+const REASONS: [&str; 25] = [
     "peer_certificate_missing",
     "peer_certificate_untrusted",
     "trust_domain_not_allowed",
@@ -33,6 +33,7 @@ const REASONS: [&str; 24] = [
     "proof_stale",
     "proof_nonce_required",
     "request_malformed",
+    "revoked",
     "destination_unknown",
 ];
 
@@ -70,7 +71,7 @@ fn whole_story(rows: &[Value]) {
         let status = &row["observed"]["status"];
         assert!(status.is_null() || status.is_u64(), "{row}");
     }
-    for chapter in 1..=6 {
+    for chapter in 1..=7 {
         let name = format!("{chapter} ");
         assert!(
             rows.iter().any(|row| row["step"].as_str().unwrap().starts_with(&name)),

@@ -74,6 +74,15 @@ impl Config {
         self.write(CLIENTS_FILE, &listed)
     }
 
+    /// Revokes what the field `what` of a Revocation says, for much longer than any demo lasts.
+    pub(crate) fn revoke(&self, name: &str, what: &str) -> Result<(), Failure> {
+        let document = format!(
+            "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {{name: {name}}}\n\
+             spec:\n  {what}\n  expires: \"2100-01-01T00:00:00Z\"\n"
+        );
+        self.write(&format!("revoked-{name}.yaml"), &document)
+    }
+
     /// Puts something in the place of payments' rules that is no document. Its name, for the problem list.
     pub(crate) fn break_payments(&self) -> Result<&'static str, Failure> {
         let broken = Payments::default().document().replace("methods: [POST]", "methods: [FETCH]");

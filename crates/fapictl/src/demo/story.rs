@@ -9,6 +9,7 @@ mod load;
 mod outage;
 mod policy;
 mod proofs;
+mod revocation;
 mod rotation;
 mod tokens;
 
@@ -52,7 +53,8 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
     story.rotation().await?;
     story.outage().await?;
     story.expired(expired).await?;
-    story.audit().await
+    story.audit().await?;
+    story.revocation().await
 }
 
 impl<'a> Story<'a> {

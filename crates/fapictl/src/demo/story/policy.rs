@@ -10,25 +10,30 @@ use crate::demo::config::Payments;
 use crate::demo::report::Outcome;
 use crate::demo::shot::Target;
 use crate::failure::Failure;
-use crate::raw::Line;
+use crate::raw::{Line, Tls};
 use crate::token::Wish;
 use crate::wait::until;
 
-/// A connection that stays open through the whole chapter.
-struct Lasting {
+/// A connection that stays open through a whole chapter.
+pub(super) struct Lasting {
     target: Target,
     line: Line,
 }
 
 impl Lasting {
+    /// Opens it.
+    pub(super) async fn open(target: Target, tls: &Tls) -> Result<Self, Failure> {
+        Ok(Self { line: target.open(tls).await?, target })
+    }
+
     /// One transfer over the old connection.
-    async fn transfer(&mut self, token: &str) -> Result<Outcome, Failure> {
+    pub(super) async fn transfer(&mut self, token: &str) -> Result<Outcome, Failure> {
         let ask = bearer(self.target.ask("POST", "/transfers"), token);
         Ok(self.target.shoot_over(&mut self.line, ask).await?.outcome)
     }
 
     /// Transfers until the outcome is the one that a change should bring; the last outcome in any case.
-    async fn becomes(&mut self, token: &str, expect: &Outcome) -> Result<Outcome, Failure> {
+    pub(super) async fn becomes(&mut self, token: &str, expect: &Outcome) -> Result<Outcome, Failure> {
         let mut last = Ok(Outcome::default());
         let done = until(CHANGE, async || {
             last = self.transfer(token).await;
@@ -46,8 +51,7 @@ impl Story<'_> {
     pub(super) async fn policy(&mut self) -> Result<(), Failure> {
         self.report.progress("changing policy under a living connection");
         self.steal_again().await?;
-        let target = self.target("payments")?;
-        let mut lasting = Lasting { line: target.open(self.shop.tls()).await?, target };
+        let mut lasting = Lasting::open(self.target("payments")?, self.shop.tls()).await?;
         self.mesh.config.shop_lists_scopes()?;
 
         self.out_of_callers(&mut lasting).await?;
