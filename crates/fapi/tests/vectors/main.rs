@@ -7,6 +7,7 @@ mod mint;
 mod properties;
 mod run;
 mod stored;
+mod world;
 
 use run::holds;
 
