@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider generate tools
+.PHONY: help demo test check bench outsider oracle generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -30,6 +30,10 @@ check: ## Formatting, clippy, docs, bans, licences, sources, unused dependencies
 outsider: ## A Python program that uses none of our code enrols, calls and attacks
 	$(CARGO) build --locked -q --workspace --bins
 	tests/outsider/run $(TARGET_DIR)/debug
+
+oracle: ## A second implementation of the decision, in Python, judges 20000 generated requests (ORACLE_FLAGS="CASES SEED")
+	$(CARGO) build --locked -q -p fapi --example decide
+	tests/outsider/run-oracle $(TARGET_DIR)/debug $(ORACLE_FLAGS)
 
 bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
