@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider oracle generate tools
+.PHONY: help demo test check bench outsider oracle vectors generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -34,6 +34,9 @@ outsider: ## A Python program that uses none of our code enrols, calls and attac
 oracle: ## A second implementation of the decision, in Python, judges 20000 generated requests (ORACLE_FLAGS="CASES SEED")
 	$(CARGO) build --locked -q -p fapi --example decide
 	tests/outsider/run-oracle $(TARGET_DIR)/debug $(ORACLE_FLAGS)
+
+vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
+	tests/vectors/generate $(TARGET_DIR)/vectors
 
 bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
