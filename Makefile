@@ -1,12 +1,16 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider oracle vectors generate tools
+.PHONY: help demo test check bench outsider oracle vectors fuzz fuzz-short generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_MACHETE_VERSION := 0.9.2
+CARGO_FUZZ_VERSION := 0.13.2
+# Fuzzing needs a nightly compiler; nothing else does.
+FUZZ_CARGO ?= cargo +nightly
+FUZZ_SECONDS ?= 3600
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +42,16 @@ oracle: ## A second implementation of the decision, in Python, judges 20000 gene
 vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
 	tests/vectors/generate $(TARGET_DIR)/vectors
 
+fuzz: ## Each fuzz target for FUZZ_SECONDS (needs a nightly compiler and `make tools`); what it finds is under fuzz/artifacts
+	fuzz/seed
+	for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/fuzz $(FUZZ_CARGO) fuzz run --dev $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -print_final_stats=0 || exit 1; \
+	done
+
+fuzz-short: ## Each fuzz target for 30 seconds
+	$(MAKE) fuzz FUZZ_SECONDS=30
+
 bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
@@ -46,5 +60,6 @@ generate: ## Rewrites what is generated: CRDs, protocol code, golden files, docs
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
 	UPDATE=1 $(CARGO) test --locked -p e2e --test tidy
 
-tools: ## Installs the tools of `make check`
-	$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) cargo-machete@$(CARGO_MACHETE_VERSION)
+tools: ## Installs the tools of `make check` and `make fuzz`
+	$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) cargo-machete@$(CARGO_MACHETE_VERSION) \
+		cargo-fuzz@$(CARGO_FUZZ_VERSION)
