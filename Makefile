@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider oracle vectors fuzz fuzz-short generate tools
+.PHONY: help demo test check bench outsider oracle vectors fuzz fuzz-short mutants generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -8,6 +8,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_MACHETE_VERSION := 0.9.2
 CARGO_FUZZ_VERSION := 0.13.2
+CARGO_MUTANTS_VERSION := 27.1.0
 # Fuzzing needs a nightly compiler; nothing else does.
 FUZZ_CARGO ?= cargo +nightly
 FUZZ_SECONDS ?= 3600
@@ -51,6 +52,10 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS (needs a nightly compiler and `make t
 
 fuzz-short: ## Each fuzz target for 30 seconds
 	$(MAKE) fuzz FUZZ_SECONDS=30
+
+mutants: ## Changes the rules of `fapi` one by one; each change must turn a test red (MUTANTS_FLAGS="-f crates/fapi/src/path.rs")
+	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo install --locked cargo-mutants@$(CARGO_MUTANTS_VERSION)"; exit 1; }
+	$(CARGO) mutants -p fapi --timeout 300 -o $(TARGET_DIR) $(MUTANTS_FLAGS)
 
 bench: ## What the mesh costs, against a bare hyper + rustls pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
