@@ -6,9 +6,9 @@ use crate::rejection::Rejection;
 
 /// Gives the path back if it can be read in one way only (RFC 3986 section 6.2).
 ///
-/// Refused are: a path that does not start with `/`; empty, `.` and `..` segments; `;`, `\`, control characters, spaces and
-/// anything beyond ASCII; broken percent-encodings, and those of letters, digits and `- . _ ~ / \ % ;` or of control
-/// characters. One slash at the end is fine.
+/// Refused are: a path that does not start with `/`; empty, `.` and `..` segments; `;` and all that no path may hold (RFC 3986
+/// section 3.3: spaces, quotes, brackets, `\ ^ |`, backticks, control characters, anything beyond ASCII); broken percent-encodings, and
+/// those of letters, digits and `- . _ ~ / \ % ;` or of control characters. One slash at the end is fine.
 ///
 /// # Errors
 /// [`Rejection::RequestMalformed`].
@@ -29,14 +29,20 @@ fn is_normal(raw: &str) -> bool {
     while let Some(byte) = bytes.next() {
         let good = match byte {
             b'%' => encodes_safely(bytes.next(), bytes.next()),
-            b';' | b'\\' | b'?' | b'#' => false,
-            byte => byte.is_ascii_graphic(),
+            b'/' => true,
+            byte => is_plain(byte),
         };
         if !good {
             return false;
         }
     }
     true
+}
+
+/// What a segment may hold unencoded (RFC 3986 section 3.3, `pchar`), but for `;`, behind which some parsers see parameters.
+const fn is_plain(byte: u8) -> bool {
+    let is_sub_delim = matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=');
+    is_unreserved(byte) || is_sub_delim || matches!(byte, b':' | b'@')
 }
 
 /// Whether `%` and these digits stand for a byte that has no plain spelling and no meaning of its own.
@@ -102,6 +108,13 @@ mod tests {
             "/\u{e9}",
             "/a?b",
             "/a#b",
+            "/{a}",
+            "/[a]",
+            "/<a>",
+            "/a\"b",
+            "/a^b",
+            "/a|b",
+            "/a`b",
             "/%",
             "/%2",
             "/%zz",

@@ -114,10 +114,14 @@ impl World {
     }
 
     pub(crate) fn nonce_secret(&self) -> [u8; 32] {
-        let hex = &self.nonce_secret;
-        assert_eq!(hex.len(), 64);
-        std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
+        secret(&self.nonce_secret)
     }
+}
+
+/// Reads 64 hex digits.
+pub(crate) fn secret(hex: &str) -> [u8; 32] {
+    assert_eq!(hex.len(), 64);
+    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
 }
 
 impl Case {

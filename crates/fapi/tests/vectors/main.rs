@@ -9,6 +9,7 @@ mod peers;
 mod properties;
 mod run;
 mod stored;
+mod world;
 
 use run::holds;
 

@@ -26,8 +26,8 @@ fn a_decision_is_the_same_each_time() {
 fn a_cached_decision_equals_an_uncached_one() {
     for file in files() {
         for case in &file.cases {
-            let world = World::of(&file, case);
-            let cold: Vec<_> = case.steps().map(|step| world.verdict(step, &mut ProvenTokens::new())).collect();
+            let world = case.world_in(&file);
+            let cold: Vec<_> = case.steps().map(|step| step.verdict(&world, &mut ProvenTokens::new())).collect();
             let mut proven = ProvenTokens::new();
             case.verdicts(&file, &mut proven);
             assert_eq!(case.verdicts(&file, &mut proven), cold, "{}", case.name);
@@ -63,10 +63,10 @@ impl Target {
         if !case.before.is_empty() || case.last.expect != Expected::Admitted {
             return None;
         }
-        let (world, step) = (World::of(file, case), case.last.clone());
+        let (world, step) = (case.world_in(file), case.last.clone());
         let mut proven = ProvenTokens::new();
         // In a world of its own, so that the proof is not used up in this one.
-        assert_eq!(World::of(file, case).verdict(&step, &mut proven), Expected::Admitted);
+        assert_eq!(step.verdict(&case.world_in(file), &mut proven), Expected::Admitted);
         let mut places = Vec::new();
         let mut is_dpop = false;
         for (at, (name, value)) in step.request.headers.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Target {
             return false;
         }
         self.step.request.headers[header].1 = bad;
-        let verdict = self.world.verdict(&self.step, &mut self.proven);
+        let verdict = self.step.verdict(&self.world, &mut self.proven);
         assert_ne!(verdict, Expected::Admitted, "{}: {:?}", self.name, self.step.request);
         self.step.request.headers[header].1 = good;
         true
@@ -116,6 +116,6 @@ fn no_request_with_a_flipped_bit_is_admitted() {
         done += usize::from(targets[target].flip(&mut numbers));
     }
     for target in &mut targets {
-        assert_eq!(target.world.verdict(&target.step, &mut target.proven), Expected::Admitted, "{}", target.name);
+        assert_eq!(target.step.verdict(&target.world, &mut target.proven), Expected::Admitted, "{}", target.name);
     }
 }

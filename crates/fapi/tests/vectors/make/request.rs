@@ -125,6 +125,8 @@ fn paths() -> (&'static str, VectorFile) {
         "/accounts\\..\\transfers",
         "/transfers%00",
         "/transfers%3bx",
+        "/transfers|x",
+        "/accounts/{a}",
         "*",
         "",
     ]
