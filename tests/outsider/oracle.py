@@ -129,7 +129,6 @@ def split_jws(compact):
     if "crit" in header:
         # Section 4.1.11: no extension is understood here.
         raise Bad("crit")
-    text_of(header, "typ", required=False)
     return header, read_json(payload), signature
 
 
@@ -351,7 +350,8 @@ class Judgement:
     def read(self, faults):
         self.header, claims, self.signature = split_jws(self.token)
         self.kid = self.header.get("kid")
-        if not isinstance(self.header.get("alg"), str) or not isinstance(self.kid, (str, type(None))):
+        typ = self.header.get("typ", "")
+        if not isinstance(self.header.get("alg"), str) or not isinstance(typ, str) or not isinstance(self.kid, (str, type(None))):
             # Refused in any case, here or where it is used.
             faults.may.add("token_malformed")
         self.issuer, self.subject = text_of(claims, "iss"), text_of(claims, "sub")
@@ -441,7 +441,10 @@ class Judgement:
 
     def current(self, faults):
         """RFC 9068 section 4: kind, times, audience."""
-        if self.header.get("typ", "").lower() not in ("at+jwt", "application/at+jwt"):
+        typ = self.header.get("typ", "")
+        if not isinstance(typ, str):
+            faults.must |= {"token_type", "token_malformed"}
+        elif typ.lower() not in ("at+jwt", "application/at+jwt"):
             faults.must.add("token_type")
         if self.now >= self.exp + EXP_LEEWAY:
             faults.must.add("token_expired")
