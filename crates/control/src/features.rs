@@ -3,8 +3,11 @@
 /// Rules by method, path, caller and scope; tokens of the mesh issuer bound by certificate or DPoP.
 pub const RULES: &str = "rules/1";
 
+/// Tokens of issuers outside the mesh, whose keys the sidecar fetches.
+pub const EXTERNAL_ISSUERS: &str = "external-issuers/1";
+
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES];
+pub const SUPPORTED: &[&str] = &[RULES, EXTERNAL_ISSUERS];
 
 /// The first of `required` that this build cannot enforce.
 pub fn missing(required: &[String]) -> Option<&str> {
