@@ -18,3 +18,9 @@ pub(crate) const PATH: &str = concat!(
 );
 /// A duration (GEP-2257): `90s`, `12h`, `1h30m`.
 pub(crate) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// An https URL without query and fragment, of the characters that RFC 3986 allows.
+pub(crate) const HTTPS_URL: &str = r"^https://[A-Za-z0-9][A-Za-z0-9._~:/@!$&'()*+,;=%\-]*$";
+/// A client identifier (RFC 6749 appendix A.1), without space.
+pub(crate) const CLIENT_ID: &str = "^[!-~]+$";
+/// PEM, from its first line on.
+pub(crate) const PEM: &str = "^-----BEGIN CERTIFICATE-----";
