@@ -47,6 +47,8 @@ pub(crate) struct VersionedSnapshot {
     pub(crate) order: u64,
     /// `control::Snapshot` as JSON.
     pub(crate) document: Vec<u8>,
+    /// What a sidecar must be able to enforce to run it.
+    pub(crate) required_features: Vec<&'static str>,
 }
 
 impl Default for Lifetimes {
@@ -120,7 +122,8 @@ impl View {
 
     fn compile(&self, uid: &str, issuer: &MeshIssuer) -> Option<VersionedSnapshot> {
         let compiled = Compiled::new(&compile::snapshot(&self.index, uid, issuer)?)?;
-        Some(VersionedSnapshot { version: compiled.version, order: self.order, document: compiled.document })
+        let Compiled { version, document, required_features } = compiled;
+        Some(VersionedSnapshot { version, order: self.order, document, required_features })
     }
 
     /// What the pod needs to call `authority` (host and optional port, as an app writes it).

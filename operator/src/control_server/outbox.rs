@@ -166,7 +166,7 @@ impl Outbox {
         Some(Kind::Snapshot(pb::Snapshot {
             version: snapshot.version.clone(),
             order: snapshot.order,
-            required_features: control::features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
+            required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
         }))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Good, Settled};
-use crate::model::{Client, Endpoint, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
+use crate::model::{Client, Endpoint, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
 
 /// The model of what is in force.
 pub(super) fn model(settled: &Settled) -> Model {
@@ -22,6 +22,9 @@ pub(super) fn model(settled: &Settled) -> Model {
             }
             Kind::FapiClient => {
                 model.clients.insert(id.key(), Client { seniority, generation: 0, spec: None, fault });
+            }
+            Kind::FapiIssuer => {
+                model.issuers.insert(id.name.clone(), Issuer { seniority, generation: 0, spec: None, fault });
             }
             Kind::FapiMesh => {
                 let defaults = crate::view::Lifetimes::default();
@@ -55,6 +58,10 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
     match &good.body {
         Body::Client(spec) => {
             model.clients.insert(key, Client { seniority, generation, spec: Some(spec.clone()), fault });
+        }
+        Body::Issuer(spec) => {
+            let issuer = Issuer { seniority, generation, spec: Some(spec.clone()), fault };
+            model.issuers.insert(id.name.clone(), issuer);
         }
         Body::Policy(body) => {
             let (targets, spec) = (Some(body.targets.clone()), Some(body.spec.clone()));

@@ -126,6 +126,7 @@ impl Side {
             mode,
             resources: vec![WireResource { audience: audience.clone(), origins: vec![audience] }],
             issuers: vec![self.issuer.clone()],
+            external: Vec::new(),
             sender_constraints: vec![self.constraint.get()],
             rules: vec![rule],
         };
@@ -136,6 +137,7 @@ impl Side {
             pod_uid: "pod".to_owned(),
             workload: WorkloadName { namespace: "bank".to_owned(), name: self.name.clone() },
             mesh_issuer: MeshIssuer { issuer: self.issuer.clone(), token_endpoint: format!("{}/token", self.issuer) },
+            external_issuers: Vec::new(),
             ports: vec![Port {
                 name: "http".to_owned(),
                 port: 80,
