@@ -116,6 +116,11 @@ impl Side {
 
     /// Takes calls of `caller` alone from now on.
     pub(crate) fn apply(&self, caller: &str, mode: Mode) {
+        self.apply_with(caller, mode, Vec::new());
+    }
+
+    /// As [`Side::apply`], and takes tokens of these issuers too.
+    pub(crate) fn apply_with(&self, caller: &str, mode: Mode, external: Vec<fapi::WireExternal>) {
         let audience = format!("https://{}.bank", self.name);
         let rule = WireRule {
             callers: vec![WireCaller { namespace: "bank".to_owned(), service_account: Some(caller.to_owned()) }],
@@ -126,7 +131,7 @@ impl Side {
             mode,
             resources: vec![WireResource { audience: audience.clone(), origins: vec![audience] }],
             issuers: vec![self.issuer.clone()],
-            external: Vec::new(),
+            external,
             sender_constraints: vec![self.constraint.get()],
             rules: vec![rule],
         };
