@@ -34,6 +34,11 @@ pub mod reason {
     /// What is targeted does not exist.
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
 
+    /// There is no such FapiIssuer, or no version of it was ever good.
+    pub const ISSUER_NOT_FOUND: &str = "IssuerNotFound";
+    /// The FapiIssuer does not allow this namespace, or not with this audience.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+
     /// Nothing was acknowledged yet.
     pub const PENDING: &str = "Pending";
     /// Some pods run it, some do not.

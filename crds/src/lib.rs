@@ -9,11 +9,13 @@
 pub mod client;
 pub mod conditions;
 pub mod duration;
+pub mod issuer;
 pub mod mesh;
 mod patterns;
 pub mod policy;
 
 pub use client::{FapiClient, FapiClientSpec};
+pub use issuer::{FapiIssuer, FapiIssuerSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 pub use mesh::{FapiMesh, FapiMeshSpec};
@@ -28,7 +30,7 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Every kind that a cluster has to know, by name.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![FapiClient::crd(), FapiMesh::crd(), FapiPolicy::crd()]
+    vec![FapiClient::crd(), FapiIssuer::crd(), FapiMesh::crd(), FapiPolicy::crd()]
 }
 
 /// The YAML of one definition, as it stands in the chart.

@@ -24,3 +24,9 @@ pub(crate) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 pub(crate) const KEY_ID: &str = r"^[!#-\[\]-~]+$";
 /// base64url without padding (RFC 7515 section 2).
 pub(crate) const BASE64URL: &str = "^[A-Za-z0-9_-]+$";
+/// An https URL without query and fragment, of the characters that RFC 3986 allows.
+pub(crate) const HTTPS_URL: &str = r"^https://[A-Za-z0-9][A-Za-z0-9._~:/@!$&'()*+,;=%\-]*$";
+/// A client identifier (RFC 6749 appendix A.1), without space.
+pub(crate) const CLIENT_ID: &str = "^[!-~]+$";
+/// PEM, from its first line on.
+pub(crate) const PEM: &str = "^-----BEGIN CERTIFICATE-----";

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 pub use status::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts};
 
 use crate::SenderConstraint;
-use crate::patterns::LABEL;
+use crate::patterns::{HTTPS_URL, LABEL, SUBDOMAIN};
+
+/// The name of the mesh's own issuer among `issuers`; no FapiIssuer can have it.
+pub const MESH_ISSUER: &str = "mesh";
 
 /// Who may call the pods behind a Service, or all pods of the namespace, and what their tokens must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -38,6 +41,12 @@ use crate::patterns::LABEL;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new(
+        "!self.issuers.exists(i, has(i.audiences)) || (self.targetRefs.size() == 1 && self.targetRefs[0].kind == 'Service')"
+    )
+    .message("audiences stand for one Service: target exactly one")
+)]
 pub struct FapiPolicySpec {
     /// What the policy governs, always in its own namespace.
     #[schemars(length(min = 1, max = 16))]
@@ -52,6 +61,12 @@ pub struct FapiPolicySpec {
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sender_constraints: Vec<SenderConstraint>,
+
+    /// The issuers whose tokens are taken, each once: `mesh`, the mesh's own, and FapiIssuers. Without it, `mesh`.
+    #[serde(default = "mesh_issuer")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub issuers: Vec<AcceptedIssuer>,
 
     /// Who may do what. The rules of the most specific path govern a request, and among these any one admits; their order
     /// means nothing. Without rules, every service account of this namespace may do everything.
@@ -87,6 +102,25 @@ pub struct TargetRef {
     pub section_name: Option<String>,
 }
 
+/// An issuer whose tokens are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("(self.name == 'mesh') != has(self.audiences)")
+        .message("audiences are for FapiIssuers, which need them; the mesh's own issuer derives them")
+)]
+pub struct AcceptedIssuer {
+    /// `mesh`, or the name of a FapiIssuer that allows this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub name: String,
+
+    /// The audiences, one of which a token of the FapiIssuer must name. The FapiIssuer must allow them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 9, max = 512), regex(pattern = HTTPS_URL)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub audiences: Vec<String>,
+}
+
 /// The kinds that a policy can govern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
@@ -111,6 +145,10 @@ fn enforce() -> Mode {
 
 fn both() -> Vec<SenderConstraint> {
     vec![SenderConstraint::Mtls, SenderConstraint::Dpop]
+}
+
+fn mesh_issuer() -> Vec<AcceptedIssuer> {
+    vec![AcceptedIssuer { name: MESH_ISSUER.to_owned(), audiences: Vec::new() }]
 }
 
 fn one_empty_rule() -> Vec<PolicyRule> {

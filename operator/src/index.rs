@@ -4,6 +4,7 @@
 //! Service, then the namespace, then the built-in one. At one level the older wins.
 
 mod attach;
+mod issuers;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use fapi::{KeySet, SpiffeId, TrustDomain};
 
 use self::attach::Attachments;
+pub(crate) use self::issuers::Issuers;
 use self::plan::Planner;
-pub(crate) use self::plan::{Governor, PortPlan, check};
+pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
 use crate::model::{Client, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes.
@@ -87,11 +89,17 @@ impl Index {
         self.plans.get(&endpoint.pod_uid)?.get(&endpoint.pod_port)
     }
 
-    /// The policies of the ports of a Service, each once; a closed port contributes none.
+    /// The FapiIssuers.
+    pub(crate) fn issuers(&self) -> Issuers<'_> {
+        Issuers(&self.model.issuers)
+    }
+
+    /// The policies of the ports of a Service by which the mesh's own issuer grants, each once. A port that is closed, or
+    /// takes none of its tokens, contributes none.
     pub(crate) fn policies_of(&self, service: &Key) -> Vec<Arc<fapi::Policy>> {
         let mut policies: Vec<Arc<fapi::Policy>> = Vec::new();
         for (endpoint, _) in self.endpoints_of(service) {
-            let policy = self.plan_of(endpoint).and_then(|plan| plan.policy.as_ref());
+            let policy = self.plan_of(endpoint).filter(|plan| plan.takes_mesh).and_then(|plan| plan.policy.as_ref());
             if let Some(policy) = policy.filter(|policy| !policies.iter().any(|known| Arc::ptr_eq(known, policy))) {
                 policies.push(policy.clone());
             }
@@ -144,7 +152,7 @@ fn plans(
         let port = (endpoint.pod_uid.as_str(), endpoint.pod_port.as_str());
         fronts.entry(port).or_default().push((&endpoint.service, &endpoint.service_port));
     }
-    let mut planner = Planner::new(trust_domain, &model.policies, attachments);
+    let mut planner = Planner::new(trust_domain, model, attachments);
     let plan_pod = |pod: &Pod| {
         let ports = pod.ports.iter().map(|port| {
             let fronts = fronts.get(&(pod.uid.as_str(), port.name.as_str())).map(Vec::as_slice).unwrap_or_default();

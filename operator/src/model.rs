@@ -174,8 +174,60 @@ pub(crate) struct PolicySpec {
     pub(crate) mode: fapi::Mode,
     /// The bindings the target takes; never empty.
     pub(crate) sender_constraints: Vec<SenderConstraint>,
+    /// Whether tokens of the mesh's own issuer are taken.
+    pub(crate) takes_mesh: bool,
+    /// The FapiIssuers whose tokens are taken, whether they are there or not.
+    pub(crate) external: Vec<IssuerRef>,
     /// The rules, callers filled in; never empty.
     pub(crate) rules: Vec<fapi::WireRule>,
+}
+
+/// A FapiIssuer as a FapiPolicy names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IssuerRef {
+    /// Its name.
+    pub(crate) name: String,
+    /// The audiences, one of which its tokens must name; never empty.
+    pub(crate) audiences: Vec<String>,
+}
+
+/// A FapiIssuer: an authorization server outside the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issuer {
+    /// Age and name; the namespace is empty.
+    pub(crate) seniority: Seniority,
+    /// The generation of the version in force.
+    pub(crate) generation: i64,
+    /// The version in force; `None` if there never was a good one.
+    pub(crate) spec: Option<IssuerSpec>,
+    /// What is wrong with the version that was written last, if it is not the one in force.
+    pub(crate) fault: Option<String>,
+}
+
+/// What a FapiIssuer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IssuerSpec {
+    /// The identifier, where its keys are, and who vouches for it.
+    pub(crate) server: control::ExternalIssuer,
+    /// Who may take its tokens, by namespace.
+    pub(crate) allow: BTreeMap<String, Allowed>,
+    /// The type of its tokens.
+    pub(crate) typ: fapi::TokenTyp,
+    /// The claim that names the client.
+    pub(crate) client_id_claim: fapi::ClientIdClaim,
+    /// Seconds since `iat` up to which a token is taken.
+    pub(crate) max_token_age: u64,
+    /// Its clients, and the workloads that they may call from.
+    pub(crate) clients: Vec<fapi::WireMapping>,
+}
+
+/// What a namespace may take of a FapiIssuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// The audiences that its policies may name.
+    pub(crate) audiences: Vec<String>,
+    /// The scopes that count; empty: all.
+    pub(crate) scopes: Vec<String>,
 }
 
 /// The settings of the mesh.
@@ -206,6 +258,8 @@ pub(crate) struct Model {
     pub(crate) endpoints: Vec<Endpoint>,
     /// FapiClients.
     pub(crate) clients: BTreeMap<Key, Client>,
+    /// FapiIssuers, by name.
+    pub(crate) issuers: BTreeMap<String, Issuer>,
     /// FapiPolicies.
     pub(crate) policies: BTreeMap<Key, Policy>,
 }

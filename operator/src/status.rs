@@ -7,6 +7,7 @@ mod client;
 mod condition;
 mod documents;
 mod folder;
+mod issuer;
 mod mesh;
 mod pods;
 mod policy;

@@ -26,6 +26,9 @@ pub struct Args {
     /// The workload's token for enrolment; read at each enrolment.
     #[arg(long, env = "FAPI_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
+    /// The roots of the system, PEM, for issuers outside the mesh whose FapiIssuer brings none; read at each fetch of keys.
+    #[arg(long, env = "FAPI_ROOTS_FILE", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    pub roots_file: PathBuf,
     /// Where the app's calls come in, as an HTTP proxy.
     #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub outbound_listen: SocketAddr,
@@ -87,6 +90,7 @@ impl Args {
             operator,
             trust_bundle: self.trust_bundle.clone(),
             token: self.token_file.clone(),
+            roots: self.roots_file.clone(),
         })
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) trust_bundle: PathBuf,
     /// The workload token, re-read at each enrolment.
     pub(crate) token: PathBuf,
+    /// The roots of the system, PEM, for issuers outside the mesh; re-read at each fetch of keys.
+    pub(crate) roots: PathBuf,
 }
 
 /// Keeps the process certified, for ever. `renew` asks for a renewal now.

@@ -8,6 +8,7 @@
 //! | `run` | which threads exist and what each of them owns |
 //! | `state` | what the control thread publishes to the data workers |
 //! | `control_client`, `identity`, `tokens` | how that state comes to be: operator, certificates, issuer |
+//! | `issuers` | keys of issuers outside the mesh |
 //! | `workers` | accepting, least loaded worker, bounds |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
@@ -25,6 +26,7 @@ pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod identity;
 pub(crate) mod inbound;
+pub(crate) mod issuers;
 pub(crate) mod local;
 pub(crate) mod log;
 pub(crate) mod metrics;

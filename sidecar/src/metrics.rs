@@ -132,6 +132,8 @@ pub(crate) struct Metrics {
     pub(crate) certificates: Attempts,
     /// Tokens asked of the issuer.
     pub(crate) tokens: Attempts,
+    /// Key sets asked of issuers outside the mesh.
+    pub(crate) key_fetches: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
     /// 1 while the control stream is open.
@@ -174,6 +176,8 @@ impl Metrics {
         text.attempts("fapi_snapshots_total", "Snapshots of the operator, applied or refused", &self.snapshots);
         text.attempts("fapi_certificates_total", "Certificates asked of the operator", &self.certificates);
         text.attempts("fapi_tokens_total", "Tokens asked of the issuer", &self.tokens);
+        let help = "Key sets asked of issuers outside the mesh";
+        text.attempts("fapi_key_fetches_total", help, &self.key_fetches);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
         text.single("fapi_control_stream_up", "gauge", "1 while the control stream is open", self.control_stream.get());
         text.facts(facts);

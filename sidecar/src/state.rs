@@ -28,6 +28,7 @@ pub(crate) use listeners::NewListener;
 
 use crate::{
     clock::Clock,
+    issuers::Issuers,
     log::{Log, Writer},
     metrics::{Facts, Metrics},
     random,
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
+    pub(crate) issuers: Issuers,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -132,6 +134,7 @@ impl Shared {
             log,
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
+            issuers: Issuers::default(),
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
@@ -266,6 +269,17 @@ impl Shared {
         self.revocation_epoch.store(epoch, Ordering::Release);
         self.bump();
         Ok(())
+    }
+
+    /// Uses no key of this issuer any more.
+    pub(crate) fn forget_keys(&self, issuer: &Issuer) {
+        if self.keys.load().get(issuer).is_none() {
+            return;
+        }
+        let mut next = (**self.keys.load()).clone();
+        next.remove(issuer);
+        self.keys.store(Arc::new(next));
+        self.bump();
     }
 
     /// Whether calls can be served: a certificate that is valid and an accepted snapshot.

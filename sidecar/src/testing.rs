@@ -12,6 +12,7 @@
 pub(crate) mod app;
 pub(crate) mod authority;
 pub(crate) mod issuer;
+pub(crate) mod keys;
 pub(crate) mod mesh;
 pub(crate) mod operator;
 pub(crate) mod peer;

@@ -282,6 +282,7 @@ fn policy(rules: usize) -> WirePolicy {
         mode: Mode::Enforce,
         resources: vec![WireResource { audience: AUDIENCE.to_owned(), origins: vec![AUDIENCE.to_owned()] }],
         issuers: vec![ISSUER.to_owned()],
+        external: Vec::new(),
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
         rules: all,
     }

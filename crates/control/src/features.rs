@@ -1,6 +1,6 @@
 //! What a sidecar can enforce. A snapshot lists what it needs; a sidecar that lacks one refuses it.
 
-use fapi::WireRule;
+use fapi::{WirePolicy, WireRule};
 
 use crate::{PortPolicyDoc, Snapshot};
 
@@ -14,9 +14,11 @@ pub const MAX_TOKEN_AGE: &str = "max-token-age/1";
 pub const ACTORS: &str = "actors/1";
 /// Revocations by token, certificate, pod, SPIFFE ID and client, which come before the first snapshot.
 pub const REVOCATIONS: &str = "revocations/1";
+/// Tokens of issuers outside the mesh, whose keys the sidecar fetches.
+pub const EXTERNAL_ISSUERS: &str = "external-issuers/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, REVOCATIONS];
+pub const SUPPORTED: &[&str] = &[RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, EXTERNAL_ISSUERS];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
 /// a policy asks for more than they know.
@@ -25,17 +27,29 @@ pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
         PortPolicyDoc::Policy(policy) => Some(policy),
         PortPolicyDoc::Invalid { .. } => None,
     });
-    let rules: Vec<&WireRule> = policies.flat_map(|policy| &policy.rules).collect();
-    SUPPORTED.iter().copied().filter(|feature| rules.iter().any(|rule| uses(rule, feature))).collect()
+    let policies: Vec<&WirePolicy> = policies.collect();
+    // Revocations hold on every connection, also those that a pure caller makes.
+    let needed = |feature: &&str| *feature == REVOCATIONS || policies.iter().any(|policy| uses(policy, feature));
+    SUPPORTED.iter().copied().filter(needed).collect()
 }
 
-fn uses(rule: &WireRule, feature: &str) -> bool {
-    // Written out, so that a new field of a rule does not compile before somebody has said which feature it is.
+fn uses(policy: &WirePolicy, feature: &str) -> bool {
+    // Written out, so that a new field does not compile before somebody has said which feature it is.
+    let WirePolicy { name: _, mode: _, resources: _, issuers: _, external, sender_constraints: _, rules } = policy;
+    match feature {
+        EXTERNAL_ISSUERS => !external.is_empty(),
+        feature => rules.iter().any(|rule| rule_uses(rule, feature)),
+    }
+}
+
+fn rule_uses(rule: &WireRule, feature: &str) -> bool {
     let WireRule {
         methods: _,
         paths: _,
         path_prefixes: _,
         callers: _,
+        // Only of issuers that the policy lists.
+        clients: _,
         scopes: _,
         authorization_details,
         max_token_age,
@@ -78,6 +92,7 @@ mod tests {
             mode: Mode::Enforce,
             resources: vec![],
             issuers: vec![],
+            external: vec![],
             sender_constraints: vec![],
             rules,
         })
@@ -91,6 +106,7 @@ mod tests {
             pod_uid: name(),
             workload: WorkloadName { namespace: name(), name: name() },
             mesh_issuer: MeshIssuer { issuer: name(), token_endpoint: name() },
+            external_issuers: vec![],
             ports: ports.into_iter().map(port).collect(),
         })
     }
@@ -102,12 +118,18 @@ mod tests {
         let age = WireRule { max_token_age: Some(60), ..plain() };
         let actors = WireRule { actors: Some(WireActors { min: 0, max: 1 }), ..plain() };
         let closed = PortPolicyDoc::Invalid { name: "bank/p".to_owned() };
-        assert_eq!(needed(vec![]), [] as [&str; 0], "a pure caller");
-        assert_eq!(needed(vec![closed]), [] as [&str; 0], "a closed port");
-        assert_eq!(needed(vec![with_rules(vec![plain(), plain()])]), [RULES]);
-        assert_eq!(needed(vec![with_rules(vec![plain(), details.clone()])]), [RULES, AUTHORIZATION_DETAILS]);
-        assert_eq!(needed(vec![with_rules(vec![plain()]), with_rules(vec![age.clone()])]), [RULES, MAX_TOKEN_AGE]);
-        assert_eq!(needed(vec![with_rules(vec![actors.clone()])]), [RULES, ACTORS]);
-        assert_eq!(needed(vec![with_rules(vec![actors, age, details])]), SUPPORTED);
+        assert_eq!(needed(vec![]), [REVOCATIONS], "a pure caller");
+        assert_eq!(needed(vec![closed]), [REVOCATIONS], "a closed port");
+        assert_eq!(needed(vec![with_rules(vec![plain(), plain()])]), [RULES, REVOCATIONS]);
+        assert_eq!(
+            needed(vec![with_rules(vec![plain(), details.clone()])]),
+            [RULES, REVOCATIONS, AUTHORIZATION_DETAILS]
+        );
+        assert_eq!(
+            needed(vec![with_rules(vec![plain()]), with_rules(vec![age.clone()])]),
+            [RULES, REVOCATIONS, MAX_TOKEN_AGE]
+        );
+        assert_eq!(needed(vec![with_rules(vec![actors.clone()])]), [RULES, REVOCATIONS, ACTORS]);
+        assert_eq!(needed(vec![with_rules(vec![actors, age, details])]), SUPPORTED[..5]);
     }
 }

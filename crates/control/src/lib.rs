@@ -27,7 +27,7 @@ pub mod pb {
 }
 
 pub use destination::{Destination, DestinationKind, EndpointDoc, TokenDoc};
-pub use snapshot::{MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
+pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

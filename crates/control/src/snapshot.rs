@@ -19,6 +19,10 @@ pub struct Snapshot {
     pub workload: WorkloadName,
     /// The authorization server of the mesh.
     pub mesh_issuer: MeshIssuer,
+    /// The other issuers that the policies name. Left out when empty, so that an older sidecar still takes what it can
+    /// enforce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_issuers: Vec<ExternalIssuer>,
     /// Every port that the sidecar guards.
     pub ports: Vec<Port>,
 }
@@ -41,6 +45,20 @@ pub struct MeshIssuer {
     pub issuer: String,
     /// The token endpoint, an https URL.
     pub token_endpoint: String,
+}
+
+/// An authorization server outside the mesh: where the sidecar finds its keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalIssuer {
+    /// The issuer identifier (RFC 8414), as it stands in `iss`.
+    pub issuer: String,
+    /// Its key set, an https URL; `None`: where its metadata says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    /// The roots that vouch for the server, PEM; `None`: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
 }
 
 /// One inbound port.

@@ -24,6 +24,9 @@ pub enum TlsError {
     /// The bundle holds no certificate, or something that is none.
     #[error("the trust bundle cannot be read: {0}; it must hold the root certificates of the mesh as PEM")]
     Bundle(String),
+    /// The roots hold no certificate that can be used.
+    #[error("there is no root certificate that can be used; give roots as PEM")]
+    Roots,
     /// Chain and key do not belong together, or the key cannot be used.
     #[error("the certificate chain and its key cannot be used: {0}")]
     Identity(String),
@@ -64,6 +67,25 @@ impl TrustBundle {
     /// The trust domain that the roots vouch for.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+}
+
+/// The roots that vouch for servers outside the mesh, by their names.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// Reads roots. As systems ship old ones among many good ones, those that cannot be used are skipped.
+    ///
+    /// # Errors
+    /// If none can be used.
+    pub fn from_pem(pem: &str) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
+        if roots.is_empty() {
+            return Err(TlsError::Roots);
+        }
+        Ok(Self(Arc::new(roots)))
     }
 }
 
@@ -155,6 +177,20 @@ pub fn client_config(
     // A SPIFFE certificate names no host, so there is none to ask for.
     config.enable_sni = false;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client's configuration, for a server outside the mesh: it is verified by its name (RFC 9525) and shown nothing.
+///
+/// # Errors
+/// [`TlsError`] if the library refuses the parts.
+pub fn public_client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(Arc::clone(&roots.0))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     challenge::Scheme,
     dpop::{CheckedProof, ProofHeaders, Target},
-    policy::{Credentials, Policy, Unmatched},
+    policy::{Client, Credentials, Policy, Unmatched},
     rejection::Rejection,
     request::{Context, Request},
     token::{CurrentToken, ReceivedToken},
@@ -67,7 +67,13 @@ fn check_members(
 }
 
 fn check_actor(token: &CurrentToken<'_>, ctx: &Context<'_>) -> Result<(), Rejection> {
-    if *token.claims().actor == *ctx.peer.spiffe_id.as_str() { Ok(()) } else { Err(Rejection::CallerMismatch) }
+    let (claims, peer) = (token.claims(), &ctx.peer.spiffe_id);
+    let is_peer = match token.signed().external() {
+        None => *claims.actor == *peer.as_str(),
+        // Whatever it says, a token from outside names nobody here: the policy alone knows which workloads a client is.
+        Some(external) => external.maps(&claims.client_id, peer),
+    };
+    if is_peer { Ok(()) } else { Err(Rejection::CallerMismatch) }
 }
 
 fn check_certificate(bound_to: Option<CertThumbprint>, ctx: &Context<'_>) -> Result<(), Rejection> {
@@ -117,15 +123,22 @@ impl AllowedCall {
         ctx: &Context<'_>,
     ) -> Result<Self, Unmatched<'p>> {
         let claims = bound.token.claims();
+        let external = bound.token.signed().external();
         let credentials = Credentials {
             caller: &ctx.peer.spiffe_id,
+            client: external.map(|external| Client { issuer: &external.name, id: &claims.client_id }),
             actors: claims.actors,
             scopes: &claims.scopes,
             details: &claims.details,
             age: ctx.now.since(claims.issued),
         };
         let matched = policy.judge(path, request.method, &credentials)?;
-        let ends = matched.max_age.map_or(claims.expires, |secs| claims.issued.plus(secs).min(claims.expires));
+        let bounds = [matched.max_age, external.map(|external| external.max_age)];
+        let max_age = bounds.into_iter().flatten().min();
+        if let Some(bound) = max_age.filter(|bound| credentials.age > *bound) {
+            return Err(Unmatched::Age(bound));
+        }
+        let ends = max_age.map_or(claims.expires, |secs| claims.issued.plus(secs).min(claims.expires));
         Ok(Self { replay_key: bound.proof.as_ref().map(CheckedProof::replay_key), ends })
     }
 

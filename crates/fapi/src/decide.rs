@@ -87,8 +87,8 @@ fn verify(
 ) -> Result<SignedToken, NotSigned> {
     let hash = TokenHash::of_bytes(received.bytes());
     seen.hash = Some(hash);
-    let parsed = ParsedToken::parse(received)?;
-    SignedToken::verify(parsed, hash, policy, KeyLookup { keys: ctx.keys, fresh: ctx.keys_fresh })
+    let parsed = ParsedToken::parse(received, policy)?;
+    SignedToken::verify(parsed, hash, KeyLookup { keys: ctx.keys, fresh: ctx.keys_fresh })
 }
 
 /// What was learnt on the way, for logs and answers.
@@ -232,9 +232,9 @@ fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, ground
         // Observed then, and its proof is lost: it cannot become proven any more.
         return Err(Rejection::ProofMissing);
     }
-    let parsed = ParsedToken::parse(&received)?;
+    let parsed = ParsedToken::parse(&received, policy)?;
     let lookup = KeyLookup { keys: ctx.keys, fresh: true };
-    let signed = SignedToken::verify(parsed, hash, policy, lookup).map_err(|not_signed| match not_signed {
+    let signed = SignedToken::verify(parsed, hash, lookup).map_err(|not_signed| match not_signed {
         NotSigned::Refused(rejection) => rejection,
         NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
     })?;

@@ -97,6 +97,11 @@ impl IssuerKeys {
         self.0.insert(issuer, Arc::new(keys));
     }
 
+    /// Forgets the keys of an issuer.
+    pub fn remove(&mut self, issuer: &Issuer) {
+        self.0.remove(issuer);
+    }
+
     /// The keys of an issuer.
     #[must_use]
     pub fn get(&self, issuer: &Issuer) -> Option<&Arc<KeySet>> {

@@ -46,8 +46,8 @@ pub use jws::{PrivateKeyDer, SigningError, SigningKey};
 pub use path::normal_path;
 pub use peer::Peer;
 pub use policy::{
-    Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, WireActors, WireCaller, WireDetail, WirePolicy,
-    WireResource, WireRule,
+    ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TokenTyp, WireActors, WireCaller,
+    WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule,
 };
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;

@@ -1,15 +1,20 @@
 //! Who may call what: one document, compiled once, read by the issuer that grants and by the sidecar that judges.
 
 mod compile;
+mod external;
 mod rules;
 mod wire;
 
 use std::sync::Arc;
 
+pub(crate) use external::{External, is_identity};
 use http::Method;
 use rules::Rules;
-pub(crate) use rules::{Credentials, Matched, Unmatched};
-pub use wire::{Mode, WireActors, WireCaller, WireDetail, WirePolicy, WireResource, WireRule};
+pub(crate) use rules::{Client, Credentials, Matched, Unmatched};
+pub use wire::{
+    ClientIdClaim, Mode, TokenTyp, WireActors, WireCaller, WireClient, WireDetail, WireExternal, WireMapping,
+    WirePolicy, WireResource, WireRule,
+};
 
 use crate::value::{Audience, AuthorizationDetails, Issuer, Origin, ScopeSet, SenderConstraint, SpiffeId, TrustDomain};
 
@@ -19,7 +24,7 @@ pub struct Policy {
     name: Arc<str>,
     mode: Mode,
     resources: Vec<Resource>,
-    issuers: Vec<Issuer>,
+    issuers: Vec<Accepted>,
     constraints: Vec<SenderConstraint>,
     rules: Rules,
 }
@@ -29,6 +34,14 @@ pub struct Policy {
 pub(crate) struct Resource {
     pub(crate) audience: Audience,
     pub(crate) origins: Vec<Origin>,
+}
+
+/// An issuer whose tokens are taken.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) issuer: Issuer,
+    /// `None`: the mesh's own, whose tokens name the workloads that they were issued to.
+    pub(crate) external: Option<Arc<External>>,
 }
 
 /// One thing that is wrong with a policy document.
@@ -166,8 +179,8 @@ impl Policy {
         Arc::clone(&self.name)
     }
 
-    pub(crate) fn issuer(&self, text: &str) -> Option<&Issuer> {
-        self.issuers.iter().find(|issuer| issuer.as_str() == text)
+    pub(crate) fn issuer(&self, text: &str) -> Option<&Accepted> {
+        self.issuers.iter().find(|accepted| accepted.issuer.as_str() == text)
     }
 
     pub(crate) fn resources(&self) -> &[Resource] {

@@ -143,7 +143,7 @@ impl Revocations {
         let certificate = claims.confirmation.certificate.and_then(|thumbprint| self.certificates.get(&thumbprint));
         let holder = SpiffeId::parse(&claims.actor).ok().and_then(|holder| self.spiffe_ids.get(&holder));
         !self.is_empty()
-            && (hit(of_issuer(&self.tokens, &claims.issuer, &claims.token_id), claims.issued, now)
+            && (self.hit_id(claims, now)
                 || self.hit_client(&claims.issuer, &claims.client_id, claims.issued, now)
                 || hit(certificate, claims.issued, now)
                 || hit(holder, claims.issued, now))
@@ -159,10 +159,15 @@ impl Revocations {
     pub(crate) fn check_token(&self, claims: &Claims, peer: &Peer, now: UnixTime) -> Result<(), Rejection> {
         let (issuer, issued) = (&*claims.issuer, claims.issued);
         let revoked = !self.is_empty()
-            && (hit(of_issuer(&self.tokens, issuer, &claims.token_id), issued, now)
+            && (self.hit_id(claims, now)
                 || self.hit_client(issuer, &claims.client_id, issued, now)
                 || self.hit_workload(&peer.spiffe_id, None, issued, now));
         if revoked { Err(Rejection::Revoked) } else { Ok(()) }
+    }
+
+    fn hit_id(&self, claims: &Claims, now: UnixTime) -> bool {
+        let id = claims.token_id.as_deref();
+        hit(id.and_then(|id| of_issuer(&self.tokens, &claims.issuer, id)), claims.issued, now)
     }
 
     fn terms(&mut self, revoked: &Revoked) -> &mut Terms {

@@ -82,6 +82,7 @@ pub(crate) fn wire_policy() -> WirePolicy {
         mode: Mode::Enforce,
         resources: vec![WireResource { audience: AUDIENCE.to_owned(), origins }],
         issuers: texts(&[ISSUER]),
+        external: Vec::new(),
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
         rules: vec![
             rule(&["POST"], &["/transfers"], &[], &[account("bank", "shop")], &["transfers:write"]),

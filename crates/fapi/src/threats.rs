@@ -32,6 +32,10 @@
 //! | a token with two bindings, one of them proven (N7) | `BoundToken::prove` | `both_members_are_proven_or_none_counts` |
 //! | a stolen DPoP key together with its token | `BoundToken::prove` | `a_stolen_proof_key_does_not_help_on_another_connection` |
 //! | an inner actor, or the subject, poses as the sender | `BoundToken::prove` | `the_current_actor_is_the_peer` |
+//! | an issuer outside the mesh names a workload of the mesh as client, subject or actor | `BoundToken::prove` | `a_token_from_outside_names_nobody_of_the_mesh` |
+//! | a client of an external issuer calls from a workload that is not its own | `BoundToken::prove` | `a_mapped_client_calls_from_its_workload` |
+//! | a token for the audience of another issuer | `CurrentToken::check` | `audiences_belong_to_their_issuer` |
+//! | the same client id at another issuer | `AllowedCall::check` | `a_rule_may_name_the_client` |
 //! | a proof without `ath`, or for another token (N4) | `CheckedProof::check` | `the_proof_is_for_this_token` |
 //! | a stolen token with the thief's own proof key (N5) | `CheckedProof::check` | `a_proof_signed_by_another_key_than_it_shows_is_malformed` |
 //! | a private key in the proof, or one of another kind (N13, N14) | `SignedProof::verify` | `a_key_in_a_proof_is_public_and_fits_the_algorithm` |
@@ -89,13 +93,12 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 15] = [
+    const ELSEWHERE: [Rejection; 14] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
         Rejection::BindingCertAbsent,
         Rejection::IntrospectionUnavailable,
-        Rejection::IssuerUnavailable,
         Rejection::EdgeSourceUntrusted,
         Rejection::HeaderTooLarge,
         Rejection::OpaqueNotAllowed,

@@ -83,6 +83,7 @@ fn policy() -> Policy {
         mode: Mode::Enforce,
         resources: vec![WireResource { audience: AUDIENCE.to_owned(), origins: vec![AUDIENCE.to_owned()] }],
         issuers: vec![ISSUER.to_owned()],
+        external: Vec::new(),
         sender_constraints: vec![SenderConstraint::Mtls],
         rules: vec![WireRule {
             methods: vec!["GET".to_owned()],

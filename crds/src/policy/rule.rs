@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::patterns::{DURATION, LABEL, PATH, PRINTABLE, SCOPE, SUBDOMAIN};
+use crate::patterns::{CLIENT_ID, DURATION, LABEL, PATH, PRINTABLE, SCOPE, SUBDOMAIN};
 
 /// Who may do what with which token. What is left out admits any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -122,12 +122,14 @@ const fn most_actors() -> u8 {
     8
 }
 
-/// A caller: a service account, or all service accounts of a namespace.
+/// A caller: a service account, all service accounts of a namespace, or a client of a FapiIssuer. What is given holds together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.serviceAccountName) || has(self.__namespace__)")
-        .message("name a service account, a namespace, or both: an empty caller would be anyone")
+    validation = Rule::new("has(self.serviceAccountName) || has(self.__namespace__) || has(self.clientId)")
+        .message("name a service account, a namespace, or a client: an empty caller would be anyone"),
+    validation = Rule::new("has(self.issuerName) == has(self.clientId)")
+        .message("a client id means nothing without its issuer: give issuerName and clientId together")
 )]
 pub struct Caller {
     /// The service account; without it, any of the namespace.
@@ -139,6 +141,16 @@ pub struct Caller {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = LABEL))]
     pub namespace: Option<String>,
+
+    /// A FapiIssuer that `issuers` names; with `clientId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub issuer_name: Option<String>,
+
+    /// A client of that issuer, which says where the client may call from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 256), regex(pattern = CLIENT_ID))]
+    pub client_id: Option<String>,
 }
 
 /// The HTTP methods that a rule can name.

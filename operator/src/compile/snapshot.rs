@@ -1,6 +1,8 @@
 //! The snapshot of one pod.
 
-use control::{MeshIssuer, Port, Snapshot, WorkloadName};
+use std::collections::BTreeSet;
+
+use control::{MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 use crate::crypto;
 use crate::index::Index;
@@ -27,14 +29,26 @@ pub(crate) fn snapshot(index: &Index, pod_uid: &str, issuer: &MeshIssuer) -> Opt
         app: port.app,
         policy: plan.document(&issuer.issuer),
     });
+    let ports: Vec<Port> = ports.collect();
+    let named: BTreeSet<&str> = ports.iter().flat_map(external).collect();
     Some(Snapshot {
         trust_domain: index.trust_domain().to_string(),
         spiffe_id: index.identity(pod)?.to_string(),
         pod_uid: pod.uid.clone(),
         workload: WorkloadName { namespace: pod.namespace.clone(), name: pod.name.clone() },
         mesh_issuer: issuer.clone(),
-        ports: ports.collect(),
+        external_issuers: index.issuers().servers(named.into_iter()),
+        ports,
     })
+}
+
+/// The names of the FapiIssuers whose tokens a port takes.
+fn external(port: &Port) -> impl Iterator<Item = &str> {
+    let policy = match &port.policy {
+        PortPolicyDoc::Policy(policy) => Some(policy),
+        PortPolicyDoc::Invalid { .. } => None,
+    };
+    policy.into_iter().flat_map(|policy| &policy.external).map(|external| external.name.as_str())
 }
 
 impl Compiled {

@@ -192,7 +192,8 @@ async fn a_sidecar_enrols_and_connects() {
     assert_eq!(document.spiffe_id, id("payments").as_str());
     assert_eq!(document.mesh_issuer.token_endpoint, format!("https://{}/token", mesh.issuer));
     assert_eq!(document.ports.len(), 1);
-    assert_eq!(snapshot.required_features, [control::features::RULES], "nothing that it does not use");
+    let used = [control::features::RULES, control::features::REVOCATIONS];
+    assert_eq!(snapshot.required_features, used, "nothing that it does not use");
 
     // A renewal over a connection with the certificate.
     let (csr_der, _) = csr();

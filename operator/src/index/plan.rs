@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use control::PortPolicyDoc;
-use fapi::{Audience, Mode, SenderConstraint, TrustDomain, WireCaller, WirePolicy, WireResource, WireRule};
+use fapi::{
+    Audience, Mode, SenderConstraint, TrustDomain, WireCaller, WireExternal, WirePolicy, WireResource, WireRule,
+};
 
 use super::attach::Attachments;
+use super::issuers::{self, Issuers};
 use crate::crypto;
-use crate::model::{Key, Policy, PolicySpec};
+use crate::model::{Allowed, IssuerRef, IssuerSpec, Key, Model, Policy, PolicySpec};
 
 /// The name of the policy of a port that no object governs.
 const BUILT_IN: &str = "built-in";
@@ -22,10 +25,12 @@ const VERSION_DIGITS: usize = 8;
 pub(crate) struct PortPlan {
     /// Where it comes from.
     pub(crate) governor: Governor,
-    /// What the sidecar gets, without the issuer.
+    /// What the sidecar gets, without the mesh's own issuer.
     doc: PortPolicyDoc,
     /// The same rules, for the issuer; `None` if the port is closed.
     pub(crate) policy: Option<Arc<fapi::Policy>>,
+    /// Whether tokens of the mesh's own issuer are taken.
+    pub(crate) takes_mesh: bool,
     /// A short hash of the document.
     pub(crate) version: String,
 }
@@ -47,7 +52,12 @@ impl PortPlan {
     pub(crate) fn document(&self, issuer: &str) -> PortPolicyDoc {
         let mut doc = self.doc.clone();
         if let PortPolicyDoc::Policy(wire) = &mut doc {
-            wire.issuers = vec![issuer.to_owned()];
+            wire.issuers = if self.takes_mesh { vec![issuer.to_owned()] } else { Vec::new() };
+            // Nobody outside can be the mesh's own issuer, whose tokens name workloads.
+            wire.external.retain(|external| external.issuer != issuer);
+            if wire.issuers.is_empty() && wire.external.is_empty() {
+                return PortPolicyDoc::Invalid { name: std::mem::take(&mut wire.name) };
+            }
         }
         doc
     }
@@ -62,17 +72,15 @@ impl PortPlan {
 pub(super) struct Planner<'a> {
     trust_domain: &'a TrustDomain,
     policies: &'a BTreeMap<Key, Policy>,
+    issuers: Issuers<'a>,
     attachments: &'a Attachments,
     made: HashMap<(Governor, Vec<Audience>), Arc<PortPlan>>,
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(
-        trust_domain: &'a TrustDomain,
-        policies: &'a BTreeMap<Key, Policy>,
-        attachments: &'a Attachments,
-    ) -> Self {
-        Self { trust_domain, policies, attachments, made: HashMap::new() }
+    pub(super) fn new(trust_domain: &'a TrustDomain, model: &'a Model, attachments: &'a Attachments) -> Self {
+        let (policies, issuers) = (&model.policies, Issuers(&model.issuers));
+        Self { trust_domain, policies, issuers, attachments, made: HashMap::new() }
     }
 
     /// The plan of a port of a pod in `namespace` behind these Service ports.
@@ -90,24 +98,37 @@ impl<'a> Planner<'a> {
         audiences.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         audiences.dedup();
         let made = self.made.entry((governor, audiences));
-        let (trust_domain, policies) = (self.trust_domain, self.policies);
-        made.or_insert_with_key(|(governor, audiences)| Arc::new(make(trust_domain, policies, governor, audiences)))
-            .clone()
+        let (trust_domain, policies, issuers) = (self.trust_domain, self.policies, self.issuers);
+        made.or_insert_with_key(|(governor, audiences)| {
+            let (name, spec) = specification(policies, governor);
+            Arc::new(make(trust_domain, issuers, (governor, name, spec), audiences))
+        })
+        .clone()
+    }
+}
+
+/// The name of what governs, and what it says; `None` if it is closed.
+fn specification(policies: &BTreeMap<Key, Policy>, governor: &Governor) -> (String, Option<PolicySpec>) {
+    match governor {
+        Governor::BuiltIn { namespace } => (BUILT_IN.to_owned(), Some(built_in(namespace))),
+        Governor::Policy(key) => (key.to_string(), policies.get(key).and_then(|policy| policy.spec.clone())),
     }
 }
 
 fn make(
     trust_domain: &TrustDomain,
-    policies: &BTreeMap<Key, Policy>,
-    governor: &Governor,
+    issuers: Issuers<'_>,
+    (governor, name, spec): (&Governor, String, Option<PolicySpec>),
     audiences: &[Audience],
 ) -> PortPlan {
-    let (name, spec) = match governor {
-        Governor::BuiltIn { namespace } => (BUILT_IN.to_owned(), Some(built_in(namespace))),
-        Governor::Policy(key) => (key.to_string(), policies.get(key).and_then(|policy| policy.spec.clone())),
-    };
+    let takes_mesh = spec.as_ref().is_some_and(|spec| spec.takes_mesh);
     let compiled = spec.and_then(|spec| {
-        let wire = wire(name.clone(), spec, audiences);
+        let external = external(issuers, governor, &spec, audiences);
+        if !takes_mesh && external.is_empty() {
+            // None of its issuers may be used, so there is nobody to take a token of; the status says why.
+            return None;
+        }
+        let wire = wire(name.clone(), spec, audiences, external);
         // What the sidecar would refuse is never sent: the port is closed instead, under the policy's own name.
         match fapi::Policy::compile(trust_domain, &wire) {
             Ok(policy) => Some((wire, Arc::new(policy))),
@@ -125,7 +146,17 @@ fn make(
         Some((wire, policy)) => (PortPolicyDoc::Policy(wire), Some(policy)),
         None => (PortPolicyDoc::Invalid { name }, None),
     };
-    PortPlan { governor: governor.clone(), version: version(&doc), doc, policy }
+    PortPlan { governor: governor.clone(), version: version(&doc), doc, policy, takes_mesh }
+}
+
+/// What the issuers that a policy names say; one that it may not use admits nothing, and the rest of the policy holds.
+fn external(issuers: Issuers<'_>, governor: &Governor, spec: &PolicySpec, audiences: &[Audience]) -> Vec<WireExternal> {
+    let Governor::Policy(key) = governor else { return Vec::new() };
+    let resolved = spec.external.iter().filter_map(|wanted| {
+        let (found, allowed) = issuers.resolve(&key.namespace, wanted).ok()?;
+        Some(issuers::wire(wanted, found, allowed, audiences))
+    });
+    resolved.collect()
 }
 
 /// All defaults: open to the own namespace, to bound tokens of the mesh only.
@@ -137,11 +168,13 @@ fn built_in(namespace: &str) -> PolicySpec {
     PolicySpec {
         mode: Mode::Enforce,
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
+        takes_mesh: true,
+        external: Vec::new(),
         rules: vec![anyone],
     }
 }
 
-fn wire(name: String, spec: PolicySpec, audiences: &[Audience]) -> WirePolicy {
+fn wire(name: String, spec: PolicySpec, audiences: &[Audience], external: Vec<WireExternal>) -> WirePolicy {
     let resource =
         |audience: &Audience| WireResource { audience: audience.to_string(), origins: vec![audience.to_string()] };
     WirePolicy {
@@ -149,6 +182,7 @@ fn wire(name: String, spec: PolicySpec, audiences: &[Audience]) -> WirePolicy {
         mode: spec.mode,
         resources: audiences.iter().map(resource).collect(),
         issuers: vec![ANY_ISSUER.to_owned()],
+        external,
         sender_constraints: spec.sender_constraints,
         rules: spec.rules,
     }
@@ -157,8 +191,34 @@ fn wire(name: String, spec: PolicySpec, audiences: &[Audience]) -> WirePolicy {
 /// Compiles a specification by itself, before it is attached to anything, to find what is wrong with it.
 pub(crate) fn check(trust_domain: &TrustDomain, name: &Key, spec: &PolicySpec) -> Result<(), Vec<fapi::PolicyProblem>> {
     let audience = Audience::for_service("service", "namespace").ok();
-    let wire = wire(name.to_string(), spec.clone(), audience.as_slice());
+    let wire = wire(name.to_string(), spec.clone(), audience.as_slice(), Vec::new());
     fapi::Policy::compile(trust_domain, &wire).map(drop)
+}
+
+/// Compiles a FapiIssuer as the part of a policy that it will be, to find what is wrong with it.
+pub(crate) fn check_issuer(
+    trust_domain: &TrustDomain,
+    name: &str,
+    spec: &IssuerSpec,
+) -> Result<(), Vec<fapi::PolicyProblem>> {
+    const PART: &str = "external[0].";
+    let audience = Audience::for_service("service", "namespace").ok();
+    let audiences: Vec<String> = spec.allow.values().flat_map(|allowed| allowed.audiences.clone()).collect();
+    let scopes = spec.allow.values().flat_map(|allowed| allowed.scopes.clone()).collect();
+    let allowed = Allowed { audiences: audiences.clone(), scopes };
+    // One that allows nobody is in order, and of no use.
+    let audiences = if audiences.is_empty() { vec![ANY_ISSUER.to_owned()] } else { audiences };
+    let wanted = IssuerRef { name: name.to_owned(), audiences };
+    let external = issuers::wire(&wanted, spec, &allowed, audience.as_slice());
+    let wire = wire(BUILT_IN.to_owned(), built_in("namespace"), audience.as_slice(), vec![external]);
+    let compiled = fapi::Policy::compile(trust_domain, &wire).map(drop);
+    compiled.map_err(|problems| {
+        let own = problems.into_iter().map(|problem| {
+            let field = problem.field.strip_prefix(PART).unwrap_or(&problem.field).to_owned();
+            fapi::PolicyProblem { field, ..problem }
+        });
+        own.collect()
+    })
 }
 
 fn version(doc: &PortPolicyDoc) -> String {

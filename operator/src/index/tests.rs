@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use fapi::{Mode, SenderConstraint};
+use fapi::SenderConstraint;
 
 use super::*;
 use crate::model::{ClientSpec, Policy, PolicySpec};
@@ -130,6 +130,6 @@ fn what_does_not_compile_is_found_before_it_is_attached() {
     let key = Key::new("bank", "p");
     let spec = governed(&[("p", 0, Some(service()), true)]).policies[&key].spec.clone().unwrap();
     assert!(check(&domain(), &key, &spec).is_ok());
-    let empty = PolicySpec { mode: Mode::Enforce, sender_constraints: Vec::new(), rules: spec.rules };
+    let empty = PolicySpec { sender_constraints: Vec::new(), ..spec };
     assert!(check(&domain(), &key, &empty).is_err());
 }

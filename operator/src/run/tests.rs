@@ -90,7 +90,7 @@ async fn what_cannot_work_is_refused_at_the_start() {
 async fn what_the_issuer_keeps_is_whole_or_the_operator_does_not_start() {
     let bench = Bench::new();
     end(start(&bench.args(&[])).await.unwrap()).await;
-    for name in ["keys.json", "assertions.json", "revocations.json"] {
+    for name in ["keys.json", "assertions.json"] {
         let path = bench.state().join("issuer").join(name);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, &good[..good.len() / 2]).unwrap();

@@ -6,7 +6,7 @@ use fapi::Revocation;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Good, Settled};
-use crate::model::{Client, Endpoint, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
+use crate::model::{Client, Endpoint, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
 
 /// The model of what is in force.
 pub(super) fn model(settled: &Settled) -> Model {
@@ -24,6 +24,9 @@ pub(super) fn model(settled: &Settled) -> Model {
             }
             Kind::FapiClient => {
                 model.clients.insert(id.key(), Client { seniority, generation: 0, spec: None, fault });
+            }
+            Kind::FapiIssuer => {
+                model.issuers.insert(id.name.clone(), Issuer { seniority, generation: 0, spec: None, fault });
             }
             Kind::FapiMesh => {
                 let defaults = crate::view::Lifetimes::default();
@@ -48,7 +51,7 @@ pub(super) fn model(settled: &Settled) -> Model {
 pub(super) fn revocations(settled: &Settled) -> Vec<Revocation> {
     let revocation = |good: &Good| match &good.body {
         Body::Revocation(revocation) => Some(revocation.clone()),
-        Body::Client(_) | Body::Policy(_) | Body::Mesh(_) | Body::Workload(_) => None,
+        Body::Client(_) | Body::Issuer(_) | Body::Policy(_) | Body::Mesh(_) | Body::Workload(_) => None,
     };
     settled.good.values().filter_map(revocation).collect()
 }
@@ -67,6 +70,10 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
     match &good.body {
         Body::Client(spec) => {
             model.clients.insert(key, Client { seniority, generation, spec: Some(spec.clone()), fault });
+        }
+        Body::Issuer(spec) => {
+            let issuer = Issuer { seniority, generation, spec: Some(spec.clone()), fault };
+            model.issuers.insert(id.name.clone(), issuer);
         }
         Body::Policy(body) => {
             let (targets, spec) = (Some(body.targets.clone()), Some(body.spec.clone()));

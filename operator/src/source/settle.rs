@@ -145,6 +145,12 @@ fn refused(written: &Written, before: Option<&Good>, fixed: Option<&TrustDomain>
                 "make another FapiClient, and remove this one",
             ))
         }
+        (Body::Issuer(now), Some(Body::Issuer(was))) if now.server.issuer != was.server.issuer => {
+            let field = "spec.issuer";
+            let message = format!("immutable; it was {}", was.server.issuer);
+            let remedy = "make another FapiIssuer, and remove this one";
+            Some(Finding::new(written.node.line_at(field), field, message, remedy))
+        }
         (Body::Mesh(now), _) => {
             let (named, fixed) = (now.trust_domain.as_deref()?, fixed?);
             let field = "spec.trustDomain";

@@ -112,7 +112,8 @@ fn the_consent_of_the_examples_reaches_the_sidecars() {
     let issuer = crate::issuer::names("https://issuer.test");
 
     let snapshot = view.snapshot(&uid("payments-1"), &issuer).unwrap();
-    assert_eq!(snapshot.required_features, control::features::SUPPORTED);
+    use control::features::{ACTORS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, REVOCATIONS, RULES};
+    assert_eq!(snapshot.required_features, [RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS]);
     let document: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
     let control::PortPolicyDoc::Policy(policy) = &document.ports[0].policy else { panic!("payments has a policy") };
     assert!(fapi::Policy::compile(directory.trust_domain(), policy).is_ok());
@@ -127,7 +128,7 @@ fn the_consent_of_the_examples_reaches_the_sidecars() {
     assert_eq!((rule.max_token_age, rule.actors), (Some(60), Some(fapi::WireActors { min: 0, max: 0 })));
 
     let snapshot = view.snapshot(&uid("shop-1"), &issuer).unwrap();
-    assert_eq!(snapshot.required_features, [] as [&str; 0], "an older sidecar of a pure caller keeps working");
+    assert_eq!(snapshot.required_features, [REVOCATIONS], "an older sidecar of a pure caller keeps working");
     let control::DestinationKind::Meshed(payments) = view.destination(&uid("shop-1"), "payments").kind else {
         panic!("payments is known")
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use control::MeshIssuer;
 use crds::client::FapiClientStatus;
+use crds::issuer::FapiIssuerStatus;
 use crds::mesh::FapiMeshStatus;
 use crds::policy::FapiPolicyStatus;
 use fapi::UnixTime;
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::condition::keep_times;
 use super::pods::Pods;
-use super::{client, mesh, policy};
+use super::{client, issuer, mesh, policy};
 use crate::model::Key;
 use crate::source::{Kind, ObjectId};
 use crate::view::View;
@@ -24,6 +25,7 @@ pub(super) type Documents = BTreeMap<ObjectId, Status>;
 #[serde(untagged)]
 pub(super) enum Status {
     Client(FapiClientStatus),
+    Issuer(FapiIssuerStatus),
     Mesh(FapiMeshStatus),
     Policy(FapiPolicyStatus),
 }
@@ -51,6 +53,10 @@ pub(super) fn documents(facts: &Facts<'_>, before: &Documents) -> Documents {
     if let Some(object) = &model.mesh {
         add(ObjectId::new(Kind::FapiMesh, None, "default"), Status::Mesh(mesh::status(facts, object)));
     }
+    for (name, object) in &model.issuers {
+        let id = ObjectId::new(Kind::FapiIssuer, None, name);
+        add(id, Status::Issuer(issuer::status(facts, name, object)));
+    }
     for (key, object) in &model.clients {
         add(id(Kind::FapiClient, key), Status::Client(client::status(facts, key, object)));
     }
@@ -68,6 +74,7 @@ impl Status {
     fn keep_times(&mut self, before: &Self) {
         match (self, before) {
             (Self::Client(new), Self::Client(old)) => keep_times(&mut new.conditions, &old.conditions),
+            (Self::Issuer(new), Self::Issuer(old)) => keep_times(&mut new.conditions, &old.conditions),
             (Self::Mesh(new), Self::Mesh(old)) => keep_times(&mut new.conditions, &old.conditions),
             (Self::Policy(new), Self::Policy(old)) => {
                 keep_times(&mut new.conditions, &old.conditions);

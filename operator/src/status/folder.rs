@@ -111,7 +111,7 @@ impl StatusFolder {
 }
 
 /// What has a status.
-const KINDS: [Kind; 3] = [Kind::FapiClient, Kind::FapiMesh, Kind::FapiPolicy];
+const KINDS: [Kind; 4] = [Kind::FapiClient, Kind::FapiIssuer, Kind::FapiMesh, Kind::FapiPolicy];
 
 fn document<'a>(id: &ObjectId, status: &'a Status) -> Document<&'a Status> {
     Document {
@@ -126,6 +126,7 @@ fn read(kind: Kind, path: &Path) -> Option<(ObjectId, Status)> {
     let text = fs::read_to_string(path).ok()?;
     match kind {
         Kind::FapiClient => parse(kind, &text).map(|(id, status)| (id, Status::Client(status))),
+        Kind::FapiIssuer => parse(kind, &text).map(|(id, status)| (id, Status::Issuer(status))),
         Kind::FapiMesh => parse(kind, &text).map(|(id, status)| (id, Status::Mesh(status))),
         Kind::FapiPolicy => parse(kind, &text).map(|(id, status)| (id, Status::Policy(status))),
         Kind::Revocation | Kind::Workload => None,

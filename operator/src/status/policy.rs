@@ -18,7 +18,7 @@ pub(super) fn status(facts: &Facts<'_>, key: &Key, policy: &Policy) -> FapiPolic
     let ancestor = |target: &PolicyTarget| {
         let accepted = accepted(facts.view.index(), conditions, key, policy, target);
         let (programmed, pods) = programmed(facts, conditions, key, target);
-        let resolved = conditions.holds(RESOLVED_REFS, "");
+        let resolved = resolved(facts.view.index(), conditions, key, policy);
         AncestorStatus {
             ancestor_ref: reference(key, target),
             controller_name: CONTROLLER_NAME.to_owned(),
@@ -85,6 +85,17 @@ fn missing(index: &Index, key: &Key, target: &PolicyTarget) -> Option<String> {
     let section = section.filter(|section| !found.ports.iter().any(|port| port.name == **section))?;
     let ports: Vec<&str> = found.ports.iter().map(|port| port.name.as_str()).collect();
     Some(format!("Service {} has no port {section}; it has {}", found.key, ports.join(", ")))
+}
+
+// === ResolvedRefs ===
+
+/// Whether every FapiIssuer that it names may be used here; one that may not admits nothing, and the rest holds.
+fn resolved(index: &Index, conditions: Conditions, key: &Key, policy: &Policy) -> Condition {
+    let mut named = policy.spec.iter().flat_map(|spec| &spec.external);
+    match named.find_map(|wanted| index.issuers().resolve(&key.namespace, wanted).err()) {
+        Some((reason, message)) => conditions.fails(RESOLVED_REFS, reason, message),
+        None => conditions.holds(RESOLVED_REFS, ""),
+    }
 }
 
 // === Programmed ===

@@ -10,7 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
-use crate::model::{Client, ClientSpec, ClientTarget, Key, Model, Policy, PolicyTarget, Seniority};
+use crate::model::{
+    Client, ClientSpec, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority,
+};
 use crate::source::{Kind, ObjectId};
 use crate::testing::bank::{bank, transfers_at, view};
 use crate::testing::{NOW, TempDir};
@@ -335,4 +337,48 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     std::fs::remove_file(&path).unwrap();
     reporter.step(&view, &Desired::default()).unwrap();
     assert!(path.exists());
+}
+
+// === FapiIssuer ===
+
+#[test]
+fn a_policy_tells_of_issuers_that_it_may_not_use_and_an_issuer_of_its_conflicts() {
+    let mut model = bank();
+    let server = |url: &str| control::ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
+    let issuer = |name: &str, url: &str| {
+        let spec = IssuerSpec {
+            server: server(url),
+            allow: Default::default(),
+            typ: Default::default(),
+            client_id_claim: Default::default(),
+            max_token_age: 900,
+            clients: Vec::new(),
+        };
+        let seniority = Seniority { created: 0, key: Key::new("", name) };
+        (name.to_owned(), Issuer { seniority, generation: 2, spec: Some(spec), fault: None })
+    };
+    let own = crate::issuer::names("https://127.0.0.1:1").issuer;
+    model.issuers.extend([issuer("a", "https://as"), issuer("b", "https://as"), issuer("c", &own)]);
+    let (name, broken) = issuer("d", "https://d");
+    model.issuers.insert(name, Issuer { spec: None, generation: 0, fault: Some("d.yaml:1".to_owned()), ..broken });
+    let external = vec![IssuerRef { name: "a".to_owned(), audiences: vec!["https://api".to_owned()] }];
+    model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap().external = external;
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.all_run(&view);
+    bench.report(&view, NOW);
+    let status = bench.policy("payments");
+    assert_eq!(said(&status.ancestors[0].conditions, "ResolvedRefs"), ("False", "RefNotPermitted"));
+    assert_eq!(said(&status.ancestors[0].conditions, "Programmed"), ("True", "Programmed"), "the rest of it holds");
+    assert_eq!(said(&status.conditions, "Ready"), ("False", "RefNotPermitted"));
+    for (name, expected) in [
+        ("a", ("True", "Ready")),
+        ("b", ("False", "Conflicted")),
+        ("c", ("False", "Conflicted")),
+        ("d", ("False", "Invalid")),
+    ] {
+        let Status::Issuer(status) = &bench.last[&ObjectId::new(Kind::FapiIssuer, None, name).unwrap()] else {
+            panic!("{name} has another status")
+        };
+        assert_eq!(said(&status.conditions, "Ready"), expected, "{name}");
+    }
 }

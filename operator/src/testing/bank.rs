@@ -106,7 +106,13 @@ fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstr
         seniority: Seniority { created: 0, key: key.clone() },
         generation: 1,
         targets: Some(vec![PolicyTarget::Service { service: service.to_owned() }]),
-        spec: Some(PolicySpec { mode: Mode::Enforce, sender_constraints, rules }),
+        spec: Some(PolicySpec {
+            mode: Mode::Enforce,
+            sender_constraints,
+            takes_mesh: true,
+            external: Vec::new(),
+            rules,
+        }),
         fault: None,
     };
     model.policies.insert(key, policy);
@@ -119,7 +125,6 @@ fn rule(method: &str, paths: &[&str], callers: &[&str], scope: &str) -> WireRule
     WireRule {
         methods: vec![method.to_owned()],
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
-        path_prefixes: Vec::new(),
         callers: callers.iter().map(caller).collect(),
         scopes: vec![scope.to_owned()],
         ..WireRule::default()

@@ -11,7 +11,7 @@ use fapi::{Issuer, KeySet, Revocation};
 use tokio::sync::Notify;
 
 use super::{Lookups, destination::Resolved};
-use crate::{state::Shared, tokens::Tokens};
+use crate::{issuers::Keepers, state::Shared, tokens::Tokens};
 
 /// Applies messages, from whichever stream they come.
 pub(super) struct Applier {
@@ -19,6 +19,7 @@ pub(super) struct Applier {
     lookups: Arc<Lookups>,
     tokens: Arc<Tokens>,
     renew: Arc<Notify>,
+    keepers: Keepers,
     bundle_digest: String,
     revocations_digest: String,
     key_digests: HashMap<String, String>,
@@ -29,9 +30,16 @@ pub(super) struct Applier {
 const MAX_ISSUERS: usize = 256;
 
 impl Applier {
-    pub(super) fn new(shared: Arc<Shared>, lookups: Arc<Lookups>, tokens: Arc<Tokens>, renew: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lookups: Arc<Lookups>,
+        tokens: Arc<Tokens>,
+        renew: Arc<Notify>,
+        keepers: Keepers,
+    ) -> Self {
         let (bundle_digest, revocations_digest, key_digests) = (String::new(), String::new(), HashMap::new());
-        Self { shared, lookups, tokens, renew, bundle_digest, revocations_digest, key_digests, token_endpoint: None }
+        let token_endpoint = None;
+        Self { shared, lookups, tokens, renew, keepers, bundle_digest, revocations_digest, key_digests, token_endpoint }
     }
 
     /// Applies one message; gives the answer that it asks for.
@@ -73,7 +81,9 @@ impl Applier {
             format!("the snapshot cannot be read: {error}; operator and sidecar may be too far apart")
         })?;
         let token_endpoint = document.mesh_issuer.token_endpoint.clone();
+        let external = document.external_issuers.clone();
         self.shared.apply(&snapshot.version, snapshot.order, document)?;
+        self.keepers.set(&external);
         if self.token_endpoint.as_ref() != Some(&token_endpoint) {
             self.token_endpoint = Some(token_endpoint);
             self.lookups.reread(|document| resolve(document, self.token_endpoint.as_deref(), &self.tokens));

@@ -13,11 +13,17 @@ const LONGEST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { next: FIRST }
+        Self { next: FIRST, longest: LONGEST }
+    }
+
+    /// For servers that are not ours, and that every sidecar asks: waits up to a minute.
+    pub(crate) fn patient() -> Self {
+        Self { next: FIRST, longest: Duration::from_secs(60) }
     }
 
     /// Forgets the failures: the next wait is the first again.
@@ -28,7 +34,7 @@ impl Backoff {
     /// The wait before the next attempt.
     pub(crate) fn next(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(LONGEST);
+        self.next = (whole * 2).min(self.longest);
         random::between(whole / 2, whole)
     }
 }

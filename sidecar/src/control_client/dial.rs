@@ -52,14 +52,35 @@ impl DialError {
     }
 }
 
-/// Connects to `target`, `host:port`, trying each of its addresses.
+/// Connects to `target`, `host:port`, trying each of its addresses. Whom to expect is part of `config`.
 pub(crate) async fn by_name(target: &str, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
+    let (stream, address) = first_of(target).await?;
+    tls(stream, address, config).await
+}
+
+/// Connects to a server outside the mesh, whose certificate must name `host` (RFC 9525).
+pub(crate) async fn by_dns_name(
+    host: &str,
+    port: u16,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let target = format!("{host}:{port}");
+    let resolve = |source| DialError::Resolve { target: target.clone(), source };
+    // An address of IPv6 stands in brackets in a URL.
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(bare).map_err(|error| resolve(io::Error::other(error)))?;
+    let (stream, _) = first_of(&target).await?;
+    shake_hands(stream, &target, name, config).await
+}
+
+/// The first address of a name that accepts.
+async fn first_of(target: &str) -> Result<(TcpStream, SocketAddr), DialError> {
     let resolve = |source| DialError::Resolve { target: target.to_owned(), source };
     let addresses = within(RESOLVE_WITHIN, target, "resolve", lookup_host(target)).await?.map_err(resolve)?;
     let mut last = resolve(io::ErrorKind::NotFound.into());
     for address in addresses {
         match tcp(address).await {
-            Ok(stream) => return tls(stream, address, config).await,
+            Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error,
         }
     }
@@ -80,10 +101,19 @@ pub(crate) async fn tls(
     address: SocketAddr,
     config: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let handshake = TlsConnector::from(config).connect(ServerName::IpAddress(address.ip().into()), stream);
-    within(HANDSHAKE_WITHIN, address, "finish the TLS handshake", handshake)
+    shake_hands(stream, &address.to_string(), ServerName::IpAddress(address.ip().into()), config).await
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    target: &str,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    within(HANDSHAKE_WITHIN, target, "finish the TLS handshake", handshake)
         .await?
-        .map_err(|source| DialError::Handshake { target: address.to_string(), source })
+        .map_err(|source| DialError::Handshake { target: target.to_owned(), source })
 }
 
 async fn within<F: Future>(

@@ -13,7 +13,12 @@ use super::{
     backoff::Backoff,
     session::{Session, SessionError},
 };
-use crate::{identity::Settings, state::Shared, tokens::Tokens};
+use crate::{
+    identity::Settings,
+    issuers::{Keepers, Pace},
+    state::Shared,
+    tokens::Tokens,
+};
 
 type Opening = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + Send>>;
 
@@ -25,7 +30,8 @@ pub(super) async fn keep(
     tokens: Arc<Tokens>,
     renew: Arc<Notify>,
 ) {
-    let applier = Applier::new(shared.clone(), lookups.clone(), tokens, renew.clone());
+    let keepers = Keepers::new(shared.clone(), settings.roots.clone(), Pace::default());
+    let applier = Applier::new(shared.clone(), lookups.clone(), tokens, renew.clone(), keepers);
     let changes = shared.changes();
     Follower { shared, settings, lookups, applier, renew, changes, backoff: Backoff::new() }.run().await;
 }

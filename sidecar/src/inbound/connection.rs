@@ -79,15 +79,15 @@ impl Connection {
         Rc::clone(&view)
     }
 
-    /// Judges a request whose headers are clean.
-    pub(super) fn decide(&self, view: &View, request: &request::Parts) -> Verdict {
+    /// Judges a request whose headers are clean. `fresh` says that keys were fetched for it.
+    pub(super) fn decide(&self, view: &View, request: &request::Parts, fresh: bool) -> Verdict {
         let request = Request {
             method: &request.method,
             path: request.uri.path(),
             query: request.uri.query(),
             headers: &request.headers,
         };
-        let context = self.context(view, self.shared().clock.now());
+        let context = Context { keys_fresh: fresh, ..self.context(view, self.shared().clock.now()) };
         fapi::decide(&context, &request, &mut self.proven.borrow_mut())
     }
 
@@ -96,7 +96,7 @@ impl Connection {
         Context {
             policy: view.port.as_ref().map_or(&NO_POLICY, |port| &port.policy),
             keys: &view.keys,
-            // The operator pushes keys before tokens signed with them exist: there is nothing to fetch.
+            // Only a request that begins may wait for keys.
             keys_fresh: true,
             peer: &self.peer,
             nonces: &shared.nonces,

@@ -29,9 +29,9 @@ const NONCE_PRIMER: &str = "/.well-known/fapi-mesh/nonce";
 /// Judges a request and, if it is admitted, lets the app answer it.
 pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Reply> {
     let passage = connection.enter();
-    let view = connection.view();
+    let mut view = connection.view();
     let (mut parts, body) = request.into_parts();
-    let record = Record::begin(&connection, &view, &parts);
+    let mut record = Record::begin(&connection, &view, &parts);
     let wishes = match clean(&connection, &mut parts) {
         Ok(wishes) => wishes,
         Err(rejection) => return refuse(record, Refusal::of(rejection), passage),
@@ -39,10 +39,17 @@ pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incomin
     if parts.uri.path().starts_with(RESERVED) {
         return reserved(record, &parts, passage);
     }
-    match connection.decide(&view, &parts) {
+    let mut verdict = connection.decide(&view, &parts, false);
+    if let Verdict::NeedKeys(issuer) = &verdict {
+        connection.shared().issuers.fresh(issuer).await;
+        view = connection.view();
+        record.view = Rc::clone(&view);
+        verdict = connection.decide(&view, &parts, true);
+    }
+    match verdict {
         Verdict::Admit(admission) => pass::forward(admission, Call { record, parts, body, wishes, passage }).await,
         Verdict::Refuse(refusal) => refuse(record, refusal, passage),
-        // Never asked for, as the operator's keys are fresh; if it were, there is nobody else to fetch from.
+        // Nothing is asked for twice.
         Verdict::NeedKeys(_) => refuse(record, Refusal::of(Rejection::KeyNotFound), passage),
     }
 }

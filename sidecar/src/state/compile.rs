@@ -2,13 +2,15 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use control::{Port, PortPolicyDoc, Snapshot};
+use control::{Port, PortPolicyDoc, Snapshot, tls::Roots};
 use fapi::{Issuer, Policy, PortPolicy, SenderConstraint, SpiffeId, TrustDomain};
 
 use super::AppliedPort;
 
 /// More ports than any pod has; each costs a listener.
 const MAX_PORTS: usize = 256;
+/// Each costs a task and a key set.
+const MAX_ISSUERS: usize = 64;
 
 /// Compiles all ports of a snapshot that is meant for the identity `own` (unknown before enrolment).
 pub(super) fn ports(
@@ -49,8 +51,39 @@ fn header_problems(trust_domain: &TrustDomain, own: Option<&SpiffeId>, snapshot:
     if let Err(problem) = Issuer::parse(&snapshot.mesh_issuer.issuer) {
         problems.push(format!("meshIssuer.issuer: {problem}"));
     }
+    problems.extend(external_problems(snapshot));
     if snapshot.ports.len() > MAX_PORTS {
         problems.push(format!("ports: {} are more than {MAX_PORTS}", snapshot.ports.len()));
+    }
+    problems
+}
+
+/// What is wrong with the issuers outside the mesh. None may be the mesh's own: its keys would take the place of those that
+/// the operator sent.
+fn external_problems(snapshot: &Snapshot) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut known = HashSet::from([snapshot.mesh_issuer.issuer.as_str()]);
+    for (at, external) in snapshot.external_issuers.iter().enumerate() {
+        if let Err(problem) = Issuer::parse(&external.issuer) {
+            problems.push(format!("externalIssuers[{at}].issuer: {problem}"));
+        }
+        if !known.insert(&external.issuer) {
+            problems.push(format!("externalIssuers[{at}].issuer: {} stands for another issuer", external.issuer));
+        }
+        if let Some(Err(error)) = external.ca_bundle.as_deref().map(Roots::from_pem) {
+            problems.push(format!("externalIssuers[{at}].caBundle: {error}"));
+        }
+    }
+    if snapshot.external_issuers.len() > MAX_ISSUERS {
+        problems.push(format!("externalIssuers: more than {MAX_ISSUERS}"));
+    }
+    let named = snapshot.ports.iter().filter_map(|port| match &port.policy {
+        PortPolicyDoc::Policy(policy) => Some(&policy.external),
+        PortPolicyDoc::Invalid { .. } => None,
+    });
+    let own = snapshot.mesh_issuer.issuer.as_str();
+    if named.flatten().any(|external| external.issuer == own) {
+        problems.push(format!("policies: {own} is the mesh's own issuer, and not one outside it"));
     }
     problems
 }

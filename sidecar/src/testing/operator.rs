@@ -101,7 +101,13 @@ impl TestOperator {
         let (trust_bundle, token) = (folder.join("bundle.pem"), folder.join("token"));
         std::fs::write(&trust_bundle, &self.authority.pem).unwrap();
         std::fs::write(&token, "workload-token\n").unwrap();
-        Settings { control: self.address.to_string(), operator: super::authority::operator(), trust_bundle, token }
+        Settings {
+            control: self.address.to_string(),
+            operator: super::authority::operator(),
+            trust_bundle,
+            token,
+            roots: "/nowhere".into(),
+        }
     }
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -144,6 +150,7 @@ impl TestOperator {
             pod_uid: "uid-1".to_owned(),
             workload: WorkloadName { namespace: "bank".to_owned(), name: "shop-1".to_owned() },
             mesh_issuer: self.issuer.clone(),
+            external_issuers: Vec::new(),
             ports: vec![],
         };
         pb::Snapshot {

@@ -221,6 +221,7 @@ pub(crate) fn policy(
         mode: fapi::Mode::Enforce,
         resources: vec![fapi::WireResource { audience: audience.clone(), origins: vec![audience] }],
         issuers: vec![issuer.to_owned()],
+        external: Vec::new(),
         sender_constraints: constraints.to_vec(),
         rules: vec![fapi::WireRule { callers: callers.collect(), ..fapi::WireRule::default() }],
     };

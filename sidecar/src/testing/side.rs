@@ -116,6 +116,11 @@ impl Side {
 
     /// Takes calls of `caller` alone from now on.
     pub(crate) fn apply(&self, caller: &str, mode: Mode) {
+        self.apply_with(caller, mode, Vec::new());
+    }
+
+    /// As [`Side::apply`], and takes tokens of these issuers too.
+    pub(crate) fn apply_with(&self, caller: &str, mode: Mode, external: Vec<fapi::WireExternal>) {
         let audience = format!("https://{}.bank", self.name);
         let rule = WireRule {
             callers: vec![WireCaller { namespace: "bank".to_owned(), service_account: Some(caller.to_owned()) }],
@@ -126,6 +131,7 @@ impl Side {
             mode,
             resources: vec![WireResource { audience: audience.clone(), origins: vec![audience] }],
             issuers: vec![self.issuer.clone()],
+            external,
             sender_constraints: vec![self.constraint.get()],
             rules: vec![rule],
         };
@@ -136,6 +142,7 @@ impl Side {
             pod_uid: "pod".to_owned(),
             workload: WorkloadName { namespace: "bank".to_owned(), name: self.name.clone() },
             mesh_issuer: MeshIssuer { issuer: self.issuer.clone(), token_endpoint: format!("{}/token", self.issuer) },
+            external_issuers: Vec::new(),
             ports: vec![Port {
                 name: "http".to_owned(),
                 port: 80,

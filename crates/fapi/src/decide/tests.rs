@@ -1,6 +1,7 @@
 mod audit;
 mod binding;
 mod demands;
+mod external;
 mod proof;
 mod properties;
 mod request;

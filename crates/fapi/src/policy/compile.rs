@@ -3,8 +3,9 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc};
 use http::Method;
 
 use super::{
-    Policy, PolicyProblem, Resource, WireActors, WireCaller, WireDetail, WirePolicy, WireRule,
-    rules::{Callers, Rule, Rules},
+    Accepted, Policy, PolicyProblem, Resource, WireActors, WireCaller, WireClient, WireDetail, WirePolicy,
+    WireResource, WireRule, external,
+    rules::{Callers, NamedClient, Rule, Rules},
 };
 use crate::{
     path::normal_path,
@@ -19,11 +20,17 @@ pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy,
         report.add("name", "must not be empty");
     }
     report.need("resources", &wire.resources);
-    report.need("issuers", &wire.issuers);
+    if wire.external.is_empty() {
+        report.need("issuers", &wire.issuers);
+    }
     report.need("senderConstraints", &wire.sender_constraints);
     report.need("rules", &wire.rules);
-    let resources = resources(&mut report, wire);
-    let issuers = report.each("issuers", &wire.issuers, Issuer::parse);
+    let resources = resources(&mut report, "resources", &wire.resources);
+    let own = report.each("issuers", &wire.issuers, Issuer::parse);
+    let mut issuers: Vec<_> = own.into_iter().map(|issuer| Accepted { issuer, external: None }).collect();
+    for (index, one) in wire.external.iter().enumerate() {
+        external::add(&mut report, &format!("external[{index}]"), domain, one, &mut issuers);
+    }
     let mut rules = Rules::default();
     for (index, rule) in wire.rules.iter().enumerate() {
         let compiled = self::rule(&mut report, &format!("rules[{index}]"), domain, rule);
@@ -36,10 +43,10 @@ pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy,
     Ok(Policy { name, mode: wire.mode, resources, issuers, constraints: wire.sender_constraints.clone(), rules })
 }
 
-fn resources(report: &mut Report, wire: &WirePolicy) -> Vec<Resource> {
+pub(super) fn resources(report: &mut Report, list: &str, wire: &[WireResource]) -> Vec<Resource> {
     let mut out = Vec::new();
-    for (index, resource) in wire.resources.iter().enumerate() {
-        let field = format!("resources[{index}]");
+    for (index, resource) in wire.iter().enumerate() {
+        let field = format!("{list}[{index}]");
         report.need(&format!("{field}.origins"), &resource.origins);
         let origins = report.each(&format!("{field}.origins"), &resource.origins, Origin::parse);
         match Audience::parse(&resource.audience) {
@@ -51,7 +58,9 @@ fn resources(report: &mut Report, wire: &WirePolicy) -> Vec<Resource> {
 }
 
 fn rule(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireRule) -> Rule {
-    report.need(&format!("{field}.callers"), &wire.callers);
+    if wire.clients.is_empty() {
+        report.need(&format!("{field}.callers"), &wire.callers);
+    }
     let methods = report.each(&format!("{field}.methods"), &wire.methods, method);
     report.each(&format!("{field}.paths"), &wire.paths, check_path);
     report.each(&format!("{field}.pathPrefixes"), &wire.path_prefixes, check_path);
@@ -59,18 +68,17 @@ fn rule(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireRule)
         report.add(&format!("{field}.scopes"), &error.to_string());
         ScopeSet::empty()
     });
-    let mut callers = Callers { domain: domain.clone(), accounts: HashSet::new(), namespaces: HashSet::new() };
-    for (index, caller) in wire.callers.iter().enumerate() {
-        if let Err(error) = add_caller(&mut callers, caller) {
-            report.add(&format!("{field}.callers[{index}]"), &error.to_string());
-        }
+    let callers = callers(report, &format!("{field}.callers"), domain, &wire.callers);
+    let mut clients = Vec::new();
+    for (index, client) in wire.clients.iter().enumerate() {
+        clients.push(named_client(report, &format!("{field}.clients[{index}]"), domain, client));
     }
     let details = details(report, &format!("{field}.authorizationDetails"), &wire.authorization_details);
     if wire.max_token_age.is_some_and(|secs| !TOKEN_AGES.contains(&secs)) {
         report.add(&format!("{field}.maxTokenAge"), "want 5 to 3600 seconds");
     }
     let actors = actors(report, &format!("{field}.actors"), wire.actors);
-    Rule { methods, callers, scopes, details, max_age: wire.max_token_age, actors }
+    Rule { methods, callers, clients, scopes, details, max_age: wire.max_token_age, actors }
 }
 
 fn details(report: &mut Report, field: &str, wire: &[WireDetail]) -> AuthorizationDetails {
@@ -94,6 +102,25 @@ fn actors(report: &mut Report, field: &str, wire: Option<WireActors>) -> RangeIn
         report.add(field, "want min up to max, and max up to 8");
     }
     min..=max
+}
+
+pub(super) fn callers(report: &mut Report, field: &str, domain: &TrustDomain, wire: &[WireCaller]) -> Callers {
+    let mut callers = Callers { domain: domain.clone(), accounts: HashSet::new(), namespaces: HashSet::new() };
+    for (index, caller) in wire.iter().enumerate() {
+        if let Err(error) = add_caller(&mut callers, caller) {
+            report.add(&format!("{field}[{index}]"), &error.to_string());
+        }
+    }
+    callers
+}
+
+fn named_client(report: &mut Report, field: &str, domain: &TrustDomain, wire: &WireClient) -> NamedClient {
+    external::check_client_id(report, &format!("{field}.clientId"), &wire.client_id);
+    if wire.issuer.is_empty() {
+        report.add(&format!("{field}.issuer"), "must not be empty");
+    }
+    let from = wire.caller.as_ref().map(|caller| callers(report, field, domain, std::slice::from_ref(caller)));
+    NamedClient { issuer: wire.issuer.as_str().into(), client_id: wire.client_id.as_str().into(), from }
 }
 
 fn add_caller(callers: &mut Callers, wire: &WireCaller) -> Result<(), InvalidValue> {
@@ -125,19 +152,19 @@ fn check_path(text: &str) -> Result<(), InvalidValue> {
     Err(InvalidValue { what: "path", problem })
 }
 
-const TOKEN_AGES: RangeInclusive<u64> = 5..=3600;
+pub(super) const TOKEN_AGES: RangeInclusive<u64> = 5..=3600;
 const MAX_DETAILS: usize = 16;
 
 #[derive(Default)]
-struct Report(Vec<PolicyProblem>);
+pub(super) struct Report(Vec<PolicyProblem>);
 
 impl Report {
-    fn add(&mut self, field: &str, message: &str) {
+    pub(super) fn add(&mut self, field: &str, message: &str) {
         self.0.push(PolicyProblem { field: field.to_owned(), message: message.to_owned() });
     }
 
     /// An empty list could be read as "all", so it is refused.
-    fn need<T>(&mut self, field: &str, list: &[T]) {
+    pub(super) fn need<T>(&mut self, field: &str, list: &[T]) {
         if list.is_empty() {
             self.add(field, "must not be empty");
         }

@@ -29,6 +29,7 @@ pub(super) struct Rule {
     /// Empty: any.
     pub(super) methods: Vec<Method>,
     pub(super) callers: Callers,
+    pub(super) clients: Vec<NamedClient>,
     pub(super) scopes: ScopeSet,
     pub(super) details: AuthorizationDetails,
     /// Seconds since `iat`.
@@ -45,10 +46,28 @@ pub(super) struct Callers {
     pub(super) namespaces: HashSet<Box<str>>,
 }
 
+/// A client of an external issuer.
+#[derive(Debug)]
+pub(super) struct NamedClient {
+    pub(super) issuer: Box<str>,
+    pub(super) client_id: Box<str>,
+    /// Where it must call from; `None`: wherever its issuer's mapping lets it.
+    pub(super) from: Option<Callers>,
+}
+
+/// A client of an external issuer that was proven to be the caller: the pair, as an id means nothing without its issuer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pub(crate) issuer: &'a str,
+    pub(crate) id: &'a str,
+}
+
 /// Who calls, and what its token says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Credentials<'a> {
     pub(crate) caller: &'a SpiffeId,
+    /// `None` for a token of the mesh.
+    pub(crate) client: Option<Client<'a>>,
     pub(crate) actors: u8,
     pub(crate) scopes: &'a ScopeSet,
     pub(crate) details: &'a AuthorizationDetails,
@@ -178,7 +197,8 @@ impl Rule {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             return Err(Unmatched::Rule);
         }
-        if !self.names(with.caller, with.actors) {
+        let named = self.actors.contains(&with.actors) && self.clients.iter().any(|client| client.is(with));
+        if !named && !self.names(with.caller, with.actors) {
             return Err(Unmatched::Caller);
         }
         if !with.scopes.is_superset(&self.scopes) || !with.details.covers(&self.details) {
@@ -191,9 +211,16 @@ impl Rule {
     }
 }
 
+impl NamedClient {
+    fn is(&self, with: &Credentials<'_>) -> bool {
+        let same = |client: Client<'_>| *self.issuer == *client.issuer && *self.client_id == *client.id;
+        with.client.is_some_and(same) && self.from.as_ref().is_none_or(|from| from.name(with.caller))
+    }
+}
+
 impl Callers {
     /// Whether the caller is one of them.
-    fn name(&self, caller: &SpiffeId) -> bool {
+    pub(super) fn name(&self, caller: &SpiffeId) -> bool {
         let is_ours = || caller.trust_domain() == self.domain.as_str();
         self.accounts.contains(caller) || (is_ours() && self.namespaces.contains(caller.namespace()))
     }

@@ -25,7 +25,7 @@ fn caller(namespace: &str, name: &str) -> SpiffeId {
 /// The verdict about a young token without details and actors.
 fn judged<'p>(policy: &'p Policy, path: &str, method: &Method, who: &SpiffeId, has: &str) -> Result<(), Unmatched<'p>> {
     let (scopes, details) = (scopes(has), AuthorizationDetails::default());
-    let credentials = Credentials { caller: who, actors: 0, scopes: &scopes, details: &details, age: 0 };
+    let credentials = Credentials { caller: who, client: None, actors: 0, scopes: &scopes, details: &details, age: 0 };
     policy.judge(path, method, &credentials).map(|_| ())
 }
 

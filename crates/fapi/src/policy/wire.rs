@@ -12,8 +12,12 @@ pub struct WirePolicy {
     pub mode: Mode,
     /// What is protected; a token must name one of the audiences.
     pub resources: Vec<WireResource>,
-    /// The issuers whose tokens are taken.
+    /// The issuers whose tokens name workloads of the mesh: the mesh's own.
     pub issuers: Vec<String>,
+    /// Other issuers. Their tokens name nobody of the mesh. Left out when empty, so that an older reader still takes what it
+    /// can enforce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<WireExternal>,
     /// The ways of binding that are taken.
     pub sender_constraints: Vec<SenderConstraint>,
     /// Who may do what; the most specific path governs.
@@ -52,8 +56,11 @@ pub struct WireRule {
     /// Path prefixes by whole segments.
     #[serde(default)]
     pub path_prefixes: Vec<String>,
-    /// Who may call; never empty.
+    /// Who may call; empty only if `clients` is not.
     pub callers: Vec<WireCaller>,
+    /// Clients of external issuers that may call, beside the callers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<WireClient>,
     /// Scopes that the token must have, all of them.
     #[serde(default)]
     pub scopes: Vec<String>,
@@ -118,4 +125,78 @@ pub struct WireCaller {
     /// The service account; `None`: any of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+}
+
+/// An issuer outside the mesh, and how its tokens are read. What a token says of its client counts only for the workloads
+/// that `clients` lists: the token itself can name none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WireExternal {
+    /// The name that rules know it by.
+    pub name: String,
+    /// The issuer identifier (RFC 8414).
+    pub issuer: String,
+    /// What is protected, for its tokens alone: they must name one of these audiences.
+    pub resources: Vec<WireResource>,
+    /// The `typ` of its tokens.
+    #[serde(default)]
+    pub typ: TokenTyp,
+    /// The claim that names the client.
+    #[serde(default)]
+    pub client_id_claim: ClientIdClaim,
+    /// Seconds since `iat` up to which a token is taken, 5 to 3600.
+    pub max_token_age: u64,
+    /// The scopes of its tokens that count; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    /// Its clients, and the workloads that each may call from. Any other client is refused.
+    pub clients: Vec<WireMapping>,
+}
+
+/// The media types of access tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenTyp {
+    /// RFC 9068.
+    #[default]
+    #[serde(rename = "at+jwt")]
+    AccessToken,
+    /// Servers that are older than RFC 9068: the token does not tell that it is an access token.
+    #[serde(rename = "JWT")]
+    Jwt,
+}
+
+/// The claims that servers name the client in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientIdClaim {
+    /// `client_id` (RFC 9068 section 2.2).
+    #[default]
+    ClientId,
+    /// `azp` (OpenID Connect Core 2).
+    Azp,
+    /// `sub`, where a client is its own subject.
+    Sub,
+}
+
+/// A client of an external issuer, and the workloads of the mesh that it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WireMapping {
+    /// The client, as the issuer knows it.
+    pub client_id: String,
+    /// The workloads at the other end of the connection; never empty.
+    pub callers: Vec<WireCaller>,
+}
+
+/// A client of an external issuer, as a caller of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WireClient {
+    /// The name of the issuer; one that the policy does not list admits nobody.
+    pub issuer: String,
+    /// The client.
+    pub client_id: String,
+    /// Where it must call from, beside what the issuer's own mapping says; `None`: that alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<WireCaller>,
 }

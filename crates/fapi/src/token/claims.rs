@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     json::{Members, NotStrict, View},
+    policy::{ClientIdClaim, External, TokenTyp, is_identity},
     value::{AuthorizationDetails, CertThumbprint, JwkThumbprint, ScopeSet, UnixTime},
 };
 
@@ -14,7 +15,7 @@ pub(crate) struct Claims {
     pub(crate) issuer: Box<str>,
     pub(crate) client_id: Arc<str>,
     /// `jti`. That it is unique is the issuer's business.
-    pub(crate) token_id: Box<str>,
+    pub(crate) token_id: Option<Box<str>>,
     /// The outermost `act.sub`, or else `sub`: who sends the token now (RFC 8693 section 4.1).
     pub(crate) actor: Box<str>,
     /// How many actors are nested in each other: 0 without `act`.
@@ -40,21 +41,28 @@ pub(crate) struct Confirmation {
 }
 
 impl Claims {
-    pub(super) fn parse(payload: View<'_>) -> Result<Self, NotStrict> {
+    /// Reads the claims as the issuer writes them: as RFC 9068 says, or as a policy says of an issuer outside the mesh.
+    pub(super) fn parse(payload: View<'_>, external: Option<&External>) -> Result<Self, NotStrict> {
         let subject = not_empty(payload.need_text("sub")?)?;
         let (actor, actors) = match payload.value("act") {
             Some(act) => actor_chain(act)?,
             None => (subject, 0),
         };
         let details = payload.value("authorization_details").map(AuthorizationDetails::of_claim).transpose()?;
+        let token_id = match (payload.text("jti")?, external) {
+            // Servers that are older than RFC 9068 may leave it out.
+            (None, Some(External { typ: TokenTyp::Jwt, .. })) => None,
+            (jti, _) => Some(not_empty(jti.ok_or(NotStrict)?)?.into()),
+        };
+        let scopes = ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?;
         Ok(Self {
             issuer: payload.need_text("iss")?.into(),
-            client_id: not_empty(payload.need_text("client_id")?)?.into(),
-            token_id: not_empty(payload.need_text("jti")?)?.into(),
+            client_id: client_id(payload, external)?.into(),
+            token_id,
             actor: actor.into(),
             actors,
             audiences: audiences(payload.value("aud").ok_or(NotStrict)?)?,
-            scopes: ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?,
+            scopes: external.map_or(scopes.clone(), |external| external.counting(scopes)),
             details: details.unwrap_or_default(),
             issued: UnixTime::from_secs(payload.need_seconds("iat")?),
             not_before: payload.seconds("nbf")?.map(UnixTime::from_secs),
@@ -62,6 +70,18 @@ impl Claims {
             confirmation: confirmation(payload)?,
         })
     }
+}
+
+/// The client, from the claim that its issuer names it in. One that looks like an identity of the mesh is none: it would
+/// read like one in headers and logs.
+fn client_id<'a>(payload: View<'a>, external: Option<&External>) -> Result<&'a str, NotStrict> {
+    let claim = match external.map_or(ClientIdClaim::ClientId, |external| external.client_id_claim) {
+        ClientIdClaim::ClientId => "client_id",
+        ClientIdClaim::Azp => "azp",
+        ClientIdClaim::Sub => "sub",
+    };
+    let id = not_empty(payload.need_text(claim)?)?;
+    if external.is_some() && is_identity(id) { Err(NotStrict) } else { Ok(id) }
 }
 
 fn not_empty(text: &str) -> Result<&str, NotStrict> {

@@ -48,7 +48,8 @@ impl<'a> CurrentToken<'a> {
     pub(crate) fn resources(&self) -> impl Iterator<Item = &'a Resource> + use<'a> {
         let audiences = &self.signed.claims.audiences;
         let is_meant = |resource: &&Resource| audiences.iter().any(|text| **text == *resource.audience.as_str());
-        self.policy.resources().iter().filter(is_meant)
+        let resources = self.signed.external().map_or(self.policy.resources(), |external| &external.resources);
+        resources.iter().filter(is_meant)
     }
 }
 

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use super::{Claims, ParsedToken};
 use crate::{
     crypto::PublicKey,
     jwks::IssuerKeys,
-    policy::Policy,
+    policy::{Accepted, External, TokenTyp},
     rejection::Rejection,
     value::{Issuer, SigningAlg, TokenHash},
 };
@@ -12,6 +14,8 @@ use crate::{
 pub(crate) struct SignedToken {
     pub(super) claims: Claims,
     pub(super) is_access_token: bool,
+    /// How the policy reads its issuer; `None`: the mesh's own. It is kept under one generation of policy only.
+    external: Option<Arc<External>>,
     hash: TokenHash,
 }
 
@@ -37,31 +41,34 @@ impl From<Rejection> for NotSigned {
 }
 
 impl SignedToken {
-    /// Checks issuer, algorithm, key and signature, in this order (RFC 9068 section 4, RFC 8725 sections 3.1, 3.8).
+    /// Checks algorithm, key and signature, in this order (RFC 9068 section 4, RFC 8725 sections 3.1, 3.8).
     pub(crate) fn verify(
-        parsed: ParsedToken<'_>,
+        parsed: ParsedToken<'_, '_>,
         hash: TokenHash,
-        policy: &Policy,
         lookup: KeyLookup<'_>,
     ) -> Result<Self, NotSigned> {
-        let ParsedToken { jws, header, claims } = parsed;
+        let ParsedToken { jws, header, claims, accepted } = parsed;
         let header = header.view();
-        let issuer = policy.issuer(&claims.issuer).ok_or(Rejection::IssuerNotAllowed)?;
         let malformed = Rejection::TokenMalformed;
         let alg = header.need_text("alg").map_err(|_| malformed)?;
         let alg = SigningAlg::from_jose(alg).ok_or(Rejection::AlgNotAllowed)?;
         let kid = header.text("kid").map_err(|_| malformed)?;
         let typ = header.text("typ").map_err(|_| malformed)?;
-        let is_access_token = typ.is_some_and(is_access_token);
-        let keys = find_keys(lookup, issuer, kid, alg)?;
+        let external = accepted.external.clone();
+        let is_access_token = typ.is_some_and(|typ| is_access_token(typ, external.as_deref()));
+        let keys = find_keys(lookup, accepted, kid, alg)?;
         if !keys.iter().any(|key| jws.is_signed_by(key)) {
             return Err(Rejection::SignatureInvalid.into());
         }
-        Ok(Self { claims, is_access_token, hash })
+        Ok(Self { claims, is_access_token, external, hash })
     }
 
     pub(crate) const fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    pub(crate) fn external(&self) -> Option<&External> {
+        self.external.as_deref()
     }
 
     pub(crate) const fn hash(&self) -> &TokenHash {
@@ -72,19 +79,27 @@ impl SignedToken {
 /// The keys of this issuer, id and algorithm. Never those of another issuer with the same id.
 fn find_keys<'a>(
     lookup: KeyLookup<'a>,
-    issuer: &Issuer,
+    accepted: &Accepted,
     kid: Option<&str>,
     alg: SigningAlg,
 ) -> Result<Vec<&'a PublicKey>, NotSigned> {
-    let found = lookup.keys.get(issuer).map(|keys| keys.candidates(kid, alg)).unwrap_or_default();
+    let Accepted { issuer, external } = accepted;
+    let set = lookup.keys.get(issuer);
+    let found = set.map(|keys| keys.candidates(kid, alg)).unwrap_or_default();
     match (found.is_empty(), lookup.fresh) {
         (false, _) => Ok(found),
+        // Those of the mesh are brought by the operator; those of others may not have been reached.
+        (true, true) if set.is_none() && external.is_some() => Err(Rejection::IssuerUnavailable.into()),
         (true, true) => Err(Rejection::KeyNotFound.into()),
         (true, false) => Err(NotSigned::NeedKeys(issuer.clone())),
     }
 }
 
-/// RFC 9068 section 4; media types are compared without case (RFC 2045 section 5.1).
-pub(super) fn is_access_token(typ: &str) -> bool {
-    typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+/// RFC 9068 section 4; media types are compared without case (RFC 2045 section 5.1). `JWT`, which says nothing, only where
+/// the policy takes it of this issuer.
+pub(super) fn is_access_token(typ: &str, external: Option<&External>) -> bool {
+    let takes_jwt = external.is_some_and(|external| external.typ == TokenTyp::Jwt);
+    typ.eq_ignore_ascii_case("at+jwt")
+        || typ.eq_ignore_ascii_case("application/at+jwt")
+        || (takes_jwt && typ.eq_ignore_ascii_case("JWT"))
 }

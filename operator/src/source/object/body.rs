@@ -1,6 +1,7 @@
 //! What an object says, in the terms of the neutral model. Here stands what the schema's CEL rules say in a cluster.
 
 mod client;
+mod issuer;
 mod mesh;
 mod policy;
 mod revocation;
@@ -15,7 +16,7 @@ pub(crate) use self::policy::PolicyBody;
 pub(super) use self::policy::targets as policy_targets;
 pub(crate) use self::workload::WorkloadBody;
 use super::id::{Kind, ObjectId};
-use crate::model::ClientSpec;
+use crate::model::{ClientSpec, IssuerSpec};
 use crate::source::located::Node;
 use crate::source::problem::Finding;
 
@@ -23,6 +24,7 @@ use crate::source::problem::Finding;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Body {
     Client(ClientSpec),
+    Issuer(IssuerSpec),
     Mesh(MeshBody),
     Policy(PolicyBody),
     Revocation(Revocation),
@@ -52,6 +54,7 @@ pub(super) fn read(id: &ObjectId, document: &Json, trust_domain: &TrustDomain) -
     let spec = &document["spec"];
     match id.kind {
         Kind::FapiClient => client::read(id, typed(spec)?).map(Body::Client),
+        Kind::FapiIssuer => issuer::read(id, typed(spec)?, trust_domain).map(Body::Issuer),
         Kind::FapiMesh => mesh::read(id, typed(spec)?).map(Body::Mesh),
         Kind::FapiPolicy => policy::read(id, typed(spec)?, trust_domain).map(Body::Policy),
         Kind::Revocation => revocation::read(typed(spec)?).map(Body::Revocation),

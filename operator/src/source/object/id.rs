@@ -9,6 +9,7 @@ use crate::source::located::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
     FapiClient,
+    FapiIssuer,
     FapiMesh,
     FapiPolicy,
     Revocation,
@@ -25,12 +26,13 @@ pub(crate) struct ObjectId {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::FapiClient, Self::FapiMesh, Self::FapiPolicy, Self::Revocation, Self::Workload];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::FapiClient, Self::FapiIssuer, Self::FapiMesh, Self::FapiPolicy, Self::Revocation, Self::Workload];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::FapiClient => "FapiClient",
+            Self::FapiIssuer => "FapiIssuer",
             Self::FapiMesh => "FapiMesh",
             Self::FapiPolicy => "FapiPolicy",
             Self::Revocation => "Revocation",
@@ -39,7 +41,7 @@ impl Kind {
     }
 
     pub(crate) const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::FapiMesh | Self::Revocation)
+        !matches!(self, Self::FapiIssuer | Self::FapiMesh | Self::Revocation)
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {

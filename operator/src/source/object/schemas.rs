@@ -23,6 +23,7 @@ impl Schemas {
         let of = |kind: Kind| {
             let crd = match kind {
                 Kind::FapiClient => crds::FapiClient::crd(),
+                Kind::FapiIssuer => crds::FapiIssuer::crd(),
                 Kind::FapiMesh => crds::FapiMesh::crd(),
                 Kind::FapiPolicy => crds::FapiPolicy::crd(),
                 Kind::Revocation => Revocation::crd(),

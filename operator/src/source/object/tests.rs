@@ -192,3 +192,90 @@ fn a_document_of_somebody_else_is_refused() {
     let nameless = document("FapiClient", "{name: Shop}", "  serviceAccountName: a\n  targets: [{serviceName: b}]");
     assert!(wrong(&nameless).iter().all(|(line, field)| *line == 3 && field.starts_with("metadata")));
 }
+
+fn issuer(spec: &str) -> String {
+    let head = "  issuer: https://login.bank.example\n";
+    document("FapiIssuer", "{name: bank-as}", &format!("{head}{spec}"))
+}
+
+#[test]
+fn a_fapi_issuer_is_read_with_its_defaults() {
+    let text = issuer(
+        "  allow: [{namespace: bank, audiences: [\"https://api.bank.example\"]}]\n  \
+         clients: [{clientId: shop-7, callers: [{namespace: bank, serviceAccountName: shop}, {namespace: web}]}]",
+    );
+    let Parsed::Good(written) = read(&text) else { panic!("{:?}", wrong(&text)) };
+    let Body::Issuer(spec) = written.body else { panic!("another body") };
+    assert_eq!((spec.max_token_age, spec.typ, spec.client_id_claim), (900, Default::default(), Default::default()));
+    assert_eq!(spec.allow["bank"].audiences, ["https://api.bank.example"]);
+    assert_eq!(spec.clients[0].callers.len(), 2);
+}
+
+#[test]
+fn what_is_wrong_with_a_fapi_issuer_is_found() {
+    let named = document("FapiIssuer", "{name: mesh}", "  issuer: https://login.bank.example");
+    for (text, line, field) in [
+        (named, 3, "metadata.name"),
+        (issuer("  caBundle: |\n    -----BEGIN CERTIFICATE-----\n    bad"), 7, "spec.caBundle"),
+        (issuer("  maxTokenAge: 2h"), 6, "spec.maxTokenAge"),
+        (issuer("  maxTokenAge: 4s"), 6, "spec.maxTokenAge"),
+        (issuer("  jwksUri: http://login.bank.example/jwks"), 6, "spec.jwksUri"),
+        (issuer("  typ: jwt"), 6, "spec.typ"),
+        (issuer("  tokenFormat: Opaque"), 6, "spec.tokenFormat"),
+        (
+            issuer("  clients: [{clientId: \"spiffe://bank.example/ns/bank/sa/a\", callers: [{namespace: a}]}]"),
+            6,
+            "spec.clients[0].clientId",
+        ),
+        (issuer("  clients: [{clientId: a, callers: [{serviceAccountName: a}]}]"), 6, "spec.clients[0].callers[0]"),
+        (
+            issuer(
+                "  clients:\n  - {clientId: a, callers: [{namespace: a}]}\n  - {clientId: a, callers: [{namespace: b}]}",
+            ),
+            8,
+            "spec.clients[1].clientId",
+        ),
+        (
+            issuer(
+                "  allow:\n  - {namespace: a, audiences: [\"https://a\"]}\n  - {namespace: a, audiences: [\"https://b\"]}",
+            ),
+            8,
+            "spec.allow[1]",
+        ),
+    ] {
+        let found = wrong(&text);
+        assert!(found.iter().any(|(at, name)| *at == line && name.starts_with(field)), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_policy_names_issuers_and_their_clients_together() {
+    let with = |targets: &str, issuers: &str, caller: &str| {
+        policy(&format!("  targetRefs: [{targets}]\n  issuers: [{issuers}]\n  rules:\n  - callers: [{caller}]"))
+    };
+    let (one, both) = ("{name: payments}", "{name: mesh}, {name: bank-as, audiences: [\"https://api\"]}");
+    let client = "{issuerName: bank-as, clientId: shop-7}";
+    let text = with(one, both, client);
+    let Parsed::Good(written) = read(&text) else { panic!("{:?}", wrong(&text)) };
+    let Body::Policy(body) = written.body else { panic!("another body") };
+    assert!(body.spec.takes_mesh && body.spec.external[0].audiences == ["https://api"]);
+    let rule = &body.spec.rules[0];
+    assert_eq!(
+        (rule.callers.len(), rule.clients[0].client_id.as_str()),
+        (0, "shop-7"),
+        "a client alone admits no other"
+    );
+    for (text, line, field) in [
+        (with(one, both, "{issuerName: other-as, clientId: shop-7}"), 8, "spec.rules[0].callers[0]"),
+        (with(one, both, "{clientId: shop-7}"), 8, "spec.rules[0].callers[0]"),
+        (with(one, both, "{namespace: bank, issuerName: bank-as}"), 8, "spec.rules[0].callers[0]"),
+        (with(one, "{name: bank-as}", "{namespace: bank}"), 6, "spec.issuers[0]"),
+        (with(one, "{name: mesh, audiences: [\"https://api\"]}", "{namespace: bank}"), 6, "spec.issuers[0]"),
+        (with(one, "{name: mesh}, {name: mesh}", "{namespace: bank}"), 6, "spec.issuers[1].name"),
+        (with("{kind: Namespace, name: bank}", both, "{namespace: bank}"), 6, "spec.issuers[1].audiences"),
+        (with("{name: a}, {name: b}", both, "{namespace: bank}"), 6, "spec.issuers[1].audiences"),
+    ] {
+        let found = wrong(&text);
+        assert_eq!(found, [(line, field.to_owned())], "{text}");
+    }
+}

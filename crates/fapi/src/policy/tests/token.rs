@@ -19,7 +19,11 @@ fn details(json: &str) -> AuthorizationDetails {
 /// The verdict about a token of this age and chain.
 fn judged<'p>(policy: &'p Policy, age: u64, actors: u8, has: &AuthorizationDetails) -> Result<Matched, Unmatched<'p>> {
     let (who, scopes) = (caller("bank", "shop"), ScopeSet::empty());
-    policy.judge("/", &Method::GET, &Credentials { caller: &who, actors, scopes: &scopes, details: has, age })
+    policy.judge(
+        "/",
+        &Method::GET,
+        &Credentials { caller: &who, client: None, actors, scopes: &scopes, details: has, age },
+    )
 }
 
 #[test]

@@ -1,12 +1,14 @@
 use std::time::Duration;
 
-use crds::policy::{Actors, AuthorizationDetail, Caller, Mode, PolicyRule, TargetKind, TargetRef};
+use crds::policy::{
+    AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, TargetKind, TargetRef,
+};
 use crds::{FapiPolicySpec, SenderConstraint};
-use fapi::{TrustDomain, WireActors, WireCaller, WireDetail, WireRule};
+use fapi::{TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::index;
-use crate::model::{PolicySpec, PolicyTarget};
+use crate::model::{IssuerRef, PolicySpec, PolicyTarget};
 
 /// What a FapiPolicy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +28,18 @@ pub(super) fn read(
         Err(problems) => (Vec::new(), problems),
     };
     let namespace = id.key().namespace;
+    let takes_mesh = spec.issuers.iter().any(|issuer| issuer.name == MESH_ISSUER);
+    let external = issuers(spec.issuers, &targets, &mut problems);
     let mut rules = Vec::new();
     for (position, rule) in spec.rules.into_iter().enumerate() {
-        rules.push(wire_rule(rule, &namespace, &format!("spec.rules[{position}]"), &mut problems));
+        rules.push(wire_rule(rule, &namespace, &external, &format!("spec.rules[{position}]"), &mut problems));
     }
     let mode = match spec.mode {
         Mode::Enforce => fapi::Mode::Enforce,
         Mode::Audit => fapi::Mode::Audit,
     };
     let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
-    let spec = PolicySpec { mode, sender_constraints, rules };
+    let spec = PolicySpec { mode, sender_constraints, takes_mesh, external, rules };
     if problems.is_empty() {
         let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
         problems.extend(compiled.into_iter().map(|problem| {
@@ -86,18 +90,48 @@ pub(super) fn constraint(constraint: SenderConstraint) -> fapi::SenderConstraint
     }
 }
 
-fn wire_rule(rule: PolicyRule, namespace: &str, path: &str, problems: &mut Vec<BodyProblem>) -> WireRule {
-    let mut callers = Vec::new();
-    for (position, Caller { service_account_name, namespace: other }) in rule.callers.into_iter().enumerate() {
-        if service_account_name.is_none() && other.is_none() {
-            let field = format!("{path}.callers[{position}]");
-            let remedy = "name a service account, a namespace, or both";
-            problems.push(BodyProblem::new(field, "an empty caller would be anyone", remedy));
+/// The FapiIssuers among the issuers of a policy, each once and with audiences. Whether they are there is told in the status.
+fn issuers(accepted: Vec<AcceptedIssuer>, targets: &[PolicyTarget], problems: &mut Vec<BodyProblem>) -> Vec<IssuerRef> {
+    let one_service = matches!(targets, [PolicyTarget::Service { .. } | PolicyTarget::Section { .. }]);
+    let mut names: Vec<String> = Vec::new();
+    let mut external = Vec::new();
+    for (position, AcceptedIssuer { name, audiences }) in accepted.into_iter().enumerate() {
+        let mut problem = |field: &str, message: &str, remedy: &str| {
+            problems.push(BodyProblem::new(format!("spec.issuers[{position}]{field}"), message, remedy));
+        };
+        if names.contains(&name) {
+            problem(".name", "stands above already", "name each issuer once");
+        } else if (name == MESH_ISSUER) != audiences.is_empty() {
+            let message = "audiences are for FapiIssuers, which need them; the mesh's own issuer derives them";
+            problem("", message, "write audiences, or remove them");
+        } else if name != MESH_ISSUER {
+            if !one_service {
+                problem(".audiences", "audiences stand for one Service", "target exactly one Service");
+            }
+            external.push(IssuerRef { name: name.clone(), audiences });
         }
-        let namespace = other.unwrap_or_else(|| namespace.to_owned());
-        callers.push(WireCaller { namespace, service_account: service_account_name });
+        names.push(name);
     }
-    if callers.is_empty() {
+    external
+}
+
+fn wire_rule(
+    rule: PolicyRule,
+    namespace: &str,
+    external: &[IssuerRef],
+    path: &str,
+    problems: &mut Vec<BodyProblem>,
+) -> WireRule {
+    let (mut callers, mut clients) = (Vec::new(), Vec::new());
+    for (position, caller) in rule.callers.into_iter().enumerate() {
+        let field = format!("{path}.callers[{position}]");
+        match read_caller(caller, namespace, external) {
+            Ok(Named::Workload(caller)) => callers.push(caller),
+            Ok(Named::Client(client)) => clients.push(client),
+            Err((message, remedy)) => problems.push(BodyProblem::new(field, message, remedy)),
+        }
+    }
+    if callers.is_empty() && clients.is_empty() {
         callers.push(WireCaller { namespace: namespace.to_owned(), service_account: None });
     }
     WireRule {
@@ -105,6 +139,7 @@ fn wire_rule(rule: PolicyRule, namespace: &str, path: &str, problems: &mut Vec<B
         paths: rule.paths,
         path_prefixes: rule.path_prefixes,
         callers,
+        clients,
         scopes: rule.scopes,
         authorization_details: rule.authorization_details.into_iter().map(detail).collect(),
         max_token_age: rule.max_token_age.map(|text| token_age(&text, path, problems)),
@@ -126,4 +161,28 @@ fn token_age(text: &str, path: &str, problems: &mut Vec<BodyProblem>) -> u64 {
         problems.push(BodyProblem::new(field, format!("{text} is out of bounds"), "write a duration from 5s to 1h"));
     }
     age.as_secs()
+}
+
+/// Who an entry of `callers` means.
+enum Named {
+    Workload(WireCaller),
+    Client(WireClient),
+}
+
+/// Reads an entry of `callers`; else what is wrong with it and what to do.
+fn read_caller(caller: Caller, own: &str, external: &[IssuerRef]) -> Result<Named, (&'static str, &'static str)> {
+    let Caller { service_account_name: service_account, namespace, issuer_name, client_id } = caller;
+    let is_workload = service_account.is_some() || namespace.is_some();
+    let workload = WireCaller { namespace: namespace.unwrap_or_else(|| own.to_owned()), service_account };
+    match (issuer_name, client_id) {
+        (None, None) if is_workload => Ok(Named::Workload(workload)),
+        (None, None) => Err(("an empty caller would be anyone", "name a service account, a namespace, or a client")),
+        (Some(issuer), Some(client_id)) => {
+            if !external.iter().any(|known| known.name == issuer) {
+                return Err(("the policy does not take tokens of this FapiIssuer", "add it to spec.issuers"));
+            }
+            Ok(Named::Client(WireClient { issuer, client_id, caller: is_workload.then_some(workload) }))
+        }
+        _ => Err(("a client id means nothing without its issuer", "give issuerName and clientId together")),
+    }
 }

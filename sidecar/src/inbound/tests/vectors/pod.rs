@@ -318,6 +318,7 @@ fn snapshot(world: &World, app: SocketAddr) -> Snapshot {
         pod_uid: "pod".to_owned(),
         workload: WorkloadName { namespace: "bank".to_owned(), name: "payments".to_owned() },
         mesh_issuer: MeshIssuer { token_endpoint: format!("{issuer}/token"), issuer },
+        external_issuers: vec![],
         ports: vec![Port {
             name: "http".to_owned(),
             port: 80,

@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+use control::{PortPolicyDoc, Snapshot};
+use fapi::{WireCaller, WireMapping};
+
+use super::*;
+use crate::model::{Key, Model, PolicySpec, Seniority};
+use crate::testing::bank::{bank, view};
+use crate::view::View;
+
+const API: &str = "https://api.bank.example";
+const MESH: &str = "https://issuer.fapi-mesh";
+
+/// A FapiIssuer that lets the policies of `bank` take tokens for the API.
+fn issuer(name: &str, created: u64, url: &str) -> Issuer {
+    let shop = WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) };
+    let server = ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
+    let allowed = Allowed { audiences: vec![API.to_owned()], scopes: vec!["transfers:write".to_owned()] };
+    let spec = IssuerSpec {
+        server,
+        allow: BTreeMap::from([("bank".to_owned(), allowed)]),
+        typ: fapi::TokenTyp::Jwt,
+        client_id_claim: fapi::ClientIdClaim::Azp,
+        max_token_age: 900,
+        clients: vec![WireMapping { client_id: "shop-7".to_owned(), callers: vec![shop] }],
+    };
+    let seniority = Seniority { created, key: Key::new("", name) };
+    Issuer { seniority, generation: 1, spec: Some(spec), fault: None }
+}
+
+fn add(model: &mut Model, name: &str, created: u64, url: &str) {
+    model.issuers.insert(name.to_owned(), issuer(name, created, url));
+}
+
+fn payments(model: &mut Model) -> &mut PolicySpec {
+    model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap()
+}
+
+/// The bank, whose payments take tokens of `bank-as` too.
+fn with_external() -> Model {
+    let mut model = bank();
+    add(&mut model, "bank-as", 0, "https://login.bank.example");
+    payments(&mut model).external = vec![IssuerRef { name: "bank-as".to_owned(), audiences: vec![API.to_owned()] }];
+    model
+}
+
+fn snapshot_of(view: &View, pod: &str, issuer: &str) -> (Snapshot, Vec<&'static str>) {
+    let issuer = control::MeshIssuer { issuer: issuer.to_owned(), token_endpoint: format!("{issuer}/token") };
+    let made = view.snapshot(&format!("uid-of-bank-{pod}"), &issuer).unwrap();
+    (serde_json::from_slice(&made.document).unwrap(), made.required_features.clone())
+}
+
+fn governed(snapshot: &Snapshot) -> &fapi::WirePolicy {
+    match &snapshot.ports[0].policy {
+        PortPolicyDoc::Policy(policy) => policy,
+        PortPolicyDoc::Invalid { name } => panic!("{name} is closed"),
+    }
+}
+
+#[test]
+fn a_snapshot_carries_the_issuers_of_its_ports_and_demands_that_they_are_understood() {
+    let view = view(with_external());
+    let (snapshot, features) = snapshot_of(&view, "payments-1", MESH);
+    use control::features::{EXTERNAL_ISSUERS, REVOCATIONS, RULES};
+    assert_eq!(features, [RULES, REVOCATIONS, EXTERNAL_ISSUERS]);
+    assert_eq!(snapshot.external_issuers, [issuer("bank-as", 0, "https://login.bank.example").spec.unwrap().server]);
+    let [external] = governed(&snapshot).external.as_slice() else { panic!("one external issuer") };
+    assert_eq!((external.name.as_str(), external.issuer.as_str()), ("bank-as", "https://login.bank.example"));
+    assert_eq!(external.resources[0].audience, API);
+    assert_eq!(external.resources[0].origins, ["https://payments.bank"], "proofs are for the service itself");
+    assert_eq!(external.scopes.as_deref(), Some(["transfers:write".to_owned()].as_slice()));
+    assert_eq!((external.clients[0].client_id.as_str(), external.max_token_age), ("shop-7", 900));
+    let (ledger, features) = snapshot_of(&view, "ledger-1", MESH);
+    assert_eq!((features, ledger.external_issuers), (vec![RULES, REVOCATIONS], vec![]), "an old sidecar will do");
+}
+
+#[test]
+fn an_issuer_that_may_not_be_used_admits_nothing_and_the_rest_holds() {
+    let mut stranger = with_external();
+    stranger.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap().allow.clear();
+    let mut audience = with_external();
+    payments(&mut audience).external[0].audiences = vec![API.to_owned(), "https://other".to_owned()];
+    let mut missing = with_external();
+    missing.issuers.clear();
+    let mut never_good = with_external();
+    never_good.issuers.get_mut("bank-as").unwrap().spec = None;
+    let mut younger = with_external();
+    younger.issuers.get_mut("bank-as").unwrap().seniority.created = 2;
+    add(&mut younger, "other-as", 1, "https://login.bank.example");
+    for (model, why) in [
+        (stranger, reason::REF_NOT_PERMITTED),
+        (audience, reason::REF_NOT_PERMITTED),
+        (missing, reason::ISSUER_NOT_FOUND),
+        (never_good, reason::ISSUER_NOT_FOUND),
+        (younger, reason::ISSUER_NOT_FOUND),
+    ] {
+        let wanted = model.policies[&Key::new("bank", "payments")].spec.as_ref().unwrap().external[0].clone();
+        assert_eq!(Issuers(&model.issuers).resolve("bank", &wanted).unwrap_err().0, why);
+        let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+        assert_eq!((governed(&snapshot).external.len(), snapshot.external_issuers.len()), (0, 0));
+        assert_eq!(governed(&snapshot).issuers, [MESH]);
+    }
+}
+
+#[test]
+fn without_any_issuer_that_may_be_used_the_port_is_closed() {
+    let mut model = with_external();
+    payments(&mut model).takes_mesh = false;
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!((governed(&snapshot).issuers.len(), governed(&snapshot).external.len()), (0, 1));
+    let granting = view(model.clone()).index().policies_of(&Key::new("bank", "payments")).len();
+    assert_eq!(granting, 0, "the mesh's own issuer gives no token that nobody would take");
+    model.issuers.clear();
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    assert!(matches!(&snapshot.ports[0].policy, PortPolicyDoc::Invalid { name } if name == "bank/payments"));
+}
+
+#[test]
+fn nobody_outside_is_the_mesh_s_own_issuer() {
+    let mut model = with_external();
+    add(&mut model, "bank-as", 0, MESH);
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!((governed(&snapshot).external.len(), snapshot.external_issuers.len()), (0, 0));
+    payments(&mut model).takes_mesh = false;
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    assert!(matches!(snapshot.ports[0].policy, PortPolicyDoc::Invalid { .. }));
+}
