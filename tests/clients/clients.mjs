@@ -17,6 +17,7 @@ await withMesh(process.argv[2], async (mesh) => {
   await proofOfPossession(mesh);
   await refusals(mesh);
   await lowLevel(mesh);
+  await keys(mesh);
   const java = spawnSync("java", ["-cp", "lib/*", "Nimbus.java", mesh.folder], { cwd: import.meta.dirname, stdio: "inherit" });
   check("Nimbus", java.status, 0);
 });
@@ -106,4 +107,66 @@ async function lowLevel(mesh) {
   const keys = jose.createLocalJWKSet(await (await payments.fetch(server.jwks_uri)).json());
   const { protectedHeader } = await jose.jwtVerify(granted.access_token, keys, { typ: "at+jwt", issuer: server.issuer, audience: LEDGER.origin });
   check("jose verifies the token", protectedHeader.alg, "ES256");
+}
+
+/** A client without a certificate: private_key_jwt, and what becomes of its token. */
+async function keys(mesh) {
+  const shop = mesh.identity("shop");
+  const { privateKey, publicKey } = await oauth.generateKeyPair("ES256", { extractable: true });
+  const jwk = { ...(await jose.exportJWK(publicKey)), kid: "batch", alg: "ES256", use: "sig" };
+  mesh.declare("batch", {
+    apiVersion: "fapi-mesh.dev/v1alpha1",
+    kind: "FapiClient",
+    metadata: { name: "batch", namespace: "bank" },
+    spec: {
+      serviceAccountName: "shop",
+      targets: [{ serviceName: "ledger" }],
+      authentication: { method: "PrivateKeyJWT", jwks: { keys: [jwk] } },
+    },
+  });
+  const bare = { fetch: mesh.fetcher({ ca: mesh.ca }) };
+  const options = { algorithm: "oauth2", [client.customFetch]: bare.fetch };
+  const signer = client.PrivateKeyJwt({ key: privateKey, kid: "batch" });
+  const config = await client.discovery(mesh.issuer, shop.id, undefined, signer, options);
+  const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256"));
+  const tokens = await eventually(() => client.clientCredentialsGrant(config, { resource: PAYMENTS.origin }, { DPoP }));
+  check("openid-client: private_key_jwt without a certificate", tokens.token_type, "dpop");
+  const unbound = await refusal(client.clientCredentialsGrant(config, { resource: PAYMENTS.origin }));
+  check("openid-client: neither certificate nor proof", unbound, "invalid_request");
+  const calling = await discover(mesh, shop);
+  const call = () =>
+    client.fetchProtectedResource(calling, tokens.access_token, PAYMENTS, "POST", "{}", new Headers(JSON_TYPE), { DPoP });
+  check("openid-client: a call with that token", (await call()).status, 200);
+  const told = await client.tokenIntrospection(config, tokens.access_token);
+  check("openid-client: introspection", [told.active, told.client_id, told.token_type], [true, shop.id, "DPoP"]);
+  await signedIntrospection(mesh, config, tokens.access_token);
+  await client.tokenRevocation(config, tokens.access_token);
+  check("openid-client: introspection of a revoked token", (await client.tokenIntrospection(config, tokens.access_token)).active, false);
+  const after = await eventually(() => call().then(() => Promise.reject(new Error("still admitted")), (error) => error));
+  check("openid-client: a call with a revoked token", [after.status, after.cause?.[0]?.parameters?.error], [401, "invalid_token"]);
+}
+
+async function signedIntrospection(mesh, config, token) {
+  const server = config.serverMetadata();
+  const payments = mesh.identity("payments");
+  const options = { [oauth.customFetch]: payments.fetch };
+  const me = { client_id: payments.id, introspection_signed_response_alg: "ES256" };
+  const asked = { ...options, requestJwtResponse: true };
+  const answer = await oauth.introspectionRequest(server, me, oauth.TlsClientAuth(), token, asked);
+  const told = await oauth.processIntrospectionResponse(server, me, answer);
+  await oauth.validateApplicationLevelSignature(server, answer, options);
+  check("oauth4webapi: signed introspection by the audience", [told.active, told.aud], [true, PAYMENTS.origin]);
+}
+
+/** Tries until it works: the operator reads its folder, and a revocation reaches a sidecar, a moment later. */
+async function eventually(attempt) {
+  const end = Date.now() + 10_000;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
 }

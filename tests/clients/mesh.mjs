@@ -1,7 +1,7 @@
 // The mesh as a client finds it: demo.json, an identity, and connections that know whom they talk to.
 
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, buildConnector, fetch } from "undici";
@@ -54,7 +54,12 @@ class Mesh {
     return { id, fetch: this.fetcher(tls) };
   }
 
-  /** A fetch that shows a certificate and goes on only if the server proves the SPIFFE ID that belongs to the host. */
+  /** Adds a document to the folder that the operator reads. */
+  declare(name, document) {
+    writeFileSync(join(this.folder, "config", `${name}.yaml`), JSON.stringify(document));
+  }
+
+  /** A fetch that shows a certificate, if there is one, and goes on only if the server proves the SPIFFE ID that belongs to the host. */
   fetcher(tls) {
     const operator = `spiffe://${this.about.trust_domain}/ns/fapi-mesh/sa/fapi-operator`;
     const agent = new Agent({
