@@ -342,19 +342,24 @@ class Judgement:
             self.read(faults)
         except Bad:
             faults.must.add("token_malformed")
+            if self.issuer is not None and self.issuer not in self.policy["issuers"]:
+                # How claims are read may depend on the issuer, so that it is looked at first.
+                faults.may.add("issuer_not_allowed")
             return
         if any(name in self.header for name in ("jwk", "jku", "x5u", "x5c")):
             # RFC 8725 3.10: keys come from the issuer, and from nowhere else.
             faults.must.add("token_malformed")
 
     def read(self, faults):
+        self.issuer = None
         self.header, claims, self.signature = split_jws(self.token)
         self.kid = self.header.get("kid")
         typ = self.header.get("typ", "")
         if not isinstance(self.header.get("alg"), str) or not isinstance(typ, str) or not isinstance(self.kid, (str, type(None))):
             # Refused in any case, here or where it is used.
             faults.may.add("token_malformed")
-        self.issuer, self.subject = text_of(claims, "iss"), text_of(claims, "sub")
+        self.issuer = text_of(claims, "iss")
+        self.subject = text_of(claims, "sub")
         self.client, self.jti = text_of(claims, "client_id"), text_of(claims, "jti")
         if not all((self.issuer, self.subject, self.client, self.jti)):
             # No RFC forbids an empty identifier, and none wants it.
