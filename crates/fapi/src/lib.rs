@@ -28,6 +28,7 @@ mod path;
 mod peer;
 mod policy;
 mod proven;
+mod recent;
 mod rejection;
 mod request;
 mod revocations;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{dpop::ProofHeaders, token::SignedToken};
+use crate::{dpop::ProofHeaders, recent::Recent, token::SignedToken};
 
 /// Tokens whose signature and sender were proven on one connection, under one generation of policy, keys and revocations.
 ///
@@ -11,8 +11,7 @@ use crate::{dpop::ProofHeaders, token::SignedToken};
 #[derive(Default)]
 pub struct ProvenTokens {
     generation: u64,
-    tokens: Vec<(Box<[u8]>, Arc<SignedToken>)>,
-    next: usize,
+    tokens: Recent<SignedToken, 8>,
     /// A header says the same under every generation.
     pub(crate) proof_headers: ProofHeaders,
 }
@@ -27,24 +26,15 @@ impl ProvenTokens {
     /// The token of exactly these bytes, if it was proven under this generation.
     pub(crate) fn find(&mut self, generation: u64, bytes: &[u8]) -> Option<Arc<SignedToken>> {
         if self.generation != generation {
-            self.tokens.clear();
+            self.tokens = Recent::default();
             self.generation = generation;
         }
-        let found = self.tokens.iter().find(|(known, _)| **known == *bytes);
-        found.map(|(_, token)| Arc::clone(token))
+        self.tokens.find(bytes)
     }
 
     /// Keeps a token proven under the generation of the last [`ProvenTokens::find`]; the oldest makes room.
     pub(crate) fn keep(&mut self, bytes: &[u8], token: &Arc<SignedToken>) {
-        let entry = (Box::from(bytes), Arc::clone(token));
-        if self.tokens.len() < PLACES {
-            self.tokens.push(entry);
-            return;
-        }
-        if let Some(oldest) = self.tokens.get_mut(self.next) {
-            *oldest = entry;
-        }
-        self.next = (self.next + 1) % PLACES;
+        self.tokens.keep(bytes, token);
     }
 }
 
@@ -54,5 +44,3 @@ impl std::fmt::Debug for ProvenTokens {
         f.debug_struct("ProvenTokens").field("tokens", &self.tokens.len()).finish_non_exhaustive()
     }
 }
-
-const PLACES: usize = 8;

@@ -139,14 +139,16 @@ impl Revocations {
     /// certificate that it is bound to.
     #[must_use]
     pub fn hit_token(&self, token: &IssuedToken, now: UnixTime) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         let claims = token.read();
         let certificate = claims.confirmation.certificate.and_then(|thumbprint| self.certificates.get(&thumbprint));
         let holder = SpiffeId::parse(&claims.actor).ok().and_then(|holder| self.spiffe_ids.get(&holder));
-        !self.is_empty()
-            && (self.hit_id(claims, now)
-                || self.hit_client(&claims.issuer, &claims.client_id, claims.issued, now)
-                || hit(certificate, claims.issued, now)
-                || hit(holder, claims.issued, now))
+        self.hit_id(claims, now)
+            || self.hit_client(&claims.issuer, &claims.client_id, claims.issued, now)
+            || hit(certificate, claims.issued, now)
+            || hit(holder, claims.issued, now)
     }
 
     /// Refuses the holder of a revoked certificate, whatever it sends.

@@ -4,6 +4,7 @@ use crate::{
     json::{Members, NotStrict},
     jwk::Jwk,
     jws::Compact,
+    recent::Recent,
     rejection::Rejection,
     value::{JwkThumbprint, SigningAlg, UnixTime},
 };
@@ -17,11 +18,7 @@ pub(super) struct SignedProof<'a> {
 
 /// The headers of the last proofs that verified, each with the key that was read from it: a client signs with one key,
 /// so that its next proof has the same header, byte for byte.
-#[derive(Default)]
-pub(crate) struct ProofHeaders {
-    known: Vec<(Box<str>, Arc<Jwk>)>,
-    next: usize,
-}
+pub(crate) type ProofHeaders = Recent<Jwk, 4>;
 
 /// What a proof says.
 pub(super) struct ProofText<'a> {
@@ -39,14 +36,14 @@ impl<'a> SignedProof<'a> {
     /// Checks 2 to 7 of RFC 9449 section 4.3: form, `typ`, `alg`, a public key in `jwk`, signature.
     pub(super) fn verify(text: &'a str, headers: &mut ProofHeaders) -> Result<Self, Rejection> {
         let jws = Compact::parse(text, MAX_BYTES).map_err(|_| Rejection::ProofMalformed)?;
-        let known = headers.find(jws.header_text());
+        let known = headers.find(jws.header_text().as_bytes());
         let is_new = known.is_none();
         let jwk = known.or_else(|| header_key(&jws).map(Arc::new)).ok_or(Rejection::ProofMalformed)?;
         if !jws.is_signed_by(&jwk.key) {
             return Err(Rejection::ProofMalformed);
         }
         if is_new {
-            headers.keep(jws.header_text(), &jwk);
+            headers.keep(jws.header_text().as_bytes(), &jwk);
         }
         Ok(Self { jws, key: jwk.thumbprint })
     }
@@ -79,25 +76,6 @@ impl<'a> SignedProof<'a> {
     }
 }
 
-impl ProofHeaders {
-    fn find(&self, text: &str) -> Option<Arc<Jwk>> {
-        self.known.iter().find(|(known, _)| **known == *text).map(|(_, jwk)| Arc::clone(jwk))
-    }
-
-    /// The oldest makes room.
-    fn keep(&mut self, text: &str, jwk: &Arc<Jwk>) {
-        let entry = (Box::from(text), Arc::clone(jwk));
-        if self.known.len() < PLACES {
-            self.known.push(entry);
-            return;
-        }
-        if let Some(oldest) = self.known.get_mut(self.next) {
-            *oldest = entry;
-        }
-        self.next = (self.next + 1) % PLACES;
-    }
-}
-
 /// The key in the header, if `typ` and `alg` are right and the key is one of that algorithm.
 fn header_key(jws: &Compact<'_>) -> Option<Jwk> {
     let header = jws.header().ok()?;
@@ -112,4 +90,3 @@ fn header_key(jws: &Compact<'_>) -> Option<Jwk> {
 
 const MAX_BYTES: usize = 4 * 1024;
 const MAX_JTI: usize = 256;
-const PLACES: usize = 4;

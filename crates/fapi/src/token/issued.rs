@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use super::{Claims, signed::is_access_token};
+use super::{Claims, MAX_TOKEN_BYTES, signed::is_access_token};
 use crate::{
     jwks::KeySet,
     jws::Compact,
@@ -12,7 +12,6 @@ use crate::{
 #[derive(Debug)]
 pub struct IssuedToken {
     claims: Claims,
-    id: Box<str>,
     all: Map<String, Value>,
 }
 
@@ -20,7 +19,7 @@ impl IssuedToken {
     /// Reads a token that `issuer` has signed with one of `keys`; `None` for everything else.
     #[must_use]
     pub fn verify(text: &str, issuer: &str, keys: &KeySet) -> Option<Self> {
-        let jws = Compact::parse(text, MAX_BYTES).ok()?;
+        let jws = Compact::parse(text, MAX_TOKEN_BYTES).ok()?;
         let header = jws.header().ok()?;
         let header = header.view();
         if !header.text("typ").ok()?.is_some_and(|typ| is_access_token(typ, None)) {
@@ -32,9 +31,8 @@ impl IssuedToken {
             return None;
         }
         let claims = Claims::parse(jws.payload(), None).ok()?;
-        let id = jws.payload().text("jti").ok()??.into();
         let is_ours = *claims.issuer == *issuer;
-        is_ours.then(|| Self { claims, id, all: jws.payload().to_map() })
+        is_ours.then(|| Self { claims, all: jws.payload().to_map() })
     }
 
     pub(crate) const fn read(&self) -> &Claims {
@@ -44,7 +42,8 @@ impl IssuedToken {
     /// Its `jti`.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        // Our own tokens cannot be read without one.
+        self.claims.token_id.as_deref().unwrap_or_default()
     }
 
     /// The client that it was issued to.
@@ -76,8 +75,6 @@ impl IssuedToken {
         &self.all
     }
 }
-
-const MAX_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
