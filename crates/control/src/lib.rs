@@ -4,11 +4,13 @@
 //! - [`snapshot`], [`destination`]: the JSON documents inside those messages.
 //! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
 //! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
+//! - [`pod`]: the ports and ids of a meshed pod.
 //! - [`tls`]: the only place that builds TLS configurations for mesh connections.
 
 pub mod destination;
 pub mod features;
 pub mod identity;
+pub mod pod;
 pub mod snapshot;
 pub mod tls;
 
