@@ -18,6 +18,7 @@ mod enroll;
 mod files;
 mod index;
 mod issuer;
+mod kubernetes;
 mod model;
 mod pki;
 mod publish;
@@ -30,5 +31,5 @@ mod status;
 mod testing;
 mod view;
 
-pub use args::Args;
+pub use args::{Args, SourceArg};
 pub use run::{RunError, run};
