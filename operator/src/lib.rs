@@ -24,6 +24,7 @@ mod pki;
 mod publish;
 mod revocations;
 mod run;
+mod shelf;
 mod source;
 mod state;
 mod status;

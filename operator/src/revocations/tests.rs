@@ -6,7 +6,11 @@ use super::*;
 use crate::testing::{NOW, TempDir, id};
 
 fn open(dir: &TempDir, clock: &Clock) -> Result<Revocations, RevocationsError> {
-    Revocations::open(dir.path(), !dir.path().join("revocations.json").exists(), clock.clone())
+    Revocations::open(
+        Shelf::Folder(dir.path().to_owned()),
+        !dir.path().join("revocations.json").exists(),
+        clock.clone(),
+    )
 }
 
 fn pod(uid: &str, expires: UnixTime) -> Revocation {
