@@ -1,5 +1,6 @@
 mod assertion;
 mod introspect;
+mod known;
 mod limits;
 mod resources;
 mod revoke;
