@@ -12,6 +12,7 @@
 //! | `workers` | accepting, least loaded worker, bounds |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
+//! | `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
 //! | `tunnel` | two upgraded connections, joined |
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
@@ -19,6 +20,7 @@ pub mod args;
 pub mod run;
 
 pub(crate) mod admin;
+pub(crate) mod awaited;
 pub(crate) mod body;
 pub(crate) mod clock;
 pub(crate) mod control_client;
@@ -34,6 +36,7 @@ pub(crate) mod outbound;
 pub(crate) mod random;
 pub(crate) mod state;
 pub(crate) mod stop;
+pub(crate) mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tokens;
