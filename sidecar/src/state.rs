@@ -235,11 +235,15 @@ impl Shared {
         self.install(identity, bundle)
     }
 
-    /// Trusts these roots from now on, and no others.
+    /// Trusts these roots from now on, and no others. The same roots again change nothing: connections that were
+    /// verified by them stay.
     ///
     /// # Errors
     /// See [`StateError`]; the previous roots then stay in use.
     pub(crate) fn install_bundle(&self, bundle: Arc<TrustBundle>) -> Result<(), StateError> {
+        if self.bundle().is_some_and(|current| current.is_same(&bundle)) {
+            return Ok(());
+        }
         if let Some(current) = self.identity() {
             self.install(Arc::clone(&current.identity), Arc::clone(&bundle))?;
         }

@@ -204,7 +204,7 @@ async fn new_roots_mean_new_connections_with_the_same_token() {
             let payments = mesh.serve("payments", Mtls).await;
             assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
             let before = mesh.shared.identity().unwrap().number;
-            let pem = mesh.authority.pem.clone();
+            let pem = mesh.authority.wider_pem();
             mesh.operator.say(Kind::TrustBundle(control::pb::TrustBundle { digest: "b2".into(), pem }));
             until("the roots are in use", || mesh.shared.identity().unwrap().number > before).await;
             assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
