@@ -17,14 +17,13 @@ use super::{
 };
 use crate::{
     headers::{INTERACTION_ID, Wishes},
-    local::is_uuid,
     log::{Decision, Direction, Outcome},
 };
 
 impl Outbound {
     /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
     pub(super) async fn call(self: Rc<Self>, request: Request<Incoming>) -> Response<OutBody> {
-        let id = self.interaction_id(&request);
+        let id = self.local.interaction_id(request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut response = match self.forward(request, &id).await {
             Ok(response) => {
@@ -75,17 +74,6 @@ impl Outbound {
             (false, _) if app == Version::HTTP_2 => Protocol::H2,
             (false, _) => Protocol::H1,
         }
-    }
-
-    /// The id of the call: the app's, if it is one.
-    fn interaction_id(&self, request: &Request<Incoming>) -> HeaderValue {
-        let found = request.headers().get(INTERACTION_ID);
-        if let Some(found) = found.filter(|found| is_uuid(found.as_bytes())) {
-            return found.clone();
-        }
-        let made = self.local.interaction_id();
-        // Hexadecimal digits and hyphens.
-        HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     fn record(&self, failure: &Failure, method: &Method, uri: &Uri, id: &HeaderValue) {
