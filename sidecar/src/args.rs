@@ -9,7 +9,11 @@ use crate::{identity::Settings, outbound::Between};
 
 /// The sidecar of fapi-mesh: mutual TLS, bound tokens and their checks for one workload.
 #[derive(Debug, Parser)]
-#[command(name = "fapi-sidecar", version)]
+#[command(
+    name = "fapi-sidecar",
+    version,
+    after_help = "`fapi-sidecar redirect` sets the rules that bring the calls of a pod to its sidecar; see its --help."
+)]
 pub struct Args {
     /// The operator's control server, host:port.
     #[arg(long, env = "FAPI_CONTROL", value_name = "HOST:PORT")]

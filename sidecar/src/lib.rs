@@ -13,9 +13,12 @@
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
 //! | `tunnel` | two upgraded connections, joined |
+//! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
 pub mod args;
+#[cfg(target_os = "linux")]
+pub mod redirect;
 pub mod run;
 
 pub(crate) mod admin;
