@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Parser;
 use fapi::{SpiffeId, TrustDomain};
 
-use crate::{identity::Settings, outbound::Between};
+use crate::{identity::Settings, interception::Interception, outbound::Between};
 
 /// The sidecar of fapi-mesh: mutual TLS, bound tokens and their checks for one workload.
 #[derive(Debug, Parser)]
@@ -33,12 +33,15 @@ pub struct Args {
     /// The roots of the system, PEM, for issuers outside the mesh whose FapiIssuer brings none; read at each fetch of keys.
     #[arg(long, env = "FAPI_ROOTS_FILE", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     pub roots_file: PathBuf,
-    /// Where the app's calls come in, as an HTTP proxy.
-    #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub outbound_listen: SocketAddr,
-    /// Probes, metrics and the applied configuration.
-    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub admin_listen: SocketAddr,
+    /// How calls come to the sidecar.
+    #[arg(long, env = "FAPI_INTERCEPTION", value_enum, default_value = "none")]
+    pub interception: Interception,
+    /// Where the app's calls come in, as an HTTP proxy [default: 127.0.0.1:0, in a pod 127.0.0.1:15002]
+    #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS")]
+    pub outbound_listen: Option<SocketAddr>,
+    /// Probes, metrics and the applied configuration [default: 127.0.0.1:0, in a pod 127.0.0.1:15000]
+    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
     /// Threads that carry calls: one per core that the process may use.
     #[arg(long, env = "FAPI_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

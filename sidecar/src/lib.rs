@@ -9,6 +9,7 @@
 //! | `state` | what the control thread publishes to the data workers |
 //! | `control_client`, `identity`, `tokens` | how that state comes to be: operator, certificates, issuer |
 //! | `issuers` | keys of issuers outside the mesh |
+//! | `interception` | how calls come here, where to listen for them, where a redirected one was meant to go |
 //! | `workers` | accepting, least loaded worker, bounds |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
@@ -17,6 +18,7 @@
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
 pub mod args;
+pub mod interception;
 #[cfg(target_os = "linux")]
 pub mod redirect;
 pub mod run;

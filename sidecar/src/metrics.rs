@@ -136,6 +136,8 @@ pub(crate) struct Metrics {
     pub(crate) key_fetches: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
+    /// Calls and redirected connections of the app that went to what is not in the mesh.
+    pub(crate) unmeshed: Counter,
     /// 1 while the control stream is open.
     pub(crate) control_stream: Gauge,
 }
@@ -179,6 +181,8 @@ impl Metrics {
         let help = "Key sets asked of issuers outside the mesh";
         text.attempts("fapi_key_fetches_total", help, &self.key_fetches);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
+        let help = "Calls and connections of the app to what is not in the mesh";
+        text.single("fapi_unmeshed_calls_total", "counter", help, self.unmeshed.get());
         text.single("fapi_control_stream_up", "gauge", "1 while the control stream is open", self.control_stream.get());
         text.facts(facts);
         text.0

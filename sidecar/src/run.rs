@@ -5,6 +5,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use control::pod::{INBOUND_PORT, OUTBOUND_PORT};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -17,11 +18,12 @@ use crate::{
     admin,
     args::{Args, ArgsError},
     control_client::ControlPlane,
+    interception::{self, Interception, Tracked},
     local::Local,
     log::Listener,
     state::{Ends, Shared},
     stop::StopSource,
-    workers::{self, Doors, Parts},
+    workers::{self, Doors, Parts, Redirected},
 };
 
 /// Workers end by themselves within their time to drain; nobody waits longer than this beyond it.
@@ -43,6 +45,14 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// A port of a pod that belongs to the sidecar is taken.
+    #[error("port {port} of the pod: cannot listen: {source}; it is the sidecar's, let the app use another")]
+    Port {
+        /// Which one.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
     /// The operating system has no thread, no signal or no timer left.
     #[error("cannot start: {0}; raise the limits of processes and open files")]
     System(#[from] io::Error),
@@ -61,14 +71,18 @@ pub enum RunError {
 pub fn run(args: &Args) -> Result<(), RunError> {
     let trust_domain = args.trust_domain()?;
     let settings = args.settings(&trust_domain)?;
-    let (shared, Ends { new_listeners, log_writer }) = Shared::new(trust_domain).map_err(|_| RunError::Random)?;
+    let (shared, Ends { new_listeners, log_writer }) =
+        Shared::new(trust_domain, args.interception).map_err(|_| RunError::Random)?;
     let log = log_writer.start(Arc::clone(&shared), io::stdout())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = ControlPlane::new(Arc::clone(&shared), settings);
     let outcome = LocalSet::new().block_on(&runtime, async {
         let signals = Signals::listen()?;
-        let outbound = bind("--outbound-listen", args.outbound_listen)?;
-        let admin = TcpListener::from_std(bind("--admin-listen", args.admin_listen)?)?;
+        let interception = args.interception;
+        let proxy = bind("--outbound-listen", args.outbound_listen.unwrap_or(interception.proxy_address()))?;
+        let admin = bind("--admin-listen", args.admin_listen.unwrap_or(interception.admin_address()))?;
+        let admin = TcpListener::from_std(admin)?;
+        let redirected = (interception == Interception::Redirect).then(redirected).transpose()?;
         let (source, stop) = StopSource::new();
         let (alive, workers_end) = mpsc::channel(1);
         let parts = Parts {
@@ -79,7 +93,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
             drain: args.drain(),
             alive,
         };
-        workers::start(&parts, Doors { new_listeners, outbound }, args.workers)?;
+        workers::start(&parts, Doors { new_listeners, proxy, redirected }, args.workers)?;
         drop(parts);
         let local = Local::new(Arc::clone(&shared));
         local.log.listening(Listener::Admin, admin.local_addr()?);
@@ -117,6 +131,18 @@ async fn until_end(
         () = signals.received() => {}
     }
     Ok(())
+}
+
+/// Where redirected connections come in.
+fn redirected() -> Result<Redirected, RunError> {
+    let port = |port, listen: fn(u16) -> io::Result<Vec<std::net::TcpListener>>| {
+        listen(port).map_err(|source| RunError::Port { port, source })
+    };
+    Ok(Redirected {
+        inbound: port(INBOUND_PORT, interception::everywhere)?,
+        outbound: port(OUTBOUND_PORT, interception::inside)?,
+        original: Box::new(Tracked),
+    })
 }
 
 fn bind(flag: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, RunError> {

@@ -28,6 +28,7 @@ pub(crate) use listeners::NewListener;
 
 use crate::{
     clock::Clock,
+    interception::Interception,
     issuers::Issuers,
     log::{Log, Writer},
     metrics::{Facts, Metrics},
@@ -125,9 +126,12 @@ impl Shared {
     ///
     /// # Errors
     /// The random generator of the system failed.
-    pub(crate) fn new(trust_domain: TrustDomain) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        interception: Interception,
+    ) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
         let (log, log_writer) = Log::new();
-        let (listeners, new_listeners) = listeners::Listeners::new();
+        let (listeners, new_listeners) = listeners::Listeners::new(interception);
         let shared = Self {
             clock: Clock::default(),
             metrics: Metrics::default(),
