@@ -15,6 +15,7 @@
 //! | `outbound` | one call from the app to a peer |
 //! | `tunnel` | two upgraded connections, joined |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
+//! | `health` | what a kubelet asks for, of the sidecar and of the app |
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
 pub mod args;
@@ -29,6 +30,7 @@ pub(crate) mod clock;
 pub(crate) mod control_client;
 pub(crate) mod forward;
 pub(crate) mod headers;
+pub(crate) mod health;
 pub(crate) mod identity;
 pub(crate) mod inbound;
 pub(crate) mod issuers;
@@ -37,6 +39,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod random;
+pub(crate) mod small_http;
 pub(crate) mod state;
 pub(crate) mod stop;
 #[cfg(test)]
