@@ -65,7 +65,7 @@ pub fn redirect(args: &RedirectArgs) -> Result<String, RedirectError> {
     Ok(text(&chains))
 }
 
-/// The rules as `nft list table inet fapi_mesh` would spell them.
+/// The rules as `nft list table inet fapi` would spell them.
 fn text(chains: &[Chain]) -> String {
     let mut text = format!("table inet {TABLE} is in force\n");
     for chain in chains {

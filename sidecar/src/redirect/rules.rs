@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The table of the mesh in a pod.
-pub(super) const TABLE: &str = "fapi_mesh";
+pub(super) const TABLE: &str = "fapi";
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
