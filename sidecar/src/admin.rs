@@ -38,12 +38,10 @@ impl Answers for Admin {
 
 /// Whether calls can be served.
 pub(crate) fn readiness(shared: &Shared, stop: &Stop) -> Response<Full<Bytes>> {
-    if stop.is_stopped() {
-        text(StatusCode::SERVICE_UNAVAILABLE, "ending\n")
-    } else if shared.is_ready() {
-        text(StatusCode::OK, "ok\n")
-    } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "no certificate or no snapshot yet\n")
+    let unready = if stop.is_stopped() { Some("ending".to_owned()) } else { shared.unready() };
+    match unready {
+        None => text(StatusCode::OK, "ok\n"),
+        Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
     }
 }
 

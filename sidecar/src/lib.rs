@@ -10,6 +10,7 @@
 //! | `control_client`, `identity`, `tokens` | how that state comes to be: operator, certificates, issuer |
 //! | `issuers` | keys of issuers outside the mesh |
 //! | `interception` | how calls come here, where to listen for them, where a redirected one was meant to go |
+//! | `bypass` | whether the app can be reached past the sidecar |
 //! | `workers` | accepting, least loaded worker, bounds |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
@@ -26,6 +27,7 @@ pub mod run;
 
 pub(crate) mod admin;
 pub(crate) mod body;
+pub(crate) mod bypass;
 pub(crate) mod clock;
 pub(crate) mod control_client;
 pub(crate) mod forward;

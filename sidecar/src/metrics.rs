@@ -153,6 +153,7 @@ pub(crate) struct Facts {
     pub(crate) revocation_epoch: u64,
     pub(crate) replay_entries: u64,
     pub(crate) lost_lines: u64,
+    pub(crate) bypasses: u64,
 }
 
 impl Metrics {
@@ -237,6 +238,8 @@ impl Text {
         self.single("fapi_revocations", "gauge", "Revocations in force", facts.revocations);
         self.single("fapi_revocation_epoch", "gauge", "Epoch of the revocations in force", facts.revocation_epoch);
         self.single("fapi_replay_entries", "gauge", "Proofs remembered against replay", facts.replay_entries);
+        let help = "Sockets by which the app can be reached past the sidecar";
+        self.single("fapi_inbound_bypasses", "gauge", help, facts.bypasses);
         self.single("fapi_log_lines_lost_total", "counter", "Decision lines lost to a full queue", facts.lost_lines);
     }
 

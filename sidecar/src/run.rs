@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     admin::Admin,
     args::{Args, ArgsError},
+    bypass,
     control_client::ControlPlane,
     health::Health,
     interception::{Interception, Tracked, everywhere, inside},
@@ -101,6 +102,9 @@ pub fn run(args: &Args) -> Result<(), RunError> {
         drop(parts);
         let local = Local::new(Arc::clone(&shared));
         local.log.listening(Listener::Admin, admin.local_addr()?);
+        if interception == Interception::Proxy {
+            tokio::task::spawn_local(bypass::watch(Arc::clone(&shared)));
+        }
         let answers = Health { shared: Arc::clone(&shared), stop: stop.clone(), questions, interception };
         let answers = Rc::new(answers);
         for listener in health {

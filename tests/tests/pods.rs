@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Stdio,
@@ -17,27 +17,29 @@ use e2e::{Node, Place, Running, Scratch, program, wait_for};
 use serde_json::Value;
 
 const APP: u16 = 8080;
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), APP);
 const SOON: Duration = Duration::from_secs(10);
 
 /// An operator and two pods: `shop`, which calls, and `payments`, which answers.
 struct Pods {
     node: Node,
+    interception: &'static str,
     scratch: Scratch,
     _operator: Running,
     _sidecars: Vec<Running>,
 }
 
 impl Pods {
-    fn start(policy: &str) -> Option<Self> {
+    fn start(interception: &'static str) -> Option<Self> {
         let node = Node::with_pods(2)?;
         let scratch = Scratch::new("pods");
         // Sidecars run as a user of their own.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(scratch.path().join("config")).unwrap();
         fs::write(scratch.path().join("resolv.conf"), "").unwrap();
-        fs::write(scratch.path().join("config/pods.yaml"), documents(node.pod(1)) + policy).unwrap();
+        fs::write(scratch.path().join("config/pods.yaml"), documents(node.pod(1), interception)).unwrap();
         let operator = operator(&node, &scratch);
-        let mut pods = Self { node, scratch, _operator: operator, _sidecars: Vec::new() };
+        let mut pods = Self { node, interception, scratch, _operator: operator, _sidecars: Vec::new() };
         pods._sidecars = vec![pods.sidecar(0, "shop-1"), pods.sidecar(1, "payments-1")];
         for name in ["shop-1", "payments-1"] {
             wait_for("a sidecar to be ready", 30, || pods.is_ready(name).then_some(()));
@@ -56,13 +58,11 @@ impl Pods {
     /// The init step, and then the sidecar of a pod.
     fn sidecar(&self, number: usize, name: &str) -> Running {
         let (pod, folder) = (self.node.pod(number), self.scratch.path());
-        let rules = pod
-            .command(program("fapi-sidecar"))
-            .args(["redirect", "--resolv-conf"])
-            .arg(folder.join("resolv.conf"))
-            .output()
-            .unwrap();
-        assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+        if self.interception == "redirect" {
+            let mut rules = pod.command(program("fapi-sidecar"));
+            let rules = rules.args(["redirect", "--resolv-conf"]).arg(folder.join("resolv.conf")).output().unwrap();
+            assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+        }
         let issued = folder.join(format!("state/tokens/bank/{name}.jwt"));
         wait_for("a token to enrol with", 20, || issued.is_file().then_some(()));
         let token = folder.join(format!("{name}.jwt"));
@@ -75,7 +75,7 @@ impl Pods {
         let addresses: Value = serde_json::from_str(&addresses).unwrap();
         Running::start(
             pod.command_as_sidecar(program("fapi-sidecar"))
-                .args(["--interception", "redirect", "--trust-domain", "bank.example", "--control"])
+                .args(["--interception", self.interception, "--trust-domain", "bank.example", "--control"])
                 .arg(addresses["control"].as_str().unwrap())
                 .arg("--trust-bundle")
                 .arg(folder.join("bundle.pem"))
@@ -128,10 +128,12 @@ fn operator(node: &Node, scratch: &Scratch) -> Running {
     operator
 }
 
-/// Payments' app listens on every address of its pod; its sidecar is found where the app seems to be.
-fn documents(payments: &Place) -> String {
+/// Payments' app listens on every address of its pod, and its sidecar is found where the app seems to be; or the app listens on
+/// loopback, and its sidecar before it.
+fn documents(payments: &Place, interception: &str) -> String {
     let port = |name: &str, number: u16, address: SocketAddr| {
-        format!("  - {{name: {name}, port: {number}, address: \"{address}\", appAddress: \"{address}\"}}\n")
+        let app = if interception == "redirect" { address } else { LOOPBACK };
+        format!("  - {{name: {name}, port: {number}, address: \"{address}\", appAddress: \"{app}\"}}\n")
     };
     let kind = |kind: &str, name: &str| {
         format!(
@@ -149,9 +151,9 @@ fn documents(payments: &Place) -> String {
     .concat()
 }
 
-/// An app that answers every request with the name of its caller, on all addresses of a pod.
-fn app(pod: &Place) {
-    let listener = pod.run(|| TcpListener::bind(("::", APP)).unwrap());
+/// An app that answers every request with the name of its caller.
+fn app(pod: &Place, at: SocketAddr) {
+    let listener = pod.run(|| TcpListener::bind(at).unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -189,9 +191,9 @@ fn get(host: &str) -> String {
 
 #[test]
 fn plain_calls_between_pods_are_guarded_and_nothing_gets_past() {
-    let Some(pods) = Pods::start("") else { return };
+    let Some(pods) = Pods::start("redirect") else { return };
     let (shop, payments, outside) = (pods.shop(), pods.payments(), pods.node.machine());
-    app(payments);
+    app(payments, SocketAddr::new("::".parse().unwrap(), APP));
     let (v4, v6) = (SocketAddr::new(payments.v4(), APP), SocketAddr::new(payments.v6(), APP));
     for (address, host) in [(v4, "payments.bank"), (v6, "payments.bank:8080")] {
         let answer = say(shop, address, &get(host));
@@ -216,4 +218,25 @@ fn plain_calls_between_pods_are_guarded_and_nothing_gets_past() {
         "shop-1",
         &[("direction", "outbound"), ("reason", "opaque_not_allowed"), ("destination", &v6.to_string())],
     );
+}
+
+#[test]
+fn a_pod_without_rules_is_unready_while_its_app_can_be_reached_past_the_sidecar() {
+    let Some(pods) = Pods::start("proxy") else { return };
+    let (shop, payments, outside) = (pods.shop(), pods.payments(), pods.node.machine());
+    app(payments, LOOPBACK);
+    let proxy = SocketAddr::from(([127, 0, 0, 1], 15002));
+    let call = "GET http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\r\n";
+    let answer = say(shop, proxy, call);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("sa/shop"), "{answer}");
+    let answer = say(outside, SocketAddr::new(payments.v4(), APP), &get("payments.bank"));
+    assert!(!answer.contains("200"), "somebody outside the mesh was answered: {answer}");
+
+    let readiness = || outside.run(|| e2e::get(SocketAddr::new(payments.v6(), 15020), "/readyz").unwrap());
+    assert_eq!(readiness().status, 200);
+    let open = payments.run(|| TcpListener::bind("0.0.0.0:9090").unwrap());
+    let told = wait_for("the open socket to be seen", 10, || Some(readiness()).filter(|ready| ready.status == 503));
+    assert!(told.body.contains("InboundBypass") && told.body.contains("0.0.0.0:9090"), "{}", told.body);
+    drop(open);
+    wait_for("it to be ready again", 10, || (readiness().status == 200).then_some(()));
 }
