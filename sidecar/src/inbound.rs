@@ -20,9 +20,9 @@ pub(crate) use connection::{Connection, Passage};
 pub(crate) use lifetime::TICK;
 pub(crate) use standing::Standing;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use fapi::{Revocations, UnixTime};
+use fapi::{Rejection, Revocations, UnixTime};
 use http::HeaderValue;
 
 use crate::{forward::Apps, local::Local};
@@ -43,6 +43,12 @@ impl Inbound {
         let revocations = RefCell::new(local.shared.revocations());
         let nonce = RefCell::new((UnixTime::from_secs(0), HeaderValue::from_static("")));
         Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), revocations, nonce })
+    }
+
+    /// Tells of a connection that was made to the port of the sidecar itself: no policy can govern it.
+    pub(crate) fn refuse_direct(&self, address: SocketAddr) {
+        self.local.shared.metrics.handshakes_refused.count(Rejection::PolicyMissing);
+        self.local.log.refused_handshake(Rejection::PolicyMissing, address);
     }
 
     /// One [`TICK`] has passed.

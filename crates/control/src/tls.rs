@@ -16,6 +16,7 @@ use rustls::{
 use crate::identity::LeafError;
 use verify::{MemberVerifier, ServerIdentityVerifier};
 
+pub mod danger;
 mod verify;
 
 /// Why a TLS configuration cannot be built.
