@@ -51,6 +51,7 @@ impl ControlPlane {
         tokio::join!(
             identity::keep(shared.clone(), settings.clone(), tokens.clone(), renew.clone()),
             lookups.keep_swept(),
+            tokens.keep_swept(),
             stream::keep(shared, settings, lookups.clone(), tokens, renew),
         );
     }

@@ -10,6 +10,7 @@
 //! | `control_client`, `identity`, `tokens` | how that state comes to be: operator, certificates, issuer |
 //! | `issuers` | keys of issuers outside the mesh |
 //! | `workers` | accepting, least loaded worker, bounds |
+//! | `contexts` | calls in progress that the app may hand on |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
 //! | `tunnel` | two upgraded connections, joined |
@@ -21,6 +22,7 @@ pub mod run;
 pub(crate) mod admin;
 pub(crate) mod body;
 pub(crate) mod clock;
+pub(crate) mod contexts;
 pub(crate) mod control_client;
 pub(crate) mod forward;
 pub(crate) mod headers;

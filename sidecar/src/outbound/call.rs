@@ -1,8 +1,8 @@
 //! One call of the app, from its head to the head of the answer.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -13,13 +13,20 @@ use super::{
     head,
     lease::Lease,
     own::Protocol,
+    target::View,
     websocket,
 };
 use crate::{
-    headers::{INTERACTION_ID, Wishes},
+    contexts::{Handle, Subject},
+    control_client::destination::TokenNeed,
+    headers::{CONTEXT, INTERACTION_ID, Wishes},
     local::is_uuid,
     log::{Decision, Direction, Outcome},
 };
+
+const NO_CONTEXT: &str =
+    "this destination is called by token exchange: pass on x-fapi-context of the call that you make this one for";
+const BAD_CONTEXT: &str = "pass on x-fapi-context once and as it came";
 
 impl Outbound {
     /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
@@ -44,6 +51,7 @@ impl Outbound {
         let target = self.target(head::authority(&request)?)?;
         let view = self.view(&target).await?;
         let meshed = view.meshed().is_some();
+        let subject = self.subject(&view, request.headers())?;
         let (mut head, body) = request.into_parts();
         if meshed {
             head::refuse_credentials(&head.headers)?;
@@ -54,7 +62,7 @@ impl Outbound {
         head::address(&mut head, &target, protocol, wishes);
         let mut message = Request::from_parts(head, AppBody::from(body));
         let app_side = wishes.websocket.then(|| hyper::upgrade::on(&mut message));
-        let exchange = Exchange { outbound: self, target: &target, view: &view, protocol };
+        let exchange = Exchange { outbound: self, target: &target, view: &view, subject, protocol };
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -62,6 +70,21 @@ impl Outbound {
             }
             _ => Ok(pass(response, lease)),
         }
+    }
+
+    /// The call that this one hands on, for a destination that is called in no other way.
+    fn subject(&self, view: &View, headers: &HeaderMap) -> Result<Option<Arc<Subject>>, Failure> {
+        if !matches!(view.meshed().map(|meshed| &meshed.token), Some(TokenNeed::Exchange(_))) {
+            return Ok(None);
+        }
+        let mut given = headers.get_all(CONTEXT).iter();
+        let handle = match (given.next(), given.next()) {
+            (None, _) => return Err(Failure::Misused(NO_CONTEXT)),
+            (Some(handle), None) => Handle::parse(handle.as_bytes()),
+            (Some(_), Some(_)) => None,
+        };
+        let (handle, shared) = (handle.ok_or(Failure::Misused(BAD_CONTEXT))?, &self.local.shared);
+        shared.contexts.find(handle, shared.clock.now()).map(Some).ok_or(Failure::NotInProgress)
     }
 
     /// Upgrades exist in HTTP/1.1 only, trailers surely arrive in HTTP/2 only; what is not in the mesh is called as the
@@ -101,6 +124,7 @@ impl Outbound {
             interaction_id: id.to_str().ok(),
             caller: own.as_ref().map(|own| own.spiffe_id.as_str()),
             client_id: None,
+            subject: None,
             method: Some(method.as_str()),
             path: Some(uri.path()),
             policy_version: applied.as_ref().map(|applied| &*applied.version),
