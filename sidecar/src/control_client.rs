@@ -52,7 +52,7 @@ impl ControlPlane {
             identity::keep(shared.clone(), settings.clone(), tokens.clone(), renew.clone()),
             lookups.keep_swept(),
             tokens.keep_swept(),
-            stream::keep(shared, settings, lookups.clone(), tokens, renew),
+            stream::keep(shared, settings, lookups.clone(), tokens.clone(), renew),
         );
     }
 }

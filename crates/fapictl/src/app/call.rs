@@ -101,8 +101,8 @@ impl Caller {
             let message = message.freeze();
             let mut request = self.request("/bank.Payments/Transfer", message.clone())?.map(Full::new);
             let headers = request.headers_mut();
-            headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));
-            headers.insert("te", http::HeaderValue::from_static("trailers"));
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            headers.insert("te", HeaderValue::from_static("trailers"));
             let mut sender = self.http2().await?;
             let response = sender.send_request(request).await.map_err(io::Error::other)?;
             let status = response.status().as_u16();
@@ -125,11 +125,11 @@ impl Caller {
         within(async {
             let mut request = self.request("/ws", Bytes::new())?.map(Full::new);
             *request.method_mut() = http::Method::GET;
-            let key = http::HeaderValue::from_str(&generate_key()).map_err(io::Error::other)?;
+            let key = HeaderValue::from_str(&generate_key()).map_err(io::Error::other)?;
             let headers = request.headers_mut();
-            headers.insert("connection", http::HeaderValue::from_static("upgrade"));
-            headers.insert("upgrade", http::HeaderValue::from_static("websocket"));
-            headers.insert("sec-websocket-version", http::HeaderValue::from_static("13"));
+            headers.insert("connection", HeaderValue::from_static("upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static("websocket"));
+            headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             headers.insert("sec-websocket-key", key);
             let mut sender = self.connect().await?;
             let response = sender.send_request(request).await.map_err(io::Error::other)?;

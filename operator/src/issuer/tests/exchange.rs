@@ -126,7 +126,7 @@ async fn it_lives_no_longer_than_what_it_was_exchanged_for() {
 }
 
 #[tokio::test]
-async fn nothing_is_added_on_the_way() {
+async fn n39_nothing_is_added_on_the_way() {
     let mesh = Mesh::start().await;
     let all = vec![detail("payment", &["initiate", "cancel"])];
     mesh.change(|model| {
