@@ -114,8 +114,13 @@ impl DestinationCell {
     /// # Errors
     /// `destination_unknown` when none came: never anything that would let the call pass.
     pub(crate) async fn wait(&self) -> Result<(), Rejection> {
-        let answered = found(&self.changed, || self.get().is_some().then_some(()));
+        let answered = self.until(|resolved| resolved.is_some());
         timeout(ANSWER_WITHIN, answered).await.map_err(|_| Rejection::DestinationUnknown)
+    }
+
+    /// Returns when the answer is like this.
+    pub(crate) async fn until(&self, is: impl Fn(Option<&Resolved>) -> bool) {
+        found(&self.changed, || is(self.get().as_deref()).then_some(())).await;
     }
 
     fn publish(&self, resolved: Resolved) {

@@ -5,7 +5,6 @@ use control::tls::Identity;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::revoke::token;
 use super::*;
 
 /// A certificate with the name of a member, by an authority that is not the mesh's; and that authority's own.
@@ -44,27 +43,6 @@ async fn n37_the_same_name_by_another_authority_is_nobody() {
 }
 
 #[tokio::test]
-async fn n39_a_token_is_not_turned_into_one_for_another_audience() {
-    let mesh = Mesh::start().await;
-    let (shop, web) = (mesh.member("shop-1"), mesh.member("web-1"));
-    let held = token(&mesh, &shop, PAYMENTS).await;
-    let subject = [("subject_token", held.as_str()), ("subject_token_type", ACCESS_TOKEN)];
-    for (member, audience) in [(&web, PAYMENTS), (&web, LEDGER), (&shop, LEDGER)] {
-        let mut parameters = good(member, audience);
-        parameters[0].1 = TOKEN_EXCHANGE;
-        parameters.extend(subject);
-        let reply = ask(&mesh, member, &parameters).await;
-        assert_eq!(reply.status, 400, "{reply:?}");
-        assert!(reply.json().get("access_token").is_none(), "{reply:?}");
-    }
-    // Beside another grant it gives nothing either.
-    let mut parameters = good(&web, PAYMENTS);
-    parameters.extend(subject);
-    assert_eq!(error(&ask(&mesh, &web, &parameters).await), (400, "invalid_target".into()));
-    mesh.end().await;
-}
-
-#[tokio::test]
 async fn n42_nothing_is_pushed_and_no_reference_to_it_counts() {
     let mesh = Mesh::start().await;
     let shop = mesh.member("shop-1");
@@ -83,6 +61,3 @@ async fn n42_nothing_is_pushed_and_no_reference_to_it_counts() {
     assert_eq!(ask(&mesh, &shop, &parameters).await.json()["scope"], "accounts:read", "it adds nothing");
     mesh.end().await;
 }
-
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
