@@ -3,5 +3,6 @@
 mod calls;
 mod exchanged;
 mod proofs;
+mod redirected;
 mod refusals;
 mod rotation;
