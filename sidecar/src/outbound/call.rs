@@ -69,10 +69,10 @@ impl Outbound {
         };
         let view = self.view(&target).await?;
         let meshed = view.meshed().is_some();
-        let subject = self.subject(&view, request.headers())?;
         if !meshed {
             self.local.shared.metrics.unmeshed.add(1);
         }
+        let subject = self.subject(&view, request.headers())?;
         let (mut head, body) = request.into_parts();
         if meshed {
             head::refuse_credentials(&head.headers)?;
