@@ -74,7 +74,9 @@ impl Parts {
     ) -> Result<Self, Failure> {
         let (clock, order) = (Clock::system(), Order::open(&args.state)?);
         // Before the order, whose file tells later starts that there was this one.
-        let revocations = Arc::new(Revocations::open(&args.state, order.is_first_start(), clock.clone())?);
+        // A cluster counts by itself, and leaves only the addresses.
+        let first_start = order.is_first_start() && Addresses::load(&args.state)?.is_none();
+        let revocations = Arc::new(Revocations::open(&args.state, first_start, clock.clone())?);
         revocations.revoke(source.desired().revocations.iter().cloned())?;
         let mut publisher = Publisher::new(source.trust_domain().clone(), order);
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
