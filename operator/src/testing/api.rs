@@ -30,8 +30,14 @@ pub(crate) fn client(answer: impl Fn(Asked) -> Answer + Send + Sync + 'static) -
 
 /// The body of a refusal.
 pub(crate) fn failure(code: u16) -> Answer {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        _ => "InternalError",
+    };
     let status = serde_json::json!({
-        "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "x",
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason,
     });
     (code, status.to_string())
 }

@@ -156,7 +156,7 @@ async fn tokens_that_are_not_of_a_pod_for_us_are_refused() {
         assert_eq!(bench.refused(|review| review["user"]["username"] = user.into()).await, "token_malformed", "{user}");
     }
     for what in [POD_NAME, POD_UID] {
-        for claim in [Json::Null, json!([]), json!([""]), json!(["shop-1", "shop-2"])] {
+        for claim in [json!([]), json!([""]), json!(["shop-1", "shop-2"])] {
             let without = bench.refused(|review| review["user"]["extra"][what] = claim).await;
             assert_eq!(without, "token_malformed", "{what}");
         }

@@ -164,7 +164,8 @@ impl Watch {
 fn end(error: kube::Error) -> End {
     match &error {
         kube::Error::Api(status) if status.code == GONE => End::Forgotten,
-        // The same text would come again and again.
+        // What is no event, and passes for a status without a code: the same text would come again and again.
+        kube::Error::Api(status) if status.code == 0 => End::Forgotten,
         kube::Error::SerdeError(_) => End::Forgotten,
         _ => End::Failed(error.into()),
     }
