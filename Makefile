@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients oracle vectors fuzz fuzz-short mutants generate tools
+.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short mutants generate tools
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -43,6 +43,9 @@ clients: ## OAuth clients written by others get tokens and call (needs Node 20 a
 oracle: ## A second implementation of the decision, in Python, judges 20000 generated requests (ORACLE_FLAGS="CASES SEED")
 	$(CARGO) build --locked -q -p fapi --example decide
 	tests/outsider/run-oracle $(TARGET_DIR)/debug $(ORACLE_FLAGS)
+
+schemas: ## Injected pods against the schemas of Kubernetes 1.33 to 1.37 (needs Python 3.11)
+	tests/schemas/run $(abspath $(TARGET_DIR))
 
 vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
 	tests/vectors/generate $(TARGET_DIR)/vectors

@@ -17,6 +17,7 @@ mod crypto;
 mod enroll;
 mod files;
 mod index;
+pub mod inject;
 mod issuer;
 mod model;
 mod pki;

@@ -3,7 +3,7 @@
 //! A source gives the neutral model and never less than it gave before because of a mistake: what is wrong is reported with
 //! its place, and the last good version of that object stays in force.
 
-mod documents;
+pub(crate) mod documents;
 mod expand;
 mod folder;
 mod last_good;
