@@ -19,6 +19,7 @@ mod files;
 mod index;
 pub mod inject;
 mod issuer;
+mod kubernetes;
 mod model;
 mod pki;
 mod publish;
@@ -30,6 +31,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod view;
+mod webhook;
 
 pub use args::Args;
 pub use run::{RunError, run};
