@@ -136,6 +136,8 @@ pub(crate) struct Metrics {
     pub(crate) key_fetches: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
+    /// Calls and redirected connections of the app that went to what is not in the mesh.
+    pub(crate) unmeshed: Counter,
     /// 1 while the control stream is open.
     pub(crate) control_stream: Gauge,
 }
@@ -151,6 +153,7 @@ pub(crate) struct Facts {
     pub(crate) revocation_epoch: u64,
     pub(crate) replay_entries: u64,
     pub(crate) lost_lines: u64,
+    pub(crate) bypasses: u64,
 }
 
 impl Metrics {
@@ -179,6 +182,8 @@ impl Metrics {
         let help = "Key sets asked of issuers outside the mesh";
         text.attempts("fapi_key_fetches_total", help, &self.key_fetches);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
+        let help = "Calls and connections of the app to what is not in the mesh";
+        text.single("fapi_unmeshed_calls_total", "counter", help, self.unmeshed.get());
         text.single("fapi_control_stream_up", "gauge", "1 while the control stream is open", self.control_stream.get());
         text.facts(facts);
         text.0
@@ -233,6 +238,8 @@ impl Text {
         self.single("fapi_revocations", "gauge", "Revocations in force", facts.revocations);
         self.single("fapi_revocation_epoch", "gauge", "Epoch of the revocations in force", facts.revocation_epoch);
         self.single("fapi_replay_entries", "gauge", "Proofs remembered against replay", facts.replay_entries);
+        let help = "Sockets by which the app can be reached past the sidecar";
+        self.single("fapi_inbound_bypasses", "gauge", help, facts.bypasses);
         self.single("fapi_log_lines_lost_total", "counter", "Decision lines lost to a full queue", facts.lost_lines);
     }
 

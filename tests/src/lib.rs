@@ -5,6 +5,8 @@
 
 mod http;
 mod mesh;
+#[cfg(target_os = "linux")]
+mod netns;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 
 pub use http::{Answer, exchange, get};
 pub use mesh::Mesh;
+#[cfg(target_os = "linux")]
+pub use netns::{Node, Place, SIDECAR};
 pub use process::{Running, living, signal};
 
 /// The program `name` that was built together with this test.

@@ -55,6 +55,8 @@ pub(crate) enum Listener {
     Outbound,
     /// Probes, metrics and the applied configuration.
     Admin,
+    /// Probes and metrics, on the addresses of a pod.
+    Health,
 }
 
 impl Listener {
@@ -63,6 +65,7 @@ impl Listener {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
             Self::Admin => "admin",
+            Self::Health => "health",
         }
     }
 }

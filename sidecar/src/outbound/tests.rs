@@ -2,5 +2,6 @@
 
 mod calls;
 mod proofs;
+mod redirected;
 mod refusals;
 mod rotation;

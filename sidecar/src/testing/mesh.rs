@@ -51,7 +51,7 @@ impl Mesh {
         let shop = workload("shop");
         let operator = TestOperator::start(authority.clone(), &operator_identity, shop, names, issuer.jwks()).await;
         operator.with(|state| state.life = life);
-        let (shared, _ends) = Shared::new(trust_domain()).unwrap();
+        let (shared, _ends) = Shared::new(trust_domain(), crate::interception::Interception::None).unwrap();
         let control = ControlPlane::new(shared.clone(), operator.settings());
         let local = Local::new(shared.clone());
         let outbound = Outbound::new(local, control.lookups(), between);

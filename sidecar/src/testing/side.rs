@@ -88,7 +88,7 @@ impl Side {
         constraint: SenderConstraint,
         speaks: Speaks,
     ) -> Rc<Self> {
-        let (shared, _ends) = Shared::new(trust_domain()).unwrap();
+        let (shared, _ends) = Shared::new(trust_domain(), crate::interception::Interception::None).unwrap();
         shared.install_bundle(authority.bundle()).unwrap();
         shared.install_identity(authority.identity(&workload(name), LONG)).unwrap();
         let url = fapi::Issuer::parse(&issuer.url()).unwrap();

@@ -1,6 +1,9 @@
 //! From one sidecar's app to another's, through both sidecars.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use control::tls::TrustBundle;
 use fapi::{
     Mode,
     SenderConstraint::{Dpop, Mtls},
@@ -155,6 +158,20 @@ async fn without_certificate_or_policy_nobody_is_let_in() {
 }
 
 #[tokio::test]
+async fn the_same_roots_again_end_no_connection() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        payments.shared.install_bundle(mesh.authority.bundle()).unwrap();
+        payments.inbound.tick();
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        assert_eq!(payments.shared.metrics.handshakes.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn new_roots_end_the_connections_that_old_ones_vouched_for() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
@@ -162,7 +179,8 @@ async fn new_roots_end_the_connections_that_old_ones_vouched_for() {
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
         let open = || payments.shared.metrics.inbound_connections.get();
         assert_eq!(open(), 1);
-        payments.shared.install_bundle(mesh.authority.bundle()).unwrap();
+        let wider = TrustBundle::from_pem(payments.shared.trust_domain(), &mesh.authority.wider_pem()).unwrap();
+        payments.shared.install_bundle(Arc::new(wider)).unwrap();
         payments.inbound.tick();
         until("the connection has ended", || open() == 0).await;
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200, "verified again");
