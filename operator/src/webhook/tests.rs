@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::configuration::{mutating, validating, with_authority};
 use super::*;
 use crate::inject::{Allowed, Image, Loosening};
 use crate::model::Mesh;
