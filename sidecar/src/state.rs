@@ -29,6 +29,7 @@ pub(crate) use listeners::NewListener;
 use crate::{
     bypass::Bypass,
     clock::Clock,
+    contexts::Contexts,
     interception::Interception,
     issuers::Issuers,
     log::{Log, Writer},
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -141,6 +143,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
@@ -338,6 +341,7 @@ impl Shared {
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.len() as u64,
+            contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
             bypasses: match &**self.bypass.load() {
                 Bypass::Open(sockets) => sockets.len() as u64,

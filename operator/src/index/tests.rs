@@ -126,6 +126,7 @@ fn a_target_named_twice_is_the_older_clients() {
             scopes: Vec::new(),
             details: None,
             sender_constraint: Some(constraint),
+            grant_type: Default::default(),
         };
         let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target], jwks: None };
         let seniority = Seniority { created, key: key.clone() };

@@ -65,6 +65,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(verdict) = &self.verdict else { return };
+        let subject = match verdict {
+            Judged::Admitted(admission) => admission.subject(),
+            Judged::Refused { .. } => None,
+        };
         let (outcome, reason, client_id, token, policy) = match verdict {
             Judged::Admitted(admission) => {
                 let (outcome, reason) = match admission.kind() {
@@ -86,6 +90,7 @@ impl Drop for Record {
             interaction_id: self.interaction.to_str().ok(),
             caller: Some(connection.peer.spiffe_id.as_str()),
             client_id,
+            subject,
             method: Some(self.method.as_str()),
             path: Some(self.uri.path()),
             policy_version: self.view.version.as_deref(),

@@ -38,6 +38,7 @@ async fn the_app_is_told_who_calls_and_sees_no_credentials() {
             assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "money"));
             assert_eq!(answer.header("x-fapi-interaction-id"), Some(ID), "not the one that the app made up");
             assert_eq!(answer.header("dpop-nonce"), None, "nonces are between sidecars");
+            assert_eq!(answer.header("x-fapi-context"), None, "handles are between a sidecar and its app");
             let (target, headers) = payments.app.only();
             assert_eq!(target, "/transfers?from=1");
             assert_eq!(headers[header::HOST], "payments.bank");
@@ -46,7 +47,7 @@ async fn the_app_is_told_who_calls_and_sees_no_credentials() {
                 (&SHOP.parse().unwrap(), &SHOP.parse().unwrap())
             );
             assert_eq!(headers["x-fapi-interaction-id"], ID);
-            for name in ["authorization", "dpop"] {
+            for name in ["authorization", "dpop", "x-fapi-context", "x-fapi-subject"] {
                 assert!(!headers.contains_key(name), "{name}");
             }
         })
