@@ -71,7 +71,7 @@ impl ControlPlane {
             ("tls-private-key-file", file("kube-apiserver.key")),
             ("client-ca-file", file("ca.crt")),
             ("service-account-issuer", "https://kubernetes.default.svc.cluster.local".to_owned()),
-            ("service-account-key-file", file("accounts.key")),
+            ("service-account-key-file", file("accounts.pub")),
             ("service-account-signing-key-file", file("accounts.key")),
             ("service-cluster-ip-range", network::services(self.services)),
             ("authorization-mode", "Node,RBAC".to_owned()),

@@ -31,7 +31,9 @@ impl<'a> Authority<'a> {
         write(folder, "pki/ca.crt", &certificate.pem());
         // The controller manager signs by it.
         write(folder, "pki/ca.key", &key.serialize_pem());
-        write(folder, "pki/accounts.key", &KeyPair::generate().unwrap().serialize_pem());
+        let accounts = KeyPair::generate().unwrap();
+        write(folder, "pki/accounts.key", &accounts.serialize_pem());
+        write(folder, "pki/accounts.pub", &accounts.public_key_pem());
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
