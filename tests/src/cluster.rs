@@ -18,7 +18,7 @@ use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
 pub use kubectl::Kubectl;
-pub use programs::{missing_for_api_server, missing_for_node};
+pub use programs::{missing_for_api_server, missing_for_node, program};
 pub use whole::{Cluster, Part, kept, take_down};
 
 use folder::Folder;

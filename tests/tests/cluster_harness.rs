@@ -147,3 +147,28 @@ fn what_a_killed_test_left_goes_when_the_next_one_starts() {
     assert_eq!(living(folder), []);
     fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+#[ignore = "needs the programs of a cluster: make test-cluster"]
+fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
+    let scratch = e2e::Scratch::new("images");
+    let pack = |archive: &str, program: &Path| {
+        let archive = scratch.path().join(archive);
+        let output = Command::new(e2e::repository().join("images/pack"))
+            .args(["fapi-mesh.dev/pause:test".as_ref(), archive.as_os_str(), program.as_os_str()])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(fs::read(archive).unwrap())
+        } else {
+            Err(String::from_utf8(output.stderr).unwrap())
+        }
+    };
+    let pause = e2e::cluster::program("pause");
+    let image = pack("first.tar", &pause).unwrap();
+    assert_eq!(pack("second.tar", &pause), Ok(image));
+
+    // This very test is not static.
+    let said = pack("third.tar", &std::env::current_exe().unwrap()).unwrap_err();
+    assert!(said.contains("is not static"), "{said}");
+}

@@ -35,6 +35,17 @@ pub(super) fn folder() -> PathBuf {
     profile.parent().unwrap().join("cluster/bin")
 }
 
+/// A program that was built, or the archive of an image.
+///
+/// # Panics
+/// If it is not there.
+#[allow(clippy::panic, reason = "a test fails by panicking")]
+pub fn program(name: &str) -> PathBuf {
+    let program = folder().join(name);
+    assert!(program.is_file(), "{} is not there: run `make cluster-programs`", program.display());
+    program
+}
+
 /// What keeps this machine from running an API server, a line each; empty if nothing does.
 pub fn missing_for_api_server() -> Vec<String> {
     not_built(&API_SERVER)
