@@ -27,7 +27,10 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use listeners::NewListener;
 
 use crate::{
+    bypass::Bypass,
     clock::Clock,
+    contexts::Contexts,
+    interception::Interception,
     issuers::Issuers,
     log::{Log, Writer},
     metrics::{Facts, Metrics},
@@ -50,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -58,6 +62,7 @@ pub(crate) struct Shared {
     /// Of the revocations in force; 0 before the first have come.
     revocation_epoch: AtomicU64,
     bundle: ArcSwapOption<TrustBundle>,
+    bypass: ArcSwap<Bypass>,
     generation: AtomicU64,
     changed: watch::Sender<u64>,
     listeners: listeners::Listeners,
@@ -125,9 +130,12 @@ impl Shared {
     ///
     /// # Errors
     /// The random generator of the system failed.
-    pub(crate) fn new(trust_domain: TrustDomain) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        interception: Interception,
+    ) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
         let (log, log_writer) = Log::new();
-        let (listeners, new_listeners) = listeners::Listeners::new();
+        let (listeners, new_listeners) = listeners::Listeners::new(interception);
         let shared = Self {
             clock: Clock::default(),
             metrics: Metrics::default(),
@@ -135,6 +143,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
@@ -142,6 +151,11 @@ impl Shared {
             revocations: ArcSwap::from_pointee(Revocations::none()),
             revocation_epoch: AtomicU64::new(0),
             bundle: ArcSwapOption::empty(),
+            // Nobody has looked yet.
+            bypass: ArcSwap::from_pointee(match interception {
+                Interception::Proxy => Bypass::Unknown,
+                Interception::None | Interception::Redirect => Bypass::Closed,
+            }),
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
             listeners,
@@ -235,11 +249,15 @@ impl Shared {
         self.install(identity, bundle)
     }
 
-    /// Trusts these roots from now on, and no others.
+    /// Trusts these roots from now on, and no others. The same roots again change nothing: connections that were
+    /// verified by them stay.
     ///
     /// # Errors
     /// See [`StateError`]; the previous roots then stay in use.
     pub(crate) fn install_bundle(&self, bundle: Arc<TrustBundle>) -> Result<(), StateError> {
+        if self.bundle().is_some_and(|current| current.is_same(&bundle)) {
+            return Ok(());
+        }
         if let Some(current) = self.identity() {
             self.install(Arc::clone(&current.identity), Arc::clone(&bundle))?;
         }
@@ -282,10 +300,37 @@ impl Shared {
         self.bump();
     }
 
-    /// Whether calls can be served: a certificate that is valid and an accepted snapshot.
-    pub(crate) fn is_ready(&self) -> bool {
+    /// Says whether the app can be reached past the sidecar, and whether that is news.
+    pub(crate) fn set_bypass(&self, bypass: Bypass) -> bool {
+        let is_news = **self.bypass.load() != bypass;
+        if is_news {
+            self.bypass.store(Arc::new(bypass));
+        }
+        is_news
+    }
+
+    /// Why calls cannot be served; `None` with a certificate that is valid, an accepted snapshot, and no way past it.
+    pub(crate) fn unready(&self) -> Option<String> {
         let certified = self.identity.load().as_ref().is_some_and(|generation| generation.not_after > self.clock.now());
-        certified && self.applied.load().is_some()
+        if !certified || self.applied.load().is_none() {
+            return Some("no certificate or no snapshot yet".to_owned());
+        }
+        match &**self.bypass.load() {
+            Bypass::Closed => None,
+            Bypass::Unknown => Some("InboundBypass: the sockets of the pod cannot be listed".to_owned()),
+            Bypass::Open(sockets) => {
+                let sockets: Vec<String> = sockets.iter().map(ToString::to_string).collect();
+                let sockets = sockets.join(", ");
+                Some(format!(
+                    "InboundBypass: callers reach {sockets} past the sidecar; let the app listen on 127.0.0.1"
+                ))
+            }
+        }
+    }
+
+    /// Whether calls can be served.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.unready().is_none()
     }
 
     /// All metrics as text.
@@ -296,7 +341,12 @@ impl Shared {
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.len() as u64,
+            contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
+            bypasses: match &**self.bypass.load() {
+                Bypass::Open(sockets) => sockets.len() as u64,
+                Bypass::Closed | Bypass::Unknown => 0,
+            },
         })
     }
 

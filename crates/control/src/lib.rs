@@ -4,7 +4,7 @@
 //! - [`snapshot`], [`destination`]: the JSON documents inside those messages.
 //! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
 //! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
-//! - [`pod`]: the ports and ids of a meshed pod.
+//! - [`pod`]: the ports, ids and probes of a meshed pod.
 //! - [`tls`]: the only place that builds TLS configurations for mesh connections.
 
 pub mod destination;
@@ -28,7 +28,7 @@ pub mod pb {
     include!("pb/fapi_mesh.control.v1.rs");
 }
 
-pub use destination::{Destination, DestinationKind, EndpointDoc, TokenDoc};
+pub use destination::{Destination, DestinationKind, EndpointDoc, GrantType, TokenDoc};
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.

@@ -16,6 +16,7 @@ use rustls::{
 use crate::identity::LeafError;
 use verify::{MemberVerifier, ServerIdentityVerifier};
 
+pub mod danger;
 mod verify;
 
 /// Why a TLS configuration cannot be built.
@@ -62,6 +63,11 @@ impl TrustBundle {
             return Err(TlsError::Bundle("it holds no certificate".to_owned()));
         }
         Ok(Self { trust_domain: trust_domain.clone(), roots: Arc::new(roots) })
+    }
+
+    /// Whether both hold the same roots.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain && self.roots.roots == other.roots.roots
     }
 
     /// The trust domain that the roots vouch for.

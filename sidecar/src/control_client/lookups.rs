@@ -135,11 +135,16 @@ impl DestinationCell {
     }
 
     async fn wait_without_end(&self) {
+        self.until(|resolved| resolved.is_some()).await;
+    }
+
+    /// Returns when the answer is like this.
+    pub(crate) async fn until(&self, is: impl Fn(Option<&Resolved>) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.get().is_some() {
+            if is(self.get().as_deref()) {
                 return;
             }
             changed.await;
