@@ -22,7 +22,10 @@ use fapi::{
     Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SpiffeId, TrustDomain, UnixTime,
 };
 use rustls::ServerConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
 
 pub(crate) use listeners::NewListener;
 
@@ -40,6 +43,9 @@ use crate::{
 const REPLAY_CAPACITY: usize = 200_000;
 /// ... of which one caller may hold half, so that no caller can close the others out.
 const REPLAY_PER_CALLER: usize = REPLAY_CAPACITY / 2;
+
+/// Connections of the process to itself that no worker has taken yet.
+const OWN_CALLS: usize = 128;
 
 /// Protocols offered to peers inbound, the preferred one first.
 pub(crate) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -64,6 +70,17 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     changed: watch::Sender<u64>,
     listeners: listeners::Listeners,
+    interception: Interception,
+    own_calls: mpsc::Sender<OwnCall>,
+}
+
+/// A connection that the process has made to itself, for its inbound side.
+#[derive(Debug)]
+pub(crate) struct OwnCall {
+    /// The port of the snapshot that was called.
+    pub(crate) listen: SocketAddr,
+    /// The end of the called side.
+    pub(crate) stream: TcpStream,
 }
 
 /// The snapshot in force.
@@ -102,6 +119,8 @@ pub(crate) struct Generation {
 pub(crate) struct Ends {
     /// Listeners to accept from.
     pub(crate) new_listeners: mpsc::Receiver<NewListener>,
+    /// Connections of the process to itself.
+    pub(crate) own_calls: mpsc::Receiver<OwnCall>,
     /// The reading end of the log.
     pub(crate) log_writer: Writer,
 }
@@ -134,6 +153,7 @@ impl Shared {
     ) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
         let (log, log_writer) = Log::new();
         let (listeners, new_listeners) = listeners::Listeners::new(interception);
+        let (own_calls, own_calls_end) = mpsc::channel(OWN_CALLS);
         let shared = Self {
             clock: Clock::default(),
             metrics: Metrics::default(),
@@ -156,8 +176,10 @@ impl Shared {
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
             listeners,
+            interception,
+            own_calls,
         };
-        Ok((Arc::new(shared), Ends { new_listeners, log_writer }))
+        Ok((Arc::new(shared), Ends { new_listeners, own_calls: own_calls_end, log_writer }))
     }
 
     /// The trust domain that this process belongs to, for ever.
@@ -293,6 +315,18 @@ impl Shared {
         self.bump();
     }
 
+    /// Whether this is a port of ours that only a redirected connection reaches. One of our own is not redirected, as
+    /// nothing is that stays in the pod: it would come to the app itself.
+    pub(crate) fn is_own_port(&self, address: SocketAddr) -> bool {
+        self.interception == Interception::Redirect
+            && self.applied.load().as_ref().is_some_and(|applied| applied.port(address).is_some())
+    }
+
+    /// Hands a connection of our own to the inbound side; false when too many are on their way.
+    pub(crate) fn call_own_port(&self, listen: SocketAddr, stream: TcpStream) -> bool {
+        self.own_calls.try_send(OwnCall { listen, stream }).is_ok()
+    }
+
     /// Says whether the app can be reached past the sidecar, and whether that is news.
     pub(crate) fn set_bypass(&self, bypass: Bypass) -> bool {
         let is_news = **self.bypass.load() != bypass;
@@ -319,11 +353,6 @@ impl Shared {
                 ))
             }
         }
-    }
-
-    /// Whether calls can be served.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.unready().is_none()
     }
 
     /// All metrics as text.
