@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
 
 /// Namespace and name of an object, ordered as written: `bank/payments`.
@@ -131,6 +132,8 @@ pub(crate) struct ClientTarget {
     pub(crate) details: Option<AuthorizationDetails>,
     /// The binding asked for; `None` follows the target.
     pub(crate) sender_constraint: Option<SenderConstraint>,
+    /// How tokens for it are asked for.
+    pub(crate) grant_type: GrantType,
 }
 
 /// A FapiPolicy: who may call.

@@ -12,6 +12,7 @@
 //! | `interception` | how calls come here, where to listen for them, where a redirected one was meant to go |
 //! | `bypass` | whether the app can be reached past the sidecar |
 //! | `workers` | accepting, least loaded worker, bounds |
+//! | `contexts` | calls in progress that the app may hand on |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
 //! | `tunnel` | two upgraded connections, joined |
@@ -29,6 +30,7 @@ pub(crate) mod admin;
 pub(crate) mod body;
 pub(crate) mod bypass;
 pub(crate) mod clock;
+pub(crate) mod contexts;
 pub(crate) mod control_client;
 pub(crate) mod forward;
 pub(crate) mod headers;

@@ -32,6 +32,7 @@ pub(crate) use listeners::NewListener;
 use crate::{
     bypass::Bypass,
     clock::Clock,
+    contexts::Contexts,
     interception::Interception,
     issuers::Issuers,
     log::{Log, Writer},
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -161,6 +163,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
@@ -268,11 +271,15 @@ impl Shared {
         self.install(identity, bundle)
     }
 
-    /// Trusts these roots from now on, and no others.
+    /// Trusts these roots from now on, and no others. The same roots again change nothing: connections that were
+    /// verified by them stay.
     ///
     /// # Errors
     /// See [`StateError`]; the previous roots then stay in use.
     pub(crate) fn install_bundle(&self, bundle: Arc<TrustBundle>) -> Result<(), StateError> {
+        if self.bundle().is_some_and(|current| current.is_same(&bundle)) {
+            return Ok(());
+        }
         if let Some(current) = self.identity() {
             self.install(Arc::clone(&current.identity), Arc::clone(&bundle))?;
         }
@@ -363,6 +370,7 @@ impl Shared {
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.len() as u64,
+            contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
             bypasses: match &**self.bypass.load() {
                 Bypass::Open(sockets) => sockets.len() as u64,

@@ -3,21 +3,25 @@
 //! A [`TokenSlot`] is the place of one token. A data worker reads it without waiting on anybody; on the control thread
 //! one keeper per slot fetches, refreshes and retries. Every token belongs to one certificate, told by its number, and
 //! travels only over connections of that certificate: a rotation first fetches the tokens of the new certificate
-//! ([`Tokens::prepare`]) and only then lets connections be made with it.
+//! ([`Tokens::prepare`]) and only then lets connections be made with it. Calls that the app hands on carry tokens of an
+//! [`Exchanger`], which are fetched when they are needed.
 
 mod answer;
 mod error;
+mod exchanged;
 mod issuer;
 mod keeper;
 mod request;
 mod slot;
 
 pub(crate) use error::FetchError;
+pub(crate) use exchanged::Exchanger;
 pub(crate) use slot::{ProofMaterial, Token, TokenSlot};
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use fapi::{SenderConstraint, SpiffeId};
@@ -28,6 +32,7 @@ use issuer::IssuerClient;
 
 /// Most tokens kept; one more is not fetched. More than the destinations that a sidecar may know.
 const MAX_SLOTS: usize = 8192;
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What a token is for. The client is always this workload itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +68,7 @@ impl From<SenderConstraint> for Constraint {
 pub(crate) struct Tokens {
     shared: Arc<Shared>,
     slots: Mutex<HashMap<TokenKey, Arc<TokenSlot>>>,
+    exchangers: Mutex<HashMap<TokenKey, Arc<Exchanger>>>,
     issuers: Mutex<HashMap<String, Arc<IssuerClient>>>,
     /// The identity that the token endpoint's certificate must name: the mesh issuer is part of the operator.
     operator: SpiffeId,
@@ -73,7 +79,8 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId) -> Arc<Self> {
         let in_use = watch::Sender::new(None);
-        Arc::new(Self { shared, slots: Mutex::default(), issuers: Mutex::default(), operator, in_use })
+        let (slots, exchangers, issuers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { shared, slots, exchangers, issuers, operator, in_use })
     }
 
     /// The slot of a token, which is fetched at once when it is new. `None` when the cache is full or `key` names no
@@ -97,6 +104,31 @@ impl Tokens {
         Some(slot)
     }
 
+    /// Where calls that are handed on get their tokens. `None` as for [`Tokens::slot`]. Call it on the control thread.
+    pub(crate) fn exchanger(&self, key: &TokenKey) -> Option<Arc<Exchanger>> {
+        let mut exchangers = lock(&self.exchangers);
+        if let Some(exchanger) = exchangers.get(key) {
+            return Some(exchanger.clone());
+        }
+        if exchangers.len() >= MAX_SLOTS {
+            tracing::warn!(audience = key.audience, "too many targets ({MAX_SLOTS}); calls to this one get no token");
+            return None;
+        }
+        let exchanger = Arc::new(Exchanger::new(key.clone(), self.issuer(&key.endpoint)?, self.shared.clone()));
+        exchangers.insert(key.clone(), exchanger.clone());
+        Some(exchanger)
+    }
+
+    /// Forgets exchanged tokens that are not needed any more, for ever.
+    pub(crate) async fn keep_swept(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let mut exchangers = lock(&self.exchangers);
+            exchangers.retain(|_, exchanger| Arc::strong_count(exchanger) > 1);
+            exchangers.values().for_each(|exchanger| exchanger.sweep());
+        }
+    }
+
     /// Fetches, with a certificate that is not in use yet, a token for every key in use.
     ///
     /// # Errors
@@ -107,7 +139,7 @@ impl Tokens {
             let Some(issuer) = self.issuer(&key.endpoint) else { continue };
             let (shared, next) = (self.shared.clone(), next.clone());
             fetches.spawn(async move {
-                slot.store(issuer.fetch(&shared, &next, &key).await?, shared.clock.now());
+                slot.store(issuer.fetch(&shared, &next, &key, None).await?, shared.clock.now());
                 Ok(())
             });
         }

@@ -68,4 +68,24 @@ pub struct TokenDoc {
     pub authorization_details: Option<String>,
     /// How the token is bound to its sender.
     pub sender_constraint: SenderConstraint,
+    /// How it is asked for. Left out when it is the default, so that an older reader still takes the rest.
+    #[serde(default, skip_serializing_if = "GrantType::is_default")]
+    pub grant_type: GrantType,
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GrantType {
+    /// For the caller itself (RFC 6749 section 4.4).
+    #[default]
+    ClientCredentials,
+    /// For the call that the caller has been called with, in exchange for that call's token (RFC 8693).
+    TokenExchange,
+}
+
+impl GrantType {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -28,7 +28,7 @@ pub mod pb {
     include!("pb/fapi_mesh.control.v1.rs");
 }
 
-pub use destination::{Destination, DestinationKind, EndpointDoc, TokenDoc};
+pub use destination::{Destination, DestinationKind, EndpointDoc, GrantType, TokenDoc};
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.

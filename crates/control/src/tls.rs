@@ -65,6 +65,11 @@ impl TrustBundle {
         Ok(Self { trust_domain: trust_domain.clone(), roots: Arc::new(roots) })
     }
 
+    /// Whether both hold the same roots.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain && self.roots.roots == other.roots.roots
+    }
+
     /// The trust domain that the roots vouch for.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain

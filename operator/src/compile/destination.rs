@@ -52,6 +52,7 @@ fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<T
         // Texts and lists always become JSON.
         authorization_details: details.ok()?,
         sender_constraint: target.sender_constraint.unwrap_or_else(follow),
+        grant_type: target.grant_type,
     })
 }
 

@@ -1,5 +1,8 @@
 //! The status of a FapiClient: what it asks for, and what the called side gives.
 
+use std::ops::RangeInclusive;
+
+use control::GrantType;
 use crds::client::{FapiClientStatus, TargetStatus};
 use crds::conditions::{GRANTED, PROGRAMMED, READY, RESOLVED_REFS, reason};
 use fapi::{Audience, Grant, ScopeSet, SenderConstraint, SpiffeId};
@@ -9,7 +12,7 @@ use super::condition::{Conditions, shorten};
 use super::documents::Facts;
 use crate::compile::preferred_constraint;
 use crate::index::Index;
-use crate::issuer::{Asked, NotGranted, granted};
+use crate::issuer::{Asked, LONGEST_CHAIN, NotGranted, granted};
 use crate::model::{Client, ClientSpec, ClientTarget, Key};
 
 pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClientStatus {
@@ -102,6 +105,10 @@ fn target_status(
             .map(|audience| audience.to_string())
             .unwrap_or_default(),
         sender_constraint: bound.map(spelled),
+        grant_type: match target.grant_type {
+            GrantType::ClientCredentials => None,
+            GrantType::TokenExchange => Some(crds::client::GrantType::TokenExchange),
+        },
         scopes,
         reason: reason.to_owned(),
         message,
@@ -141,7 +148,11 @@ fn given(
         }
     };
     let asked = Asked { scopes, details: details.clone() };
-    granted(&index.policies_of(service), identity, bound, &asked).map_err(|refusal| match refusal {
+    let (policies, chains) = (index.policies_of(service), chains(index, identity, target)?);
+    // A call may come here by any number of hands; one of the ways has to be open.
+    let attempts = chains.map(|actors| granted(&policies, identity, actors, bound, &asked));
+    let best = attempts.reduce(|best, next| if best.is_ok() { best } else { next });
+    best.unwrap_or(Err(NotGranted::Caller)).map_err(|refusal| match refusal {
         NotGranted::Caller => nobody(),
         NotGranted::Scopes(missing) => {
             let message = format!("no rule of {service} gives it {missing}; ask for less, or have a rule name it");
@@ -156,6 +167,19 @@ fn given(
             (reason::SENDER_CONSTRAINT_MISMATCH, message)
         }
     })
+}
+
+/// How many actors a token for the target may name.
+fn chains(index: &Index, identity: &SpiffeId, target: &ClientTarget) -> Result<RangeInclusive<u8>, Refusal> {
+    match target.grant_type {
+        GrantType::ClientCredentials => Ok(0..=0),
+        GrantType::TokenExchange if index.is_called(identity) => Ok(1..=LONGEST_CHAIN),
+        GrantType::TokenExchange => {
+            let message =
+                "no Service stands before this service account, so it gets no calls to hand on; leave grantType out";
+            Err((reason::CALLER_NOT_ALLOWED, message.to_owned()))
+        }
+    }
 }
 
 fn not_named(index: &Index, service: &Key) -> String {

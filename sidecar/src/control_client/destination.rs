@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use control::{Destination, DestinationKind, EndpointDoc, TokenDoc, destination};
+use control::{Destination, DestinationKind, EndpointDoc, GrantType, TokenDoc, destination};
 use fapi::{Audience, AuthorizationDetails, ScopeSet, SpiffeId};
 
-use crate::tokens::{TokenKey, TokenSlot, Tokens};
+use crate::tokens::{Exchanger, TokenKey, TokenSlot, Tokens};
 
 /// The answer to a lookup, parsed. Immutable: a change is another one.
 pub(crate) enum Resolved {
@@ -40,6 +40,8 @@ pub(crate) enum TokenNeed {
     None,
     /// This one.
     Slot(Arc<TokenSlot>),
+    /// One that is exchanged for the token of the call that is handed on.
+    Exchange(Arc<Exchanger>),
     /// One is needed and there is no place or issuer for it: calls fail, they never go without.
     Unavailable,
 }
@@ -74,7 +76,12 @@ impl Meshed {
             (None, _) => TokenNeed::None,
             (Some(_), None) => TokenNeed::Unavailable,
             (Some(token), Some(endpoint)) => {
-                tokens.slot(&key(token, &audience, endpoint)?).map_or(TokenNeed::Unavailable, TokenNeed::Slot)
+                let key = key(token, &audience, endpoint)?;
+                let need = match token.grant_type {
+                    GrantType::ClientCredentials => tokens.slot(&key).map(TokenNeed::Slot),
+                    GrantType::TokenExchange => tokens.exchanger(&key).map(TokenNeed::Exchange),
+                };
+                need.unwrap_or(TokenNeed::Unavailable)
             }
         };
         Ok(Self {

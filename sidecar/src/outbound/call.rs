@@ -1,8 +1,8 @@
 //! One call of the app, from its head to the head of the answer.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -14,13 +14,19 @@ use super::{
     lease::Lease,
     own::Protocol,
     redirected::Via,
+    target::View,
     websocket,
 };
 use crate::{
-    headers::{INTERACTION_ID, Wishes},
-    local::is_uuid,
+    contexts::{Handle, Subject},
+    control_client::destination::TokenNeed,
+    headers::{CONTEXT, INTERACTION_ID, Wishes},
     log::{Decision, Direction, Outcome},
 };
+
+const NO_CONTEXT: &str =
+    "this destination is called by token exchange: pass on x-fapi-context of the call that you make this one for";
+const BAD_CONTEXT: &str = "pass on x-fapi-context once and as it came";
 
 /// What is known of a call that did not pass.
 #[derive(Default)]
@@ -34,7 +40,7 @@ pub(super) struct Told<'a> {
 impl Outbound {
     /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
     pub(super) async fn call(self: Rc<Self>, via: Via, request: Request<Incoming>) -> Response<OutBody> {
-        let id = self.interaction_id(&request);
+        let id = self.local.interaction_id(request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut response = match self.forward(&via, request, &id).await {
             Ok(response) => {
@@ -66,6 +72,7 @@ impl Outbound {
         if !meshed {
             self.local.shared.metrics.unmeshed.add(1);
         }
+        let subject = self.subject(&view, request.headers())?;
         let (mut head, body) = request.into_parts();
         if meshed {
             head::refuse_credentials(&head.headers)?;
@@ -76,7 +83,7 @@ impl Outbound {
         head::address(&mut head, &target, protocol, wishes);
         let mut message = Request::from_parts(head, AppBody::from(body));
         let app_side = wishes.websocket.then(|| hyper::upgrade::on(&mut message));
-        let exchange = Exchange { outbound: self, target: &target, view: &view, protocol };
+        let exchange = Exchange { outbound: self, target: &target, view: &view, subject, protocol };
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -84,6 +91,21 @@ impl Outbound {
             }
             _ => Ok(pass(response, lease)),
         }
+    }
+
+    /// The call that this one hands on, for a destination that is called in no other way.
+    fn subject(&self, view: &View, headers: &HeaderMap) -> Result<Option<Arc<Subject>>, Failure> {
+        if !matches!(view.meshed().map(|meshed| &meshed.token), Some(TokenNeed::Exchange(_))) {
+            return Ok(None);
+        }
+        let mut given = headers.get_all(CONTEXT).iter();
+        let handle = match (given.next(), given.next()) {
+            (None, _) => return Err(Failure::Misused(NO_CONTEXT)),
+            (Some(handle), None) => Handle::parse(handle.as_bytes()),
+            (Some(_), Some(_)) => None,
+        };
+        let (handle, shared) = (handle.ok_or(Failure::Misused(BAD_CONTEXT))?, &self.local.shared);
+        shared.contexts.find(handle, shared.clock.now()).map(Some).ok_or(Failure::NotInProgress)
     }
 
     /// Upgrades exist in HTTP/1.1 only, trailers surely arrive in HTTP/2 only; what is not in the mesh is called as the
@@ -97,17 +119,6 @@ impl Outbound {
             (false, _) if app == Version::HTTP_2 => Protocol::H2,
             (false, _) => Protocol::H1,
         }
-    }
-
-    /// The id of the call: the app's, if it is one.
-    fn interaction_id(&self, request: &Request<Incoming>) -> HeaderValue {
-        let found = request.headers().get(INTERACTION_ID);
-        if let Some(found) = found.filter(|found| is_uuid(found.as_bytes())) {
-            return found.clone();
-        }
-        let made = self.local.interaction_id();
-        // Hexadecimal digits and hyphens.
-        HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 
     /// Tells of a call that did not pass.
@@ -124,6 +135,7 @@ impl Outbound {
             interaction_id: told.id,
             caller: own.as_ref().map(|own| own.spiffe_id.as_str()),
             client_id: None,
+            subject: None,
             method: told.method,
             path: told.path,
             policy_version: applied.as_ref().map(|applied| &*applied.version),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use control::{DestinationKind, EndpointDoc, MeshIssuer, TokenDoc, destination::Meshed};
+use control::{DestinationKind, EndpointDoc, GrantType, MeshIssuer, TokenDoc, destination::Meshed};
 use fapi::{PortPolicy, SenderConstraint, SpiffeId};
 use tokio::net::TcpListener;
 
@@ -106,8 +106,24 @@ pub(crate) fn meshed_at(
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
-        token: Some(TokenDoc { scopes: vec![], authorization_details: None, sender_constraint: constraint }),
+        token: Some(TokenDoc {
+            scopes: vec![],
+            authorization_details: None,
+            sender_constraint: constraint,
+            grant_type: GrantType::ClientCredentials,
+        }),
     })
+}
+
+/// The same, called with tokens that are exchanged.
+pub(crate) fn by_exchange(kind: DestinationKind) -> DestinationKind {
+    match kind {
+        DestinationKind::Meshed(mut meshed) => {
+            meshed.token.as_mut().unwrap().grant_type = GrantType::TokenExchange;
+            DestinationKind::Meshed(meshed)
+        }
+        other => other,
+    }
 }
 
 async fn listen(outbound: Rc<Outbound>, stop: Stop) -> SocketAddr {

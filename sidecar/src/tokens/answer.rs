@@ -1,4 +1,4 @@
-//! Reading what a token endpoint answered (RFC 6749 sections 5.1 and 5.2), and checking it against what was asked.
+//! Reading what a token endpoint answered (RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2), and checking it against what was asked.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::FetchError;
+use super::request::ACCESS_TOKEN;
 
 /// Tokens longer than this would not fit the header bound of the receiving sidecar.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -34,6 +35,7 @@ pub(super) struct Granted {
 struct TokenAnswer {
     access_token: String,
     token_type: String,
+    issued_token_type: Option<String>,
     expires_in: Option<u64>,
 }
 
@@ -57,13 +59,22 @@ struct Confirmation {
     jkt: Option<String>,
 }
 
-/// The token of a successful answer, or why there is none.
-pub(super) fn read(status: StatusCode, body: &[u8], binding: &Binding, now: UnixTime) -> Result<Granted, FetchError> {
+/// The token of a successful answer, or why there is none. `exchanged`: it was asked for in exchange for another.
+pub(super) fn read(
+    status: StatusCode,
+    body: &[u8],
+    binding: &Binding,
+    exchanged: bool,
+    now: UnixTime,
+) -> Result<Granted, FetchError> {
     if status != StatusCode::OK {
         return Err(refused(status, body));
     }
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a token response (RFC 6749 section 5.1)"))?;
+    if exchanged && answer.issued_token_type.as_deref() != Some(ACCESS_TOKEN) {
+        return Err(FetchError::Answer("issued_token_type does not say that an access token was issued"));
+    }
     check_type(&answer.token_type, binding.constraint())?;
     check_form(&answer.access_token)?;
     let claims = claims(&answer.access_token)?;

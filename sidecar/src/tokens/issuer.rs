@@ -74,14 +74,15 @@ impl IssuerClient {
         })
     }
 
-    /// Fetches a token that is bound to `certificate`.
+    /// Fetches a token that is bound to `certificate`, in exchange for `subject` if there is one (RFC 8693).
     pub(super) async fn fetch(
         &self,
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
     ) -> Result<Token, FetchError> {
-        let fetched = self.fetch_counted(shared, certificate, key).await;
+        let fetched = self.fetch_counted(shared, certificate, key, subject).await;
         let attempts = &shared.metrics.tokens;
         if fetched.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
         fetched
@@ -92,24 +93,32 @@ impl IssuerClient {
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
     ) -> Result<Token, FetchError> {
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
         let late = |_| FetchError::Unreachable(format!("{} did not answer within {ANSWER_WITHIN:?}", self.target));
-        let granted = timeout(ANSWER_WITHIN, self.ask(shared, certificate, key)).await.map_err(late)??;
+        let granted = timeout(ANSWER_WITHIN, self.ask(shared, certificate, key, subject)).await.map_err(late)??;
         self.token(shared, certificate, key, granted)
     }
 
     /// Asks; once more if the issuer wants its nonce (RFC 9449 section 8).
-    async fn ask(&self, shared: &Shared, certificate: &Certificate, key: &TokenKey) -> Result<Granted, FetchError> {
-        let form = Bytes::from(request::form(certificate.spiffe_id.as_str(), key));
+    async fn ask(
+        &self,
+        shared: &Shared,
+        certificate: &Certificate,
+        key: &TokenKey,
+        subject: Option<&str>,
+    ) -> Result<Granted, FetchError> {
+        let form = Bytes::from(request::form(certificate.spiffe_id.as_str(), key, subject));
         let proof_key = (key.constraint == Constraint::Dpop).then(|| self.signer.thumbprint());
         let binding = Binding { certificate: certificate.thumbprint, proof_key };
+        let now = || shared.clock.now();
         let mut answered = self.post(shared, certificate, key.constraint, &form).await?;
-        let mut read = answer::read(answered.status, &answered.body, &binding, shared.clock.now());
+        let mut read = answer::read(answered.status, &answered.body, &binding, subject.is_some(), now());
         if let Err(FetchError::Nonce) = read {
             answered = self.post(shared, certificate, key.constraint, &form).await?;
-            read = answer::read(answered.status, &answered.body, &binding, shared.clock.now());
+            read = answer::read(answered.status, &answered.body, &binding, subject.is_some(), now());
         }
         read
     }

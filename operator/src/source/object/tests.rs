@@ -279,3 +279,18 @@ fn a_policy_names_issuers_and_their_clients_together() {
         assert_eq!(found, [(line, field.to_owned())], "{text}");
     }
 }
+
+#[test]
+fn what_a_cluster_refuses_is_refused_here_too() {
+    let list = include_str!("../../../../crds/tests/data/refused.yaml");
+    let cases: Vec<serde_json::Value> = serde_saphyr::from_str(list).unwrap();
+    // A folder remembers no earlier version, so what is wrong with a change alone is not for this list.
+    let objects = cases.into_iter().filter(|case| case["was"].is_null()).map(|mut case| case["object"].take());
+    let schemas = Schemas::new();
+    for mut object in objects {
+        object["apiVersion"] = "fapi-mesh.dev/v1alpha1".into();
+        let text = object.to_string();
+        let parsed = parse(&schemas, &domain(), documents::split(&text)[0]);
+        assert!(matches!(parsed, Parsed::Bad(_)), "{object}");
+    }
+}

@@ -67,10 +67,8 @@ async fn nobody_knows_the_destination() {
             assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unknown"));
         }
         mesh.operator.with(|state| state.mute = true);
-        let begun = crate::clock::monotonic();
         let answer = mesh.app.get("http://silent.bank/").await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unknown"));
-        assert!(begun.elapsed() < Duration::from_secs(4));
     })
     .await;
 }

@@ -29,7 +29,7 @@ fn claims(cnf: &Value) -> Value {
 }
 
 fn read_ok(answer: &Value, binding: &Binding) -> Result<Granted, FetchError> {
-    read(StatusCode::OK, answer.to_string().as_bytes(), binding, NOW)
+    read(StatusCode::OK, answer.to_string().as_bytes(), binding, false, NOW)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_token_that_is_not_what_was_asked_for_is_refused() {
 fn errors_are_told_apart_by_their_code_alone() {
     let code = |code: &str| {
         let body = json!({ "error": code, "error_description": "secret" }).to_string();
-        read(StatusCode::BAD_REQUEST, body.as_bytes(), &mtls(), NOW).map(|_| ()).unwrap_err()
+        read(StatusCode::BAD_REQUEST, body.as_bytes(), &mtls(), false, NOW).map(|_| ()).unwrap_err()
     };
     for granted in ["invalid_target", "invalid_scope", "access_denied"] {
         assert_eq!(code(granted).rejection(), fapi::Rejection::NotGranted);
@@ -88,6 +88,17 @@ fn errors_are_told_apart_by_their_code_alone() {
         assert!(!code(other).to_string().contains("secret"));
     }
     assert!(matches!(code("use_dpop_nonce"), FetchError::Nonce));
-    let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &mtls(), NOW).map(|_| ()).unwrap_err();
+    let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &mtls(), false, NOW).map(|_| ()).unwrap_err();
     assert!(matches!(broken, FetchError::Status(StatusCode::BAD_GATEWAY)));
+}
+
+#[test]
+fn what_is_exchanged_says_what_it_is() {
+    let mut answer = answer("Bearer", &claims(&json!({ "x5t#S256": thumbprint().to_string() })));
+    let read = |answer: &Value| read(StatusCode::OK, answer.to_string().as_bytes(), &mtls(), true, NOW);
+    assert!(matches!(read(&answer), Err(FetchError::Answer(_))));
+    answer["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:jwt");
+    assert!(matches!(read(&answer), Err(FetchError::Answer(_))));
+    answer["issued_token_type"] = json!(ACCESS_TOKEN);
+    assert_eq!(read(&answer).unwrap().expires, NOW.plus(60));
 }

@@ -1,3 +1,4 @@
+use control::GrantType;
 use crds::FapiClientSpec;
 use crds::client::{Authentication, AuthenticationMethod, JsonWebKeySet};
 use crds::policy::AuthorizationDetail;
@@ -39,10 +40,18 @@ pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Ve
             scopes: target.scopes,
             details: details.unwrap_or(None),
             sender_constraint,
+            grant_type: target.grant_type.map_or_else(GrantType::default, grant_type),
         });
     }
     let jwks = spec.authentication.and_then(|authentication| keys(authentication, &mut problems));
     all_or(ClientSpec { service_account: spec.service_account_name, targets, jwks }, problems)
+}
+
+fn grant_type(asked: crds::client::GrantType) -> GrantType {
+    match asked {
+        crds::client::GrantType::ClientCredentials => GrantType::ClientCredentials,
+        crds::client::GrantType::TokenExchange => GrantType::TokenExchange,
+    }
 }
 
 /// The keys of a client that signs assertions, as a JWK Set.

@@ -319,6 +319,7 @@ fn snapshot(world: &World, app: SocketAddr) -> Snapshot {
         workload: WorkloadName { namespace: "bank".to_owned(), name: "payments".to_owned() },
         mesh_issuer: MeshIssuer { token_endpoint: format!("{issuer}/token"), issuer },
         external_issuers: vec![],
+        token_exchange: false,
         ports: vec![Port {
             name: "http".to_owned(),
             port: 80,
