@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short mutants generate tools cluster-programs cluster cluster-down \
-	test-cluster images
+.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
+	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -11,7 +11,8 @@ CARGO_MACHETE_VERSION := 0.9.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_MUTANTS_VERSION := 27.1.0
 # Fuzzing needs a nightly compiler; nothing else does.
-FUZZ_CARGO ?= cargo +nightly
+FUZZ_TOOLCHAIN ?= nightly-2026-05-20
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
 # Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -55,15 +56,20 @@ schemas: ## Injected pods against the schemas of Kubernetes 1.33 to 1.37 (needs 
 vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
 	tests/vectors/generate $(TARGET_DIR)/vectors
 
-fuzz: ## Each fuzz target for FUZZ_SECONDS (needs a nightly compiler and `make tools`); what it finds is under fuzz/artifacts
+fuzz: ## Each fuzz target for FUZZ_SECONDS (needs `make tools`; fetches a nightly compiler); what it finds is under fuzz/artifacts
+	rustup toolchain list | grep -q '^$(FUZZ_TOOLCHAIN)' || rustup toolchain install --profile minimal --no-self-update $(FUZZ_TOOLCHAIN)
 	fuzz/seed
-	for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
-		CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/fuzz $(FUZZ_CARGO) fuzz run --dev $$target -- \
+	for target in $(FUZZ_TARGETS); do \
+		CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/fuzz cargo +$(FUZZ_TOOLCHAIN) fuzz run --dev $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -print_final_stats=0 || exit 1; \
 	done
 
-fuzz-short: ## Each fuzz target for 30 seconds
-	$(MAKE) fuzz FUZZ_SECONDS=30
+fuzz-short: ## All fuzz targets together for ten minutes
+	$(MAKE) fuzz FUZZ_SECONDS=$$((600 / $(words $(FUZZ_TARGETS))))
+
+loom: ## Every interleaving of a few threads at what they share, by a model checker
+	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p fapi --lib replay::models
+	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p models
 
 mutants: ## Changes the rules of `fapi` one by one; each change must turn a test red (MUTANTS_FLAGS="-f crates/fapi/src/path.rs")
 	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo install --locked cargo-mutants@$(CARGO_MUTANTS_VERSION)"; exit 1; }

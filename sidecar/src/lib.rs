@@ -15,6 +15,7 @@
 //! | `contexts` | calls in progress that the app may hand on |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
+//! | `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
 //! | `tunnel` | two upgraded connections, joined |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
 //! | `health` | what a kubelet asks for, of the sidecar and of the app |
@@ -27,6 +28,7 @@ pub mod redirect;
 pub mod run;
 
 pub(crate) mod admin;
+pub(crate) mod awaited;
 pub(crate) mod body;
 pub(crate) mod bypass;
 pub(crate) mod clock;
@@ -46,6 +48,7 @@ pub(crate) mod random;
 pub(crate) mod small_http;
 pub(crate) mod state;
 pub(crate) mod stop;
+pub(crate) mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tokens;
