@@ -78,13 +78,15 @@ impl Cluster {
         node::prepare(&folder, &authority, &network, &control_plane.server());
         let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
         let mut cluster = Self { folder, network, control_plane, kubectl };
-        cluster.start_part(Part::Etcd);
-        cluster.start_part(Part::ApiServer);
-        for part in [Part::Containerd, Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
+        for part in [Part::Etcd, Part::ApiServer, Part::Containerd] {
             cluster.start_part(part);
         }
+        // Taking an image shows that containerd answers, which a kubelet does not wait for.
         for image in ["pause", "coredns"] {
-            cluster.load(&programs::folder().join(format!("{image}.tar")));
+            cluster.load(&programs::program(&format!("{image}.tar")));
+        }
+        for part in [Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
+            cluster.start_part(part);
         }
         cluster.wait_until_usable();
         cluster
