@@ -3,10 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// What `tests/cluster/build` makes for an API server alone.
-pub(super) const API_SERVER: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+pub(super) const API_SERVER: [&str; 4] = ["etcd", "helm", "kube-apiserver", "kubectl"];
 
 /// What it makes beside these for a node.
-const NODE: [&str; 6] = ["coredns", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet", "pause"];
+const NODE: [&str; 8] = [
+    "coredns",
+    "coredns.tar",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubelet",
+    "pause",
+    "pause.tar",
+];
 
 /// What a node takes from the system, and the Debian package that brings it.
 const SYSTEM: [(&str, &str); 8] = [

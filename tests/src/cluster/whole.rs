@@ -78,13 +78,14 @@ impl Cluster {
         node::prepare(&folder, &authority, &network, &control_plane.server());
         let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
         let mut cluster = Self { folder, network, control_plane, kubectl };
-        cluster.start_part(Part::Etcd);
-        cluster.start_part(Part::ApiServer);
-        for part in [Part::Containerd, Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
+        for part in [Part::Etcd, Part::ApiServer, Part::Containerd] {
             cluster.start_part(part);
         }
         for image in ["pause", "coredns"] {
-            cluster.load(&programs::folder().join(format!("{image}.tar")));
+            cluster.load(&programs::program(&format!("{image}.tar")));
+        }
+        for part in [Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
+            cluster.start_part(part);
         }
         cluster.wait_until_usable();
         cluster
@@ -136,17 +137,18 @@ impl Cluster {
     /// Gives the node an image; pods use it with `imagePullPolicy: Never`.
     ///
     /// # Panics
-    /// If it is no archive of an image, or containerd does not take it within a minute.
+    /// If containerd does not take it for the archive of an image.
     pub fn load(&self, archive: &Path) {
-        let mut said = String::new();
-        let taken = remains::within(60, || {
-            let socket = node::socket(&self.folder);
-            let args = ["--address", &socket, "--namespace", "k8s.io", "images", "import"];
-            let output = Command::new("ctr").args(args).arg(archive).output().unwrap();
-            said = String::from_utf8_lossy(&output.stderr).into_owned();
-            output.status.success()
-        });
-        assert!(taken, "{}: {said}", archive.display());
+        let archive = archive.display().to_string();
+        self.ctr(&["images", "import", &archive]).unwrap_or_else(|error| panic!("{archive}: {error}"));
+    }
+
+    /// Asks containerd for something, as a person does.
+    fn ctr(&self, args: &[&str]) -> Result<(), String> {
+        let mut command = Command::new("ctr");
+        command.args(["--address", &node::socket(&self.folder), "--timeout", "60s", "--namespace", "k8s.io"]);
+        let output = command.args(args).output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// Ends a part as a service manager does.
@@ -154,7 +156,7 @@ impl Cluster {
         self.folder.stop(part.name());
     }
 
-    /// Starts a part; of the API server, waits until it is ready.
+    /// Starts a part; of the API server and containerd, waits until they answer.
     ///
     /// # Panics
     /// If it does not start.
@@ -166,7 +168,12 @@ impl Cluster {
                 self.control_plane.start_api_server(folder);
                 ready(folder, &self.kubectl);
             }
-            Part::Containerd => node::start_containerd(folder),
+            // A kubelet does not wait for it, and ends.
+            Part::Containerd => {
+                node::start_containerd(folder);
+                let answers = remains::within(60, || self.ctr(&["version"]).is_ok());
+                assert!(answers, "containerd does not answer; its log is in {}", self.folder.path().display());
+            }
             Part::Kubelet => node::start_kubelet(folder, &self.network),
             Part::ControllerManager => node::start_controller_manager(folder),
             Part::Scheduler => node::start_scheduler(folder),
