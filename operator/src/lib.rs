@@ -17,6 +17,7 @@ mod crypto;
 mod enroll;
 mod files;
 mod index;
+pub mod inject;
 mod issuer;
 mod kubernetes;
 mod model;
@@ -30,6 +31,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod view;
+mod webhook;
 
 pub use args::{Args, SourceArg};
 pub use run::{RunError, run};

@@ -11,6 +11,8 @@ use std::time::Duration;
 use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
 
+use crate::inject;
+
 /// Namespace and name of an object, ordered as written: `bank/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -273,6 +275,8 @@ pub(crate) struct Mesh {
     pub(crate) certificate_lifetime: Duration,
     /// Of an access token.
     pub(crate) token_lifetime: Duration,
+    /// What authors of pods may loosen.
+    pub(crate) allowed: inject::Allowed,
 }
 
 /// Everything that a source knows, by key: the same however it was learned, and in whatever order.

@@ -56,7 +56,7 @@ impl Mesh {
         let local = Local::new(shared.clone());
         let outbound = Outbound::new(local, control.lookups(), between);
         tokio::task::spawn_local(control.run());
-        until("the sidecar is ready", || shared.is_ready()).await;
+        until("the sidecar is ready", || shared.unready().is_none()).await;
         let (stop, stopped) = StopSource::new();
         let app = App::new(listen(outbound.clone(), stopped).await);
         Self { authority, issuer, operator, shared, outbound, app, stop }
