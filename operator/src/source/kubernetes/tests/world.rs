@@ -44,7 +44,7 @@ impl World {
             if object["metadata"]["uid"].is_null() {
                 object["metadata"]["uid"] = format!("uid-of-{name}").into();
             }
-            self.tell(watched, |key, fact| Change::Put(key, fact), object);
+            self.tell(watched, Change::Put, object);
         }
     }
 
