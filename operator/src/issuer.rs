@@ -29,12 +29,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::accept::{self, Tls};
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::crypto;
 use crate::revocations::Revocations;
 use crate::view::View;
 
-pub(crate) use grant::{Asked, NotGranted, grant as granted};
+pub(crate) use grant::{Asked, NotGranted, grant as granted, grant_by as granted_by};
 pub(crate) use kept::Kept;
 #[cfg(test)]
 pub(crate) use keys::Keys;
@@ -56,6 +57,7 @@ pub(crate) struct MeshAuthorizationServer {
     metadata: Bytes,
     kept: Kept,
     limits: Limits,
+    client_keys: Arc<ClientKeys>,
     view: watch::Receiver<Arc<View>>,
     revocations: Arc<Revocations>,
     clock: Clock,
@@ -73,6 +75,7 @@ impl MeshAuthorizationServer {
     pub(crate) fn new(
         names: MeshIssuer,
         kept: Kept,
+        client_keys: Arc<ClientKeys>,
         view: watch::Receiver<Arc<View>>,
         revocations: Arc<Revocations>,
         clock: Clock,
@@ -82,6 +85,7 @@ impl MeshAuthorizationServer {
             names,
             kept,
             limits: Limits::new(),
+            client_keys,
             view,
             revocations,
             clock,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 pub(crate) mod bank;
+pub(crate) mod foreign;
 pub(crate) mod mesh;
 
 use std::path::{Path, PathBuf};

@@ -134,6 +134,8 @@ pub(crate) struct Metrics {
     pub(crate) tokens: Attempts,
     /// Key sets asked of issuers outside the mesh.
     pub(crate) key_fetches: Attempts,
+    /// Questions to issuers outside the mesh about tokens that only they can read.
+    pub(crate) introspections: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
     /// 1 while the control stream is open.
@@ -178,6 +180,8 @@ impl Metrics {
         text.attempts("fapi_tokens_total", "Tokens asked of the issuer", &self.tokens);
         let help = "Key sets asked of issuers outside the mesh";
         text.attempts("fapi_key_fetches_total", help, &self.key_fetches);
+        let help = "Tokens that issuers outside the mesh were asked about";
+        text.attempts("fapi_introspections_total", help, &self.introspections);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
         text.single("fapi_control_stream_up", "gauge", "1 while the control stream is open", self.control_stream.get());
         text.facts(facts);

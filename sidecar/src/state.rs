@@ -19,7 +19,8 @@ use control::{
     tls::{ClientAuth, Identity, TlsError, TrustBundle},
 };
 use fapi::{
-    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SpiffeId, TrustDomain, UnixTime,
+    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SigningKey, SpiffeId, TrustDomain,
+    UnixTime,
 };
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    /// Signs our client assertions. In memory only, for the life of the process; the operator publishes its public half.
+    pub(crate) assertion_key: SigningKey,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -135,6 +138,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            assertion_key: SigningKey::generate().map_err(|_| rustls::crypto::GetRandomFailed)?,
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),

@@ -10,13 +10,19 @@ mod error;
 mod issuer;
 mod keeper;
 mod request;
+mod server;
 mod slot;
+mod transport;
 
 pub(crate) use error::FetchError;
+pub(crate) use request::form_of as form;
+pub(crate) use server::{AuthorizationServer, Place};
 pub(crate) use slot::{ProofMaterial, Token, TokenSlot};
+pub(crate) use transport::{Answered, Transport};
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -28,12 +34,14 @@ use issuer::IssuerClient;
 
 /// Most tokens kept; one more is not fetched. More than the destinations that a sidecar may know.
 const MAX_SLOTS: usize = 8192;
+/// From this number on, clients of authorization servers without a slot are dropped.
+const MANY_ISSUERS: usize = 64;
 
 /// What a token is for. The client is always this workload itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TokenKey {
-    /// The token endpoint that is asked.
-    pub(crate) endpoint: String,
+    /// The authorization server that is asked.
+    pub(crate) server: Arc<AuthorizationServer>,
     /// `resource` of the request (RFC 8707) and `aud` of the token.
     pub(crate) audience: String,
     /// Space separated, sorted; empty: whatever the target's rules give.
@@ -63,21 +71,23 @@ impl From<SenderConstraint> for Constraint {
 pub(crate) struct Tokens {
     shared: Arc<Shared>,
     slots: Mutex<HashMap<TokenKey, Arc<TokenSlot>>>,
-    issuers: Mutex<HashMap<String, Arc<IssuerClient>>>,
-    /// The identity that the token endpoint's certificate must name: the mesh issuer is part of the operator.
+    issuers: Mutex<HashMap<Arc<AuthorizationServer>, Arc<IssuerClient>>>,
+    /// The identity that the certificate of the mesh issuer must name: it is part of the operator.
     operator: SpiffeId,
+    /// The roots of the system, for issuers outside that bring none.
+    roots: PathBuf,
     /// The certificate in use; keepers start over when it changes.
     in_use: watch::Sender<Option<Certificate>>,
 }
 
 impl Tokens {
-    pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId, roots: PathBuf) -> Arc<Self> {
         let in_use = watch::Sender::new(None);
-        Arc::new(Self { shared, slots: Mutex::default(), issuers: Mutex::default(), operator, in_use })
+        Arc::new(Self { shared, slots: Mutex::default(), issuers: Mutex::default(), operator, roots, in_use })
     }
 
     /// The slot of a token, which is fetched at once when it is new. `None` when the cache is full or `key` names no
-    /// endpoint that could be asked. Call it on the control thread.
+    /// server that could be asked. Call it on the control thread.
     pub(crate) fn slot(self: &Arc<Self>, key: &TokenKey) -> Option<Arc<TokenSlot>> {
         let mut slots = lock(&self.slots);
         if let Some(slot) = slots.get(key) {
@@ -90,7 +100,7 @@ impl Tokens {
             );
             return None;
         }
-        let issuer = self.issuer(&key.endpoint)?;
+        let issuer = self.issuer(&key.server)?;
         let slot = Arc::new(TokenSlot::new());
         slots.insert(key.clone(), slot.clone());
         tokio::spawn(keeper::keep(self.clone(), issuer, key.clone(), slot.clone()));
@@ -104,7 +114,7 @@ impl Tokens {
     pub(crate) async fn prepare(&self, next: &Certificate) -> Result<(), FetchError> {
         let mut fetches = JoinSet::new();
         for (key, slot) in self.slots_to_prepare(next) {
-            let Some(issuer) = self.issuer(&key.endpoint) else { continue };
+            let Some(issuer) = self.issuer(&key.server) else { continue };
             let (shared, next) = (self.shared.clone(), next.clone());
             fetches.spawn(async move {
                 slot.store(issuer.fetch(&shared, &next, &key).await?, shared.clock.now());
@@ -142,19 +152,24 @@ impl Tokens {
         wanted.map(|(key, slot)| (key.clone(), slot.clone())).collect()
     }
 
-    fn issuer(&self, endpoint: &str) -> Option<Arc<IssuerClient>> {
+    fn issuer(&self, server: &Arc<AuthorizationServer>) -> Option<Arc<IssuerClient>> {
         let mut issuers = lock(&self.issuers);
-        if let Some(issuer) = issuers.get(endpoint) {
+        if let Some(issuer) = issuers.get(server) {
             return Some(issuer.clone());
         }
-        match IssuerClient::new(endpoint, self.operator.clone()) {
+        if issuers.len() >= MANY_ISSUERS {
+            // Keepers hold those that are in use.
+            issuers.retain(|_, issuer| Arc::strong_count(issuer) > 1);
+        }
+        match IssuerClient::new(Arc::clone(server), &self.operator, self.roots.clone()) {
             Ok(issuer) => {
                 let issuer = Arc::new(issuer);
-                issuers.insert(endpoint.to_owned(), issuer.clone());
+                issuers.insert(Arc::clone(server), issuer.clone());
                 Some(issuer)
             }
             Err(problem) => {
-                tracing::error!(endpoint, problem, "the operator named a token endpoint that cannot be used");
+                let issuer = server.issuer();
+                tracing::error!(issuer, problem, "the operator named an authorization server that cannot be used");
                 None
             }
         }

@@ -16,9 +16,12 @@ pub const ACTORS: &str = "actors/1";
 pub const REVOCATIONS: &str = "revocations/1";
 /// Tokens of issuers outside the mesh, whose keys the sidecar fetches.
 pub const EXTERNAL_ISSUERS: &str = "external-issuers/1";
+/// Tokens that only their issuer can read, which the sidecar asks about.
+pub const INTROSPECTION: &str = "introspection/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] = &[RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, EXTERNAL_ISSUERS];
+pub const SUPPORTED: &[&str] =
+    &[RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, EXTERNAL_ISSUERS, INTROSPECTION];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
 /// a policy asks for more than they know.
@@ -38,6 +41,7 @@ fn uses(policy: &WirePolicy, feature: &str) -> bool {
     let WirePolicy { name: _, mode: _, resources: _, issuers: _, external, sender_constraints: _, rules } = policy;
     match feature {
         EXTERNAL_ISSUERS => !external.is_empty(),
+        INTROSPECTION => external.iter().any(|external| external.opaque),
         feature => rules.iter().any(|rule| rule_uses(rule, feature)),
     }
 }

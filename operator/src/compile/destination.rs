@@ -1,11 +1,12 @@
 //! What a pod needs to call an authority: endpoints, identities, audience and token together.
 
 use control::destination::Meshed;
-use control::{Destination, DestinationKind, EndpointDoc, TokenDoc};
+use control::{Destination, DestinationKind, EndpointDoc, ExternalToken, TokenDoc, TokenSource};
 use fapi::{Audience, SenderConstraint};
 
+use super::external::{self, External, external};
 use crate::index::Index;
-use crate::model::{Key, Pod};
+use crate::model::{ClientTarget, ExternalClient, Key, Pod};
 
 /// The domain under which a cluster's DNS answers for Services.
 const CLUSTER_DOMAIN: [&str; 2] = ["cluster", "local"];
@@ -44,15 +45,46 @@ fn meshed(index: &Index, caller: &Pod, key: &Key, number: u16) -> Option<Meshed>
 
 /// The token that the caller's FapiClient asks for. Without one the call carries none, and the server decides.
 fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<TokenDoc> {
-    let (_, target) = index.client_target(&caller.namespace, &caller.service_account, service)?;
+    let (_, spec, target) = index.client_target(&caller.namespace, &caller.service_account, service)?;
     let follow = || preferred_constraint(index, service, |port| ports.contains(&port));
-    let details = target.details.as_ref().map(serde_json::to_string).transpose();
-    Some(TokenDoc {
+    let document = TokenDoc {
         scopes: target.scopes.clone(),
-        // Texts and lists always become JSON.
-        authorization_details: details.ok()?,
+        authorization_details: target.details.as_ref().and_then(external::parameter),
         sender_constraint: target.sender_constraint.unwrap_or_else(follow),
-    })
+        source: TokenSource::Mesh,
+        authentication: spec.authentication,
+    };
+    match &spec.external {
+        None => Some(document),
+        Some(client) => Some(of_external(index, caller, client, target, ports, document)),
+    }
+}
+
+/// The token of an issuer outside the mesh, or that there is none to be had.
+fn of_external(
+    index: &Index,
+    caller: &Pod,
+    client: &ExternalClient,
+    target: &ClientTarget,
+    ports: &[&str],
+    document: TokenDoc,
+) -> TokenDoc {
+    let identity = index.identity(caller);
+    let asked = identity.and_then(|id| external(index, &id, client, target, |port| ports.contains(&port)).ok());
+    let Some(External { issuer, audience, grant }) = asked else {
+        return TokenDoc { source: TokenSource::Denied, ..document };
+    };
+    TokenDoc {
+        scopes: grant.scopes.iter().map(str::to_owned).collect(),
+        authorization_details: external::parameter(&grant.details),
+        source: TokenSource::External(ExternalToken {
+            server: issuer.server.clone(),
+            client_id: client.client_id.clone(),
+            audience: audience.to_owned(),
+            opaque: issuer.opaque,
+        }),
+        ..document
+    }
 }
 
 /// How tokens for a Service are bound when the client leaves it to the server: by certificate if every port takes that.

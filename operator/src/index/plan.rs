@@ -152,11 +152,8 @@ fn make(
 /// What the issuers that a policy names say; one that it may not use admits nothing, and the rest of the policy holds.
 fn external(issuers: Issuers<'_>, governor: &Governor, spec: &PolicySpec, audiences: &[Audience]) -> Vec<WireExternal> {
     let Governor::Policy(key) = governor else { return Vec::new() };
-    let resolved = spec.external.iter().filter_map(|wanted| {
-        let (found, allowed) = issuers.resolve(&key.namespace, wanted).ok()?;
-        Some(issuers::wire(wanted, found, allowed, audiences))
-    });
-    resolved.collect()
+    let resolved = issuers.resolve_all(&key.namespace, &spec.external).flatten();
+    resolved.map(|(wanted, found, allowed)| issuers::wire(wanted, found, allowed, audiences)).collect()
 }
 
 /// All defaults: open to the own namespace, to bound tokens of the mesh only.

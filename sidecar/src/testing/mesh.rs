@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use control::{DestinationKind, EndpointDoc, MeshIssuer, TokenDoc, destination::Meshed};
+use control::{DestinationKind, EndpointDoc, MeshIssuer, TokenDoc, TokenSource, destination::Meshed};
 use fapi::{PortPolicy, SenderConstraint, SpiffeId};
 use tokio::net::TcpListener;
 
@@ -106,8 +106,19 @@ pub(crate) fn meshed_at(
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
-        token: Some(TokenDoc { scopes: vec![], authorization_details: None, sender_constraint: constraint }),
+        token: Some(token(constraint)),
     })
+}
+
+/// A token of the mesh's own issuer.
+pub(crate) fn token(constraint: SenderConstraint) -> TokenDoc {
+    TokenDoc {
+        scopes: vec![],
+        authorization_details: None,
+        sender_constraint: constraint,
+        source: TokenSource::Mesh,
+        authentication: Default::default(),
+    }
 }
 
 async fn listen(outbound: Rc<Outbound>, stop: Stop) -> SocketAddr {

@@ -37,7 +37,7 @@ impl<'a> ReceivedToken<'a> {
     }
 
     /// The token as text. What looks like several credentials in one header is refused as such.
-    pub(super) fn text(&self) -> Result<&'a str, Rejection> {
+    pub(crate) fn text(&self) -> Result<&'a str, Rejection> {
         if self.bytes.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',')) {
             return Err(Rejection::RequestMalformed);
         }

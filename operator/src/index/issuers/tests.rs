@@ -1,48 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use control::{PortPolicyDoc, Snapshot};
-use fapi::{WireCaller, WireMapping};
 
 use super::*;
-use crate::model::{Key, Model, PolicySpec, Seniority};
-use crate::testing::bank::{bank, view};
+use crate::model::Key;
+use crate::testing::bank::view;
+use crate::testing::foreign::{API, add, issuer, payments, with_external};
 use crate::view::View;
 
-const API: &str = "https://api.bank.example";
 const MESH: &str = "https://issuer.fapi-mesh";
-
-/// A FapiIssuer that lets the policies of `bank` take tokens for the API.
-fn issuer(name: &str, created: u64, url: &str) -> Issuer {
-    let shop = WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) };
-    let server = ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
-    let allowed = Allowed { audiences: vec![API.to_owned()], scopes: vec!["transfers:write".to_owned()] };
-    let spec = IssuerSpec {
-        server,
-        allow: BTreeMap::from([("bank".to_owned(), allowed)]),
-        typ: fapi::TokenTyp::Jwt,
-        client_id_claim: fapi::ClientIdClaim::Azp,
-        max_token_age: 900,
-        clients: vec![WireMapping { client_id: "shop-7".to_owned(), callers: vec![shop] }],
-    };
-    let seniority = Seniority { created, key: Key::new("", name) };
-    Issuer { seniority, generation: 1, spec: Some(spec), fault: None }
-}
-
-fn add(model: &mut Model, name: &str, created: u64, url: &str) {
-    model.issuers.insert(name.to_owned(), issuer(name, created, url));
-}
-
-fn payments(model: &mut Model) -> &mut PolicySpec {
-    model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap()
-}
-
-/// The bank, whose payments take tokens of `bank-as` too.
-fn with_external() -> Model {
-    let mut model = bank();
-    add(&mut model, "bank-as", 0, "https://login.bank.example");
-    payments(&mut model).external = vec![IssuerRef { name: "bank-as".to_owned(), audiences: vec![API.to_owned()] }];
-    model
-}
 
 fn snapshot_of(view: &View, pod: &str, issuer: &str) -> (Snapshot, Vec<&'static str>) {
     let issuer = control::MeshIssuer { issuer: issuer.to_owned(), token_endpoint: format!("{issuer}/token") };

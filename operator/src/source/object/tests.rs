@@ -82,11 +82,11 @@ fn a_client_that_signs_has_public_keys_that_can_be_used() {
     let keys = fapi::KeySet::from_jwks_json(spec.jwks.unwrap().as_bytes()).unwrap();
     assert_eq!(keys.len(), 2);
     assert_eq!(wrong(&client_with("{}")), [], "by certificate");
+    assert_eq!(wrong(&client_with("{method: PrivateKeyJWT}")), [], "with keys that its sidecars make");
 
     let first = "spec.authentication.jwks.keys[0]";
     let second = "spec.authentication.jwks.keys[1]";
     for (text, fields) in [
-        (client_with("{method: PrivateKeyJWT}"), vec!["spec.authentication"]),
         (client_with(&format!("{{jwks: {{keys: [{}]}}}}", key("one"))), vec!["spec.authentication.jwks"]),
         (client_with("{method: ClientSecret}"), vec!["spec.authentication.method"]),
         (with(""), vec!["spec.authentication.jwks.keys"]),
@@ -103,6 +103,32 @@ fn a_client_that_signs_has_public_keys_that_can_be_used() {
         let mut found: Vec<_> = wrong(&text).into_iter().map(|(_, field)| field).collect();
         found.sort();
         assert_eq!(found, fields, "{text}");
+    }
+}
+
+#[test]
+fn a_client_of_another_issuer_has_a_client_id_and_no_keys_of_its_own() {
+    let with = |more: &str| {
+        let spec = format!("  serviceAccountName: a\n  targets: [{{serviceName: b}}]\n{more}");
+        document("FapiClient", "{name: a, namespace: bank}", &spec)
+    };
+    let Parsed::Good(written) = read(&with("  issuerName: bank-as\n  clientId: shop-7")) else { panic!("in order") };
+    let Body::Client(spec) = written.body else { panic!("a client") };
+    let external = spec.external.unwrap();
+    assert_eq!((external.issuer.as_str(), external.client_id.as_str()), ("bank-as", "shop-7"));
+    let signs = "  issuerName: bank-as\n  clientId: shop-7\n  authentication: {method: PrivateKeyJWT}";
+    let Parsed::Good(written) = read(&with(signs)) else { panic!("in order") };
+    let Body::Client(spec) = written.body else { panic!("a client") };
+    assert_eq!(spec.authentication, control::ClientAuthentication::PrivateKeyJwt);
+    let jwk = fapi::SigningKey::generate().unwrap().public_jwk();
+    let keys = format!("{{keys: [{{kid: k, kty: EC, crv: P-256, x: {}, y: {}}}]}}", jwk["x"], jwk["y"]);
+    for (text, line, field) in [
+        ("  issuerName: bank-as".to_owned(), 5, "spec.clientId"),
+        ("  clientId: shop-7".to_owned(), 7, "spec.clientId"),
+        ("  issuerName: mesh\n  clientId: shop-7".to_owned(), 8, "spec.clientId"),
+        (format!("{signs}").replace("JWT}", &format!("JWT, jwks: {keys}}}")), 9, "spec.authentication.jwks"),
+    ] {
+        assert_eq!(wrong(&with(&text)), [(line, field.to_owned())], "{text}");
     }
 }
 
