@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod introspection;
+
 use control::{identity::peer_from_leaf, tls::Identity};
 use fapi::{
     ClientIdClaim, Mode, Peer, SenderConstraint::Mtls, TokenTyp, WireCaller, WireExternal, WireMapping, WireResource,

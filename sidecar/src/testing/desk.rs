@@ -44,8 +44,10 @@ pub(crate) struct Desk {
     pub(crate) brought: RefCell<Vec<Brought>>,
     /// The keys of `shop-7`, for assertions.
     pub(crate) client_keys: RefCell<Option<Arc<KeySet>>>,
-    /// Whether tokens are strings that say nothing.
-    pub(crate) opaque: Cell<bool>,
+    /// Whether answers about tokens are signed.
+    pub(crate) signs: Cell<bool>,
+    /// What the server knows of tokens that only it can read.
+    known: RefCell<HashMap<String, Value>>,
     /// The thumbprints of the keys that proofs were made with.
     pub(crate) proof_keys: RefCell<Vec<String>>,
     nonces: NonceMinter,
@@ -59,7 +61,8 @@ impl Desk {
             says: RefCell::new(Says::Good),
             brought: RefCell::default(),
             client_keys: RefCell::default(),
-            opaque: Cell::new(false),
+            signs: Cell::new(false),
+            known: RefCell::default(),
             proof_keys: RefCell::default(),
             nonces: NonceMinter::new(random::bytes().unwrap()),
             replay: ReplaySet::new(1000, 1000),
@@ -69,6 +72,17 @@ impl Desk {
 
     pub(crate) fn count(&self) -> usize {
         self.brought.borrow().len()
+    }
+
+    /// A token of client `shop-7` that says nothing, bound to the certificate of `peer`.
+    pub(crate) fn opaque(&self, issuer: &str, peer: &Peer, audience: &str) -> String {
+        let (token, now) = (URL_SAFE_NO_PAD.encode(random::bytes::<16>().unwrap()), self.clock.now().as_secs());
+        let says = json!({
+            "active": true, "iss": issuer, "azp": "shop-7", "aud": audience, "iat": now, "exp": now + 300,
+            "cnf": {"x5t#S256": peer.thumbprint.to_string()},
+        });
+        self.known.borrow_mut().insert(token.clone(), says);
+        token
     }
 
     pub(crate) fn last(&self) -> Brought {
@@ -109,6 +123,10 @@ impl Desk {
             }
         };
         let now = self.clock.now();
+        if let Some(token) = fields.get("token") {
+            let says = self.known.borrow().get(token).cloned().unwrap_or_else(|| json!({ "active": false }));
+            return self.introspected(issuer, key, &fields["client_id"], &says);
+        }
         let mut response = match self.token(issuer, url, key, peer.as_ref(), headers, &fields, now) {
             Ok(mut answer) => {
                 for (name, value) in changes.as_object().unwrap() {
@@ -153,11 +171,21 @@ impl Desk {
             "exp": now.as_secs() + 300, "jti": self.count().to_string(), "cnf": cnf,
             "scope": fields.get("scope").map_or("", String::as_str),
         });
-        let token = match self.opaque.get() {
-            true => URL_SAFE_NO_PAD.encode(claims.to_string()),
-            false => key.sign_jwt("at+jwt", &claims).unwrap(),
-        };
+        let token = key.sign_jwt("at+jwt", &claims).unwrap();
         Ok(json!({ "access_token": token, "token_type": token_type, "expires_in": 300 }))
+    }
+
+    /// RFC 7662, or RFC 9701.
+    fn introspected(&self, issuer: &str, key: &SigningKey, client: &str, says: &Value) -> Response<Full<Bytes>> {
+        if !self.signs.get() {
+            return text(200, says.to_string());
+        }
+        let iat = self.clock.now().as_secs();
+        let claims = json!({ "iss": issuer, "aud": client, "iat": iat, "token_introspection": says });
+        let typ = "token-introspection+jwt";
+        let mut response = text(200, key.sign_jwt(typ, &claims).unwrap());
+        response.headers_mut().insert("content-type", format!("application/{typ}").parse().unwrap());
+        response
     }
 
     /// By assertion, if the client has keys.
