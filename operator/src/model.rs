@@ -191,6 +191,8 @@ pub(crate) struct PolicySpec {
     pub(crate) takes_mesh: bool,
     /// The FapiIssuers whose tokens are taken, whether they are there or not.
     pub(crate) external: Vec<IssuerRef>,
+    /// Origins under which callers know the target, beside the derived one.
+    pub(crate) origins: Vec<String>,
     /// The rules, callers filled in; never empty.
     pub(crate) rules: Vec<fapi::WireRule>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use control::ExternalIssuer;
 use crds::conditions::reason;
-use fapi::{Audience, WireCaller, WireExternal, WireResource};
+use fapi::{WireCaller, WireExternal, WireResource};
 
 use crate::model::{Allowed, Issuer, IssuerRef, IssuerSpec, Pod};
 
@@ -98,9 +98,8 @@ fn client_of(spec: &IssuerSpec, pod: &Pod) -> Option<String> {
 
 /// What a sidecar is told of an issuer. `origins` are those of the port: its tokens are for the same service, under other
 /// names.
-pub(super) fn wire(wanted: &IssuerRef, spec: &IssuerSpec, allowed: &Allowed, origins: &[Audience]) -> WireExternal {
-    let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
-    let resource = |audience: &String| WireResource { audience: audience.clone(), origins: origins.clone() };
+pub(super) fn wire(wanted: &IssuerRef, spec: &IssuerSpec, allowed: &Allowed, origins: &[String]) -> WireExternal {
+    let resource = |audience: &String| WireResource { audience: audience.clone(), origins: origins.to_vec() };
     WireExternal {
         name: wanted.name.clone(),
         issuer: spec.server.issuer.clone(),

@@ -123,6 +123,7 @@ fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstr
             sender_constraints,
             takes_mesh: true,
             external: Vec::new(),
+            origins: Vec::new(),
             rules,
         }),
         fault: None,

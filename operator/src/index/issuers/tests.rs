@@ -91,3 +91,56 @@ fn nobody_outside_is_the_mesh_s_own_issuer() {
     let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
     assert!(matches!(snapshot.ports[0].policy, PortPolicyDoc::Invalid { .. }));
 }
+
+#[test]
+fn a_sidecar_asks_about_opaque_tokens_as_the_client_that_its_workload_is() {
+    let mut model = with_external();
+    let spec = model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap();
+    spec.opaque = true;
+    let caller = |account: Option<&str>| WireCaller {
+        namespace: "bank".to_owned(),
+        service_account: account.map(str::to_owned),
+    };
+    let client = |id: &str, account| fapi::WireMapping { client_id: id.to_owned(), callers: vec![caller(account)] };
+    spec.clients.extend([client("everyone", None), client("the-payments", Some("payments"))]);
+    use control::features::{EXTERNAL_ISSUERS, INTROSPECTION, REVOCATIONS, RULES};
+    let (snapshot, features) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!(features, [RULES, REVOCATIONS, EXTERNAL_ISSUERS, INTROSPECTION]);
+    assert!(governed(&snapshot).external[0].opaque);
+    assert_eq!(snapshot.external_issuers[0].introspect_as.as_deref(), Some("the-payments"));
+    let clients = &mut model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap().clients;
+    clients.retain(|client| client.client_id != "the-payments");
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!(snapshot.external_issuers[0].introspect_as.as_deref(), Some("everyone"));
+    model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap().clients.truncate(1);
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    assert_eq!(snapshot.external_issuers[0].introspect_as, None, "it is no client there, so it asks nobody");
+}
+
+#[test]
+fn of_two_issuers_of_opaque_tokens_the_first_counts() {
+    let mut model = with_external();
+    add(&mut model, "other-as", 1, "https://other.example");
+    let second = IssuerRef { name: "other-as".to_owned(), audiences: vec![API.to_owned()] };
+    payments(&mut model).external.push(second);
+    for issuer in model.issuers.values_mut() {
+        issuer.spec.as_mut().unwrap().opaque = true;
+    }
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    let names: Vec<_> = governed(&snapshot).external.iter().map(|external| external.name.as_str()).collect();
+    assert_eq!(names, ["bank-as"]);
+    let wanted = payments(&mut model).external.clone();
+    let refused: Vec<_> = Issuers(&model.issuers).resolve_all("bank", &wanted).filter_map(Result::err).collect();
+    assert_eq!(refused[0].0, reason::REF_NOT_PERMITTED);
+}
+
+#[test]
+fn listed_origins_count_beside_the_derived_one_for_every_issuer() {
+    let mut model = with_external();
+    payments(&mut model).origins = vec!["https://api.bank.example:8443".to_owned(), "https://payments.bank".to_owned()];
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    let both = ["https://payments.bank", "https://api.bank.example:8443"];
+    assert_eq!(governed(&snapshot).resources[0].origins, both);
+    assert_eq!(governed(&snapshot).external[0].resources[0].origins, both);
+    assert_eq!(governed(&snapshot).resources[0].audience, "https://payments.bank", "the audience is what it was");
+}

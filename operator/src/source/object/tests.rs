@@ -107,6 +107,28 @@ fn a_client_that_signs_has_public_keys_that_can_be_used() {
 }
 
 #[test]
+fn origins_are_other_names_of_one_service() {
+    let with = |targets: &str, origins: &str| {
+        document("FapiPolicy", "{name: p, namespace: bank}", &format!("  targetRefs: {targets}\n  origins: {origins}"))
+    };
+    let good = r#"["https://api.bank.example", "https://pay.bank.example:8443"]"#;
+    let Parsed::Good(written) = read(&with("[{name: payments}]", good)) else { panic!("in order") };
+    let Body::Policy(policy) = written.body else { panic!("a policy") };
+    assert_eq!(policy.spec.origins, ["https://api.bank.example", "https://pay.bank.example:8443"]);
+    for (targets, origins, field) in [
+        ("[{name: payments}, {name: ledger}]", good, "spec.origins"),
+        ("[{kind: Namespace, name: bank}]", good, "spec.origins"),
+        ("[{name: payments}]", r#"["http://api.bank.example"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", r#"["https://api.bank.example/path"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", r#"["https://api.bank.example:99999"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", "[]", "spec.origins"),
+    ] {
+        let found: Vec<_> = wrong(&with(targets, origins)).into_iter().map(|(_, field)| field).collect();
+        assert_eq!(found, [field], "{targets} {origins}");
+    }
+}
+
+#[test]
 fn a_client_of_another_issuer_has_a_client_id_and_no_keys_of_its_own() {
     let with = |more: &str| {
         let spec = format!("  serviceAccountName: a\n  targets: [{{serviceName: b}}]\n{more}");
