@@ -475,7 +475,7 @@ async fn the_key_that_a_sidecar_reports_is_published_and_signs_for_its_client() 
     }
 
     // At the mesh's own issuer it counts at once, for its own client alone.
-    for (client, expected) in [("shop", 200), ("ledger", 401)] {
+    for (client, expected) in [("shop", 200), ("ledger", 400)] {
         let (id, issuer) = (id(client).to_string(), format!("https://{}", mesh.issuer));
         let assertion = fapi::sign_assertion(&key, &id, &issuer, client, mesh.clock.now()).unwrap();
         let form = format!(
