@@ -269,7 +269,7 @@ fn what_is_wrong_with_a_fapi_issuer_is_found() {
         (issuer("  maxTokenAge: 4s"), 6, "spec.maxTokenAge"),
         (issuer("  jwksUri: http://login.bank.example/jwks"), 6, "spec.jwksUri"),
         (issuer("  typ: jwt"), 6, "spec.typ"),
-        (issuer("  tokenFormat: Opaque"), 6, "spec.tokenFormat"),
+        (issuer("  tokenFormat: PASETO"), 6, "spec.tokenFormat"),
         (
             issuer("  clients: [{clientId: \"spiffe://bank.example/ns/bank/sa/a\", callers: [{namespace: a}]}]"),
             6,
