@@ -12,7 +12,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use control::ClientAuthentication;
+use control::{ClientAuthentication, GrantType};
 use fapi::{KeySet, SpiffeId, TrustDomain};
 
 use self::attach::Attachments;
@@ -83,6 +83,24 @@ impl Index {
     /// The meshed pods of the Service's own namespace that answer for it; no other pod counts.
     pub(crate) fn endpoints_of<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
         self.pods_behind(service).filter(|(_, pod)| pod.meshed)
+    }
+
+    /// Whether a meshed pod with this identity answers for a Service.
+    pub(crate) fn is_behind(&self, service: &Key, identity: &SpiffeId) -> bool {
+        self.endpoints_of(service).any(|(_, pod)| self.identity(pod).is_some_and(|id| id == *identity))
+    }
+
+    /// Whether it answers for any Service.
+    pub(crate) fn is_called(&self, identity: &SpiffeId) -> bool {
+        self.endpoints.keys().any(|service| self.is_behind(service, identity))
+    }
+
+    /// Whether a service account has a target that is called by token exchange.
+    pub(crate) fn exchanges(&self, namespace: &str, account: &str) -> bool {
+        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned())).map(Vec::as_slice);
+        let specs =
+            clients.unwrap_or_default().iter().filter_map(|client| self.model.clients.get(&client.key)?.spec.as_ref());
+        specs.flat_map(|spec| &spec.targets).any(|target| target.grant_type == GrantType::TokenExchange)
     }
 
     /// What governs the port behind an endpoint.

@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
+
+use crate::inject;
 
 /// Namespace and name of an object, ordered as written: `bank/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +147,8 @@ pub(crate) struct ClientTarget {
     pub(crate) details: Option<AuthorizationDetails>,
     /// The binding asked for; `None` follows the target.
     pub(crate) sender_constraint: Option<SenderConstraint>,
+    /// How tokens for it are asked for.
+    pub(crate) grant_type: GrantType,
 }
 
 /// A FapiPolicy: who may call.
@@ -260,6 +265,8 @@ pub(crate) struct Mesh {
     pub(crate) certificate_lifetime: Duration,
     /// Of an access token.
     pub(crate) token_lifetime: Duration,
+    /// What authors of pods may loosen.
+    pub(crate) allowed: inject::Allowed,
 }
 
 /// Everything that a source knows, by key: the same however it was learned, and in whatever order.

@@ -153,8 +153,14 @@ mod tests {
         assert!(view.borrow().synced());
         assert_eq!(view.borrow().order(), 1);
         let hour = Duration::from_secs(3600);
-        let mesh =
-            Mesh { generation: 1, fault: None, trust_domain: None, certificate_lifetime: hour, token_lifetime: hour };
+        let mesh = Mesh {
+            generation: 1,
+            fault: None,
+            trust_domain: None,
+            certificate_lifetime: hour,
+            token_lifetime: hour,
+            allowed: crate::inject::Allowed::default(),
+        };
         desired.model = Model { mesh: Some(mesh), ..Model::default() };
         publisher.publish(&desired).unwrap();
         assert_eq!(view.borrow().order(), 2);

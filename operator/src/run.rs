@@ -3,6 +3,7 @@
 mod error;
 mod parts;
 mod signals;
+mod webhooks;
 
 use std::fs::File;
 use std::path::Path;
@@ -14,6 +15,7 @@ use self::error::Failure;
 pub use self::error::RunError;
 use self::parts::Parts;
 use self::signals::Signals;
+use self::webhooks::Webhooks;
 use crate::addresses::{self, Addresses};
 use crate::args::Args;
 use crate::files::{self, FileError};
@@ -107,6 +109,7 @@ struct Listeners {
     control: TcpListener,
     issuer: TcpListener,
     admin: TcpListener,
+    webhooks: Option<Webhooks>,
 }
 
 impl Listeners {
@@ -119,6 +122,7 @@ impl Listeners {
             control: addresses::bind(args.control_listen, before.map(|before| before.control)).await?,
             issuer: addresses::bind(args.issuer_listen, issuer).await?,
             admin: addresses::bind(args.admin_listen, before.map(|before| before.admin)).await?,
+            webhooks: Webhooks::bind(args).await?,
         })
     }
 

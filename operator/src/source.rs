@@ -3,7 +3,7 @@
 //! A source gives the neutral model and never less than it gave before because of a mistake: what is wrong is reported with
 //! its place, and the last good version of that object stays in force.
 
-mod documents;
+pub(crate) mod documents;
 mod expand;
 mod folder;
 mod last_good;
@@ -26,8 +26,9 @@ use fapi::{Revocation, TrustDomain};
 
 use self::folder::File;
 use self::last_good::LastGood;
-use self::object::Schemas;
-pub(crate) use self::object::{Kind, ObjectId};
+use self::located::Node;
+use self::object::Parsed;
+pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
 pub(crate) use self::watch::run;
@@ -66,6 +67,15 @@ pub(crate) enum SourceError {
     /// At the first start the trust domain is settled for good, so nothing about it may be unclear.
     #[error("the FapiMesh cannot be read, and it decides the trust domain of a new mesh: {0}")]
     Mesh(String),
+}
+
+/// Everything that is wrong with one document, for the one who wrote it: field, problem and remedy.
+pub(crate) fn problems(schemas: &Schemas, trust_domain: &TrustDomain, document: &serde_json::Value) -> Vec<String> {
+    let findings = match object::parse_node(schemas, trust_domain, Node::from_json(document, 1)) {
+        Parsed::Good(_) => Vec::new(),
+        Parsed::Bad(bad) => bad.findings,
+    };
+    findings.into_iter().map(|found| format!("{}: {}; {}", found.field, found.message, found.remedy)).collect()
 }
 
 /// The folder of YAML.

@@ -19,7 +19,7 @@ const HTTP: u16 = 80;
 /// is not known is never called in plaintext.
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
     let meshed = parse(authority, &caller.namespace).and_then(|(service, port)| meshed(index, caller, &service, port));
-    let kind = meshed.map_or(DestinationKind::Unknown, DestinationKind::Meshed);
+    let kind = meshed.map(Box::new).map_or(DestinationKind::Unknown, DestinationKind::Meshed);
     Destination { authority: authority.to_owned(), kind }
 }
 
@@ -51,6 +51,7 @@ fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<T
         scopes: target.scopes.clone(),
         authorization_details: target.details.as_ref().and_then(external::parameter),
         sender_constraint: target.sender_constraint.unwrap_or_else(follow),
+        grant_type: target.grant_type,
         source: TokenSource::Mesh,
         authentication: spec.authentication,
     };

@@ -65,6 +65,18 @@ fn the_most_specific_governs_alone() {
 }
 
 #[test]
+fn a_policy_of_another_namespace_governs_nothing() {
+    for target in [section(), service(), PolicyTarget::Namespace] {
+        let mut model = governed(&[("own", 0, Some(target), true)]);
+        let (_, mut policy) = model.policies.pop_first().unwrap();
+        let key = Key::new("web", "own");
+        policy.seniority.key = key.clone();
+        model.policies.insert(key, policy);
+        assert_eq!(payments(model).0, "built-in of bank");
+    }
+}
+
+#[test]
 fn at_one_level_the_older_wins_then_the_name() {
     assert_eq!(governor(&[("a", 2, Some(service()), true), ("b", 1, Some(service()), true)]), "b");
     assert_eq!(governor(&[("b", 0, Some(service()), true), ("a", 0, Some(service()), true)]), "a");
@@ -114,6 +126,7 @@ fn a_target_named_twice_is_the_older_clients() {
             scopes: Vec::new(),
             details: None,
             sender_constraint: Some(constraint),
+            grant_type: Default::default(),
         };
         let spec = client_of("shop", vec![target]);
         let seniority = Seniority { created, key: key.clone() };

@@ -162,6 +162,9 @@ impl Parts {
             acks: acks.clone(),
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
+        if let Some(webhooks) = listeners.webhooks {
+            webhooks.start(self, authority.trust_domain(), desired.clone(), clock)?;
+        }
         Ok(())
     }
 
@@ -186,14 +189,19 @@ impl Parts {
         self.spawn("a test", std::future::ready(()));
     }
 
-    fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
+    /// Told when everything ends.
+    pub(super) fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.subscribe()
+    }
+
+    pub(super) fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             running.await;
             (part, Ok(()))
         });
     }
 
-    fn spawn_fallible<E: std::fmt::Display + 'static>(
+    pub(super) fn spawn_fallible<E: std::fmt::Display + 'static>(
         &mut self,
         part: &'static str,
         running: impl Future<Output = Result<(), E>> + Send + 'static,

@@ -6,6 +6,7 @@ use fapi::Revocation;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Good, Settled};
+use crate::inject::Allowed;
 use crate::model::{Client, Endpoint, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
 
 /// The model of what is in force.
@@ -36,6 +37,7 @@ pub(super) fn model(settled: &Settled) -> Model {
                     trust_domain: None,
                     certificate_lifetime: defaults.certificate,
                     token_lifetime: defaults.token,
+                    allowed: Allowed::default(),
                 });
             }
             // One that was never good is no revocation: the problem is reported.
@@ -86,6 +88,7 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
                 trust_domain: body.trust_domain.clone(),
                 certificate_lifetime: body.certificate_lifetime,
                 token_lifetime: body.token_lifetime,
+                allowed: body.allowed.clone(),
             });
         }
         Body::Workload(body) => add_workload(model, body),

@@ -74,6 +74,12 @@ impl Config {
         self.write(CLIENTS_FILE, &listed)
     }
 
+    /// Lets payments call ledger for whoever called it, or for itself again.
+    pub(crate) fn payments_hands_on(&self, hands_on: bool) -> Result<(), Failure> {
+        let exchanging = CLIENTS.replace("{serviceName: ledger}", "{serviceName: ledger, grantType: TokenExchange}");
+        self.write(CLIENTS_FILE, if hands_on { &exchanging } else { CLIENTS })
+    }
+
     /// Revokes what the field `what` of a Revocation says, for much longer than any demo lasts.
     pub(crate) fn revoke(&self, name: &str, what: &str) -> Result<(), Failure> {
         let document = format!(
@@ -181,6 +187,8 @@ mod tests {
         assert!(read("mesh.yaml").contains("trustDomain: bank.example\n  certificateLifetime: 30s\n"));
         config.shop_lists_scopes().unwrap();
         assert!(read("clients.yaml").contains("accounts:read"), "the example has changed");
+        config.payments_hands_on(true).unwrap();
+        assert!(read("clients.yaml").contains("grantType"), "the example has changed");
         config.break_payments().unwrap();
         assert!(read("payments.yaml").contains("FETCH"));
         std::fs::remove_dir_all(config.folder()).unwrap();
