@@ -11,9 +11,10 @@ use fapi::TrustDomain;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fapi-operator", version)]
 pub struct Args {
-    /// Where the desired state comes from: a folder of YAML documents, which is watched.
-    #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR", value_parser = directory)]
-    pub source: PathBuf,
+    /// Where the desired state comes from: a folder of YAML documents, which is watched, or the cluster that the operator runs
+    /// in (outside of one, that of KUBECONFIG).
+    #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR|kubernetes", value_parser = source)]
+    pub source: SourceArg,
     /// The state folder: keys, certificates, tokens, status. Made if it is not there, and closed to others.
     #[arg(long, env = "FAPI_STATE", value_name = "DIR")]
     pub state: PathBuf,
@@ -53,15 +54,27 @@ pub struct Args {
     pub sidecar_control: Option<String>,
 }
 
+/// Where the desired state comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceArg {
+    /// This folder.
+    Directory(PathBuf),
+    /// A cluster.
+    Kubernetes,
+}
+
 /// Half of it, a new key is known before it signs: time for a sidecar that has lost its stream to come back.
 const SHORTEST_ROTATION: Duration = Duration::from_secs(600);
 const LONGEST_ROTATION: Duration = Duration::from_secs(90 * 24 * 3600);
 
-fn directory(text: &str) -> Result<PathBuf, String> {
+fn source(text: &str) -> Result<SourceArg, String> {
+    if text == "kubernetes" {
+        return Ok(SourceArg::Kubernetes);
+    }
     let folder = text.strip_prefix("directory:").filter(|folder| !folder.is_empty());
     folder
-        .map(PathBuf::from)
-        .ok_or_else(|| "write directory: and the path of a folder, such as directory:mesh".to_owned())
+        .map(|folder| SourceArg::Directory(folder.into()))
+        .ok_or_else(|| "write kubernetes, or directory: and the path of a folder, such as directory:mesh".to_owned())
 }
 
 fn trust_domain(text: &str) -> Result<TrustDomain, String> {
@@ -86,10 +99,11 @@ mod tests {
 
     #[test]
     fn a_source_has_a_kind_and_a_place() {
-        assert_eq!(directory("directory:a/b"), Ok(PathBuf::from("a/b")));
-        assert!(directory("a/b").is_err());
-        assert!(directory("directory:").is_err());
-        assert!(directory("kubernetes").is_err());
+        assert_eq!(source("directory:a/b"), Ok(SourceArg::Directory(PathBuf::from("a/b"))));
+        assert_eq!(source("kubernetes"), Ok(SourceArg::Kubernetes));
+        for text in ["a/b", "directory:", "kubernetes:", ""] {
+            assert!(source(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -34,5 +34,5 @@ mod testing;
 mod view;
 mod webhook;
 
-pub use args::Args;
+pub use args::{Args, SourceArg};
 pub use run::{RunError, run};

@@ -61,6 +61,9 @@ fn every_example_applies_and_defaults_are_filled_in() {
     let kubectl = server.kubectl();
     assert!(apply_examples(kubectl) >= 7, "few examples are found: have they moved?");
 
+    // Another example may have a policy of the same name.
+    let policies = repository().join("examples/bank/policies.yaml").display().to_string();
+    kubectl.run(&["apply", "-f", &policies]);
     let policy = kubectl.get(&["fapipolicy", "ledger", "-n", "bank"]);
     assert_eq!(policy["spec"]["mode"], "Enforce");
     assert_eq!(policy["spec"]["rules"], json!([{}]));

@@ -4,7 +4,7 @@ use fapi::SenderConstraint;
 
 use super::*;
 use crate::model::{Policy, PolicySpec};
-use crate::testing::bank::{bank, client_of};
+use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
 
 fn section() -> PolicyTarget {
@@ -105,11 +105,12 @@ fn unreadable_targets_close_the_whole_namespace() {
 fn a_second_service_before_the_same_pods_opens_nothing() {
     let mut model = governed(&[("service", 0, Some(service()), true)]);
     let front = Key::new("bank", "front");
-    let endpoint = model.endpoints.iter().find(|endpoint| &*endpoint.service.name == "payments").unwrap().clone();
-    model.services.insert(front.clone(), crate::model::Service { key: front.clone(), ports: Vec::new() });
-    model.endpoints.push(Endpoint { service: front, ..endpoint.clone() });
+    let endpoint = model.endpoints[&Key::new("bank", "payments")][0].clone();
+    model.services.insert(front.clone(), bank::service(&front, Vec::new()));
     // Nor does one of another namespace.
-    model.endpoints.push(Endpoint { service: Key::new("web", "payments"), ..endpoint });
+    for service in [front, Key::new("web", "payments")] {
+        model.endpoints.insert(service.clone(), vec![Endpoint { service, ..endpoint.clone() }]);
+    }
     let index = Index::new(domain(), model.clone());
     assert_eq!(payments(model).0, "service");
     assert_eq!(index.policies_of(&Key::new("bank", "front")).len(), 1);

@@ -373,13 +373,13 @@ async fn a_change_is_published_at_once() {
     let bench = Bench::new();
     bench.write("a.yaml", &policy("GET"));
     let directory = bench.open();
-    let desired = tokio::sync::watch::Sender::new(std::sync::Arc::new(directory.desired().clone()));
+    let desired = tokio::sync::watch::Sender::new(Arc::new(directory.desired().clone()));
     let (mut seen, shutdown) = (desired.subscribe(), tokio::sync::watch::Sender::new(false));
-    let running = tokio::spawn(run(directory, desired, shutdown.subscribe()));
+    let running = tokio::spawn(watch::run(directory, desired, shutdown.subscribe()));
     // Whether or not the watcher was there already: it looks again by itself.
     bench.write("a.yaml", &policy("PUT"));
     let key = Key::new("bank", "payments");
-    let put = |desired: &std::sync::Arc<Desired>| {
+    let put = |desired: &Arc<Desired>| {
         desired.model.policies[&key].spec.as_ref().is_some_and(|spec| spec.rules[0].methods == ["PUT"])
     };
     tokio::time::timeout(crate::testing::mesh::SOON, seen.wait_for(put)).await.unwrap().unwrap();

@@ -138,12 +138,13 @@ fn a_refusal_is_shown_in_the_words_of_the_sidecar() {
 fn some_pods_are_not_all() {
     let mut model = bank();
     let pod = model.pods["uid-of-bank-payments-1"].clone();
-    let endpoint = model.endpoints.iter().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
+    let endpoint = model.endpoints.values().flatten().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
     for name in ["waiting", "bare"] {
         let uid = format!("uid-of-bank-{name}");
         let new = crate::model::Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
         model.pods.insert(uid.clone(), new);
-        model.endpoints.push(crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() });
+        let endpoint = crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() };
+        model.endpoints.get_mut(&endpoint.service).unwrap().push(endpoint);
     }
     let (mut bench, view) = (Bench::new(), view(model));
     let version = view.snapshot(&pod.uid, &bench.issuer).unwrap().version.clone();

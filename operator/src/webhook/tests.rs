@@ -134,6 +134,7 @@ async fn pods_are_injected_over_tls() {
     desired.model.mesh = Some(Mesh {
         generation: 1,
         fault: None,
+        in_force: true,
         trust_domain: None,
         certificate_lifetime: Duration::from_secs(3600),
         token_lifetime: Duration::from_secs(3600),
