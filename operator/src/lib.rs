@@ -10,6 +10,7 @@ mod addresses;
 mod admin;
 mod args;
 mod caller;
+mod client_keys;
 mod clock;
 mod compile;
 mod control_server;

@@ -3,6 +3,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bank;
+pub(crate) mod foreign;
 pub(crate) mod mesh;
 
 use std::path::{Path, PathBuf};

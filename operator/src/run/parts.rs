@@ -18,6 +18,7 @@ use crate::acks::Acks;
 use crate::addresses::Addresses;
 use crate::admin::{self, Shown};
 use crate::args::Args;
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
@@ -137,13 +138,21 @@ impl Parts {
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
-        let server =
-            MeshAuthorizationServer::new(names.clone(), kept.clone(), view.clone(), revocations.clone(), clock.clone());
+        let client_keys = Arc::new(ClientKeys::default());
+        let server = MeshAuthorizationServer::new(
+            names.clone(),
+            kept.clone(),
+            client_keys.clone(),
+            view.clone(),
+            revocations.clone(),
+            clock.clone(),
+        );
         let deps = Deps {
             enroller: Arc::new(shared.enroller()),
             view: view.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            client_keys,
             keys: kept.keys.published(),
             delivered: kept.keys.delivered(),
             issuer: names.clone(),

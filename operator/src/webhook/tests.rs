@@ -74,7 +74,7 @@ impl Server {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> (StatusCode, Json) {
-        let config = control::tls::public_client_config(&Roots::from_pem(&self.bundle).unwrap()).unwrap();
+        let config = control::tls::public_client_config(&Roots::from_pem(&self.bundle).unwrap(), None).unwrap();
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("fapi-operator.fapi-mesh.svc").unwrap();
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
