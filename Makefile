@@ -1,6 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients oracle vectors fuzz fuzz-short loom mutants generate tools
+.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
+	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -13,9 +14,13 @@ CARGO_MUTANTS_VERSION := 27.1.0
 FUZZ_TOOLCHAIN ?= nightly-2026-05-20
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
+# Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+IMAGES_PROFILE ?= release
+VERSION = $(shell sed -n '/workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 help: ## Lists the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: ## A whole mesh on this machine: three services, every attack, nothing left behind
 	$(CARGO) build --locked -q --bins -p operator -p sidecar -p fapictl
@@ -45,6 +50,9 @@ oracle: ## A second implementation of the decision, in Python, judges 20000 gene
 	$(CARGO) build --locked -q -p fapi --example decide
 	tests/outsider/run-oracle $(TARGET_DIR)/debug $(ORACLE_FLAGS)
 
+schemas: ## Injected pods against the schemas of Kubernetes 1.33 to 1.37 (needs Python 3.11)
+	tests/schemas/run $(abspath $(TARGET_DIR))
+
 vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
 	tests/vectors/generate $(TARGET_DIR)/vectors
 
@@ -72,7 +80,30 @@ bench: ## What the rules and the mesh cost, against bare cryptography and a bare
 	$(TARGET_DIR)/release/decide
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
-generate: ## Rewrites what is generated: CRDs, protocol code, golden files, docs/reasons.md
+cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)
+	tests/cluster/build $(TARGET_DIR)/cluster/bin
+
+cluster: cluster-programs ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG (needs Linux, root, containerd)
+	@$(CARGO) build --locked -q -p e2e --bin cluster
+	@$(TARGET_DIR)/debug/cluster up
+
+cluster-down: ## Takes it down
+	@$(CARGO) build --locked -q -p e2e --bin cluster
+	@$(TARGET_DIR)/debug/cluster down
+
+test-cluster: cluster-programs ## Tests on a real Kubernetes; what a failing one leaves is named
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
+
+images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
+		--bin fapi-operator --bin fapi-sidecar --bin fapictl
+	for name in fapi-operator fapi-sidecar fapictl; do \
+		images/pack fapi-mesh.dev/$$name:$(VERSION) $(TARGET_DIR)/images/$$name.tar \
+			$(TARGET_DIR)/$(HOST)/$(subst dev,debug,$(IMAGES_PROFILE))/$$name 65532 || exit 1; \
+	done
+
+generate: ## Rewrites what is generated: CRDs, their reference, protocol code, golden files, docs/reasons.md
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
 	UPDATE=1 $(CARGO) test --locked -p e2e --test tidy
 

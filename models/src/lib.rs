@@ -1,5 +1,5 @@
 //! What threads of a sidecar share, under the model checker loom: `make loom`. Every interleaving of a few threads is tried,
-//! on the files of the sidecar themselves; [`sync`] stands for its locks and notices. Empty without `cfg(loom)`.
+//! on the files of the sidecar themselves; `sync` stands for its locks and notices. Empty without `cfg(loom)`.
 #![cfg(all(loom, test))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -40,6 +40,22 @@ pub struct Args {
     /// How often the issuer begins to sign with a new key, such as 12h or 1h30m.
     #[arg(long, env = "FAPI_KEY_ROTATION", value_name = "DURATION", default_value = "24h", value_parser = rotation)]
     pub key_rotation: Duration,
+    /// Where API servers ask whether pods and objects pass [default: nowhere]. The cluster is that of KUBECONFIG, or the one that
+    /// the operator runs in.
+    #[arg(long, env = "FAPI_WEBHOOK_LISTEN", value_name = "ADDRESS", requires_all = ["sidecar_image", "sidecar_control"])]
+    pub webhook_listen: Option<SocketAddr>,
+    /// The Service by which API servers reach the webhooks, and the name of the webhook configurations.
+    #[arg(long, env = "FAPI_SERVICE_NAME", value_name = "NAME", default_value = "fapi-operator")]
+    pub service_name: String,
+    /// The image of the sidecars that pods get.
+    #[arg(long, env = "FAPI_SIDECAR_IMAGE", value_name = "IMAGE")]
+    pub sidecar_image: Option<String>,
+    /// When that image is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "FAPI_SIDECAR_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub sidecar_pull_policy: String,
+    /// The control server as those sidecars reach it.
+    #[arg(long, env = "FAPI_SIDECAR_CONTROL", value_name = "HOST:PORT")]
+    pub sidecar_control: Option<String>,
 }
 
 /// Where the desired state comes from.

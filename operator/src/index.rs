@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use control::GrantType;
+use control::{ClientAuthentication, GrantType};
 use fapi::{KeySet, SpiffeId, TrustDomain};
 
 use self::addresses::Addresses;
@@ -23,7 +23,7 @@ use self::attach::Attachments;
 pub(crate) use self::issuers::Issuers;
 use self::plan::Planner;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
-use crate::model::{Client, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
+use crate::model::{Client, ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes.
 #[derive(Debug)]
@@ -150,13 +150,26 @@ impl Index {
         self.client_keys.get(&account).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether the sidecars of a service account sign assertions.
+    pub(crate) fn signs(&self, namespace: &str, account: &str) -> bool {
+        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()));
+        let specs =
+            clients.into_iter().flatten().filter_map(|client| self.model.clients.get(&client.key)?.spec.as_ref());
+        specs.into_iter().any(|spec| spec.authentication == ClientAuthentication::PrivateKeyJwt)
+    }
+
     /// Who asks for tokens for `service` on behalf of a service account: the oldest FapiClient that names it.
-    pub(crate) fn client_target(&self, namespace: &str, account: &str, service: &Key) -> Option<(&Key, &ClientTarget)> {
+    pub(crate) fn client_target(
+        &self,
+        namespace: &str,
+        account: &str,
+        service: &Key,
+    ) -> Option<(&Key, &ClientSpec, &ClientTarget)> {
         let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()))?;
         clients.iter().find_map(|seniority| {
             let spec = self.model.clients.get(&seniority.key)?.spec.as_ref()?;
             let target = spec.targets.iter().find(|target| target.service == *service)?;
-            Some((&seniority.key, target))
+            Some((&seniority.key, spec, target))
         })
     }
 }

@@ -2,7 +2,8 @@
 
 mod desk;
 mod lease;
-mod secret;
+mod rights;
+pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 mod trust_bundles;
@@ -13,7 +14,8 @@ use kube::{Client, Config};
 
 pub(crate) use self::desk::Desk;
 pub(crate) use self::lease::{Candidate, Leadership};
-pub(crate) use self::secret::Secret;
+pub use self::rights::{RIGHTS, Right, Scope};
+pub(crate) use self::secret::{Loss, Secret};
 pub(crate) use self::trust_bundles::TrustBundles;
 
 /// An API server nearby.

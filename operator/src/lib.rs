@@ -10,6 +10,7 @@ mod addresses;
 mod admin;
 mod args;
 mod caller;
+mod client_keys;
 mod clock;
 mod compile;
 mod control_server;
@@ -17,6 +18,7 @@ mod crypto;
 mod enroll;
 mod files;
 mod index;
+pub mod inject;
 mod issuer;
 mod kubernetes;
 mod model;
@@ -31,6 +33,8 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod view;
+mod webhook;
 
 pub use args::{Args, SourceArg};
+pub use kubernetes::{RIGHTS, Right, Scope};
 pub use run::{RunError, run};

@@ -11,6 +11,8 @@ use std::time::Duration;
 use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
 
+use crate::inject;
+
 /// Namespace and name of an object, ordered as written: `bank/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
@@ -142,8 +144,21 @@ pub(crate) struct ClientSpec {
     pub(crate) service_account: String,
     /// Whom it calls.
     pub(crate) targets: Vec<ClientTarget>,
+    /// The FapiIssuer that gives its tokens; `None`: the mesh's own.
+    pub(crate) external: Option<ExternalClient>,
+    /// How its sidecars authenticate.
+    pub(crate) authentication: control::ClientAuthentication,
     /// The public keys with which it authenticates where there is no sidecar, as a JWK Set; every one of them is usable.
     pub(crate) jwks: Option<String>,
+}
+
+/// A client of a FapiIssuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExternalClient {
+    /// The name of the FapiIssuer.
+    pub(crate) issuer: String,
+    /// The client, as that issuer knows it.
+    pub(crate) client_id: String,
 }
 
 /// One target of a FapiClient.
@@ -206,6 +221,8 @@ pub(crate) struct PolicySpec {
     pub(crate) takes_mesh: bool,
     /// The FapiIssuers whose tokens are taken, whether they are there or not.
     pub(crate) external: Vec<IssuerRef>,
+    /// Origins under which callers know the target, beside the derived one.
+    pub(crate) origins: Vec<String>,
     /// The rules, callers filled in; never empty.
     pub(crate) rules: Vec<fapi::WireRule>,
 }
@@ -239,6 +256,8 @@ pub(crate) struct IssuerSpec {
     pub(crate) server: control::ExternalIssuer,
     /// Who may take its tokens, by namespace.
     pub(crate) allow: BTreeMap<String, Allowed>,
+    /// Whether only it can read its tokens.
+    pub(crate) opaque: bool,
     /// The type of its tokens.
     pub(crate) typ: fapi::TokenTyp,
     /// The claim that names the client.
@@ -273,6 +292,8 @@ pub(crate) struct Mesh {
     pub(crate) certificate_lifetime: Duration,
     /// Of an access token.
     pub(crate) token_lifetime: Duration,
+    /// What authors of pods may loosen.
+    pub(crate) allowed: inject::Allowed,
 }
 
 /// Everything that a source knows, by key: the same however it was learned, and in whatever order.

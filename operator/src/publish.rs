@@ -165,6 +165,7 @@ mod tests {
             trust_domain: None,
             certificate_lifetime: hour,
             token_lifetime: hour,
+            allowed: crate::inject::Allowed::default(),
         };
         desired.model = Model { mesh: Some(mesh), ..Model::default() };
         publisher.publish(&desired).unwrap();

@@ -4,6 +4,7 @@ mod error;
 mod home;
 mod parts;
 mod signals;
+mod webhooks;
 
 use fapi::TrustDomain;
 use tokio::net::TcpListener;
@@ -13,6 +14,7 @@ pub use self::error::RunError;
 use self::home::Home;
 use self::parts::Parts;
 use self::signals::Signals;
+use self::webhooks::Webhooks;
 use crate::addresses::{self, Addresses};
 use crate::args::{Args, SourceArg};
 use crate::kubernetes;
@@ -53,7 +55,7 @@ async fn start(args: &Args) -> Result<Running, Failure> {
     let before = home.addresses()?;
     let source = open_source(args, &home, before.as_ref()).await?;
     home.settle(source.trust_domain())?;
-    let listeners = Listeners::bind(args, before.as_ref()).await?;
+    let listeners = Listeners::bind(args, &home, before.as_ref()).await?;
     let addresses = listeners.addresses(args, source.trust_domain())?;
     let parts = Parts::start(args, &home, source, listeners, &addresses)?;
     // Last: whoever finds the addresses finds an operator behind them.
@@ -102,10 +104,11 @@ struct Listeners {
     control: TcpListener,
     issuer: TcpListener,
     admin: TcpListener,
+    webhooks: Option<Webhooks>,
 }
 
 impl Listeners {
-    async fn bind(args: &Args, before: Option<&Addresses>) -> Result<Self, Failure> {
+    async fn bind(args: &Args, home: &Home, before: Option<&Addresses>) -> Result<Self, Failure> {
         if args.issuer_url.is_none() && args.issuer_listen.ip().is_unspecified() {
             return Err(Failure::Unspecified(args.issuer_listen));
         }
@@ -114,6 +117,7 @@ impl Listeners {
             control: addresses::bind(args.control_listen, before.map(|before| before.control)).await?,
             issuer: addresses::bind(args.issuer_listen, issuer).await?,
             admin: addresses::bind(args.admin_listen, before.map(|before| before.admin)).await?,
+            webhooks: Webhooks::bind(args, home).await?,
         })
     }
 

@@ -3,7 +3,7 @@
 //! A source gives the neutral model and never less than it gave before because of a mistake: what is wrong is reported with
 //! its place, and the last good version of that object stays in force.
 
-mod documents;
+pub(crate) mod documents;
 mod expand;
 mod folder;
 mod kubernetes;
@@ -30,8 +30,9 @@ use tokio::sync::watch as channel;
 use self::folder::File;
 pub(crate) use self::kubernetes::{BUNDLE, BUNDLE_KEY, Cluster, Watched, pod_of, pods};
 use self::last_good::LastGood;
-use self::object::Schemas;
-pub(crate) use self::object::{Kind, ObjectId};
+use self::located::Node;
+use self::object::Parsed;
+pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
 use crate::model::Model;
@@ -114,6 +115,15 @@ impl Source {
             Self::Cluster(cluster) => cluster.run(desired, shutdown).await,
         }
     }
+}
+
+/// Everything that is wrong with one document, for the one who wrote it: field, problem and remedy.
+pub(crate) fn problems(schemas: &Schemas, trust_domain: &TrustDomain, document: &serde_json::Value) -> Vec<String> {
+    let findings = match object::parse_node(schemas, trust_domain, Node::from_json(document, 1)) {
+        Parsed::Good(_) => Vec::new(),
+        Parsed::Bad(bad) => bad.findings,
+    };
+    findings.into_iter().map(|found| format!("{}: {}; {}", found.field, found.message, found.remedy)).collect()
 }
 
 /// The folder of YAML.

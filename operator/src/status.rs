@@ -123,7 +123,7 @@ impl Reporter {
         match &mut self.place {
             Place::Folder(folder) => folder.write_problems(&desired.problems)?,
             // What others have written there since is what times are kept from.
-            Place::Objects(_) => self.last = cluster::known(&desired.statuses),
+            Place::Objects(objects) => self.last = objects.known(&desired.statuses),
         }
         if !view.synced() {
             return Ok(());
@@ -137,4 +137,12 @@ impl Reporter {
             Place::Objects(_) => Ok(()),
         }
     }
+}
+
+/// The status of a FapiClient, with nothing acknowledged.
+#[cfg(test)]
+pub(crate) fn client_of(view: &View, key: &crate::model::Key) -> crds::client::FapiClientStatus {
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let facts = Facts { view, pods: &Pods::default(), issuer: &issuer, now: crate::testing::NOW };
+    client::status(&facts, key, view.index().model().clients.get(key).unwrap_or_else(|| panic!("no FapiClient {key}")))
 }

@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod bank;
 pub(crate) mod cluster;
+pub(crate) mod foreign;
 pub(crate) mod mesh;
 
 use std::os::unix::fs::DirBuilderExt;

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
     let trust_domain = args.trust_domain()?;
     let settings = args.settings(&trust_domain)?;
     let questions = args.questions()?;
-    let (shared, Ends { new_listeners, log_writer }) =
+    let (shared, Ends { new_listeners, own_calls, log_writer }) =
         Shared::new(trust_domain, args.interception).map_err(|_| RunError::Random)?;
     let log = log_writer.start(Arc::clone(&shared), io::stdout())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> Result<(), RunError> {
             drain: args.drain(),
             alive,
         };
-        workers::start(&parts, Doors { new_listeners, proxy, redirected }, args.workers)?;
+        workers::start(&parts, Doors { new_listeners, own_calls, proxy, redirected }, args.workers)?;
         drop(parts);
         let local = Local::new(Arc::clone(&shared));
         local.log.listening(Listener::Admin, admin.local_addr()?);

@@ -2,6 +2,7 @@
 
 mod compile;
 mod listeners;
+mod pod;
 #[cfg(test)]
 mod tests;
 
@@ -19,12 +20,14 @@ use control::{
     tls::{ClientAuth, Identity, TlsError, TrustBundle},
 };
 use fapi::{
-    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SpiffeId, TrustDomain, UnixTime,
+    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SigningKey, SpiffeId, TrustDomain,
+    UnixTime,
 };
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use listeners::NewListener;
+pub(crate) use pod::OwnCall;
 
 use crate::{
     bypass::Bypass,
@@ -42,6 +45,9 @@ const REPLAY_CAPACITY: usize = 200_000;
 /// ... of which one caller may hold half, so that no caller can close the others out.
 const REPLAY_PER_CALLER: usize = REPLAY_CAPACITY / 2;
 
+/// Connections of the process to itself that no worker has taken yet.
+const OWN_CALLS: usize = 128;
+
 /// Protocols offered to peers inbound, the preferred one first.
 pub(crate) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -53,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    /// Signs our client assertions. In memory only, for the life of the process; the operator publishes its public half.
+    pub(crate) assertion_key: SigningKey,
     pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
@@ -66,6 +74,8 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     changed: watch::Sender<u64>,
     listeners: listeners::Listeners,
+    interception: Interception,
+    own_calls: mpsc::Sender<OwnCall>,
 }
 
 /// The snapshot in force.
@@ -104,6 +114,8 @@ pub(crate) struct Generation {
 pub(crate) struct Ends {
     /// Listeners to accept from.
     pub(crate) new_listeners: mpsc::Receiver<NewListener>,
+    /// Connections of the process to itself.
+    pub(crate) own_calls: mpsc::Receiver<OwnCall>,
     /// The reading end of the log.
     pub(crate) log_writer: Writer,
 }
@@ -136,6 +148,7 @@ impl Shared {
     ) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
         let (log, log_writer) = Log::new();
         let (listeners, new_listeners) = listeners::Listeners::new(interception);
+        let (own_calls, own_calls_end) = mpsc::channel(OWN_CALLS);
         let shared = Self {
             clock: Clock::default(),
             metrics: Metrics::default(),
@@ -143,6 +156,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            assertion_key: SigningKey::generate().map_err(|_| rustls::crypto::GetRandomFailed)?,
             contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),
@@ -159,8 +173,10 @@ impl Shared {
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
             listeners,
+            interception,
+            own_calls,
         };
-        Ok((Arc::new(shared), Ends { new_listeners, log_writer }))
+        Ok((Arc::new(shared), Ends { new_listeners, own_calls: own_calls_end, log_writer }))
     }
 
     /// The trust domain that this process belongs to, for ever.
@@ -300,39 +316,6 @@ impl Shared {
         self.bump();
     }
 
-    /// Says whether the app can be reached past the sidecar, and whether that is news.
-    pub(crate) fn set_bypass(&self, bypass: Bypass) -> bool {
-        let is_news = **self.bypass.load() != bypass;
-        if is_news {
-            self.bypass.store(Arc::new(bypass));
-        }
-        is_news
-    }
-
-    /// Why calls cannot be served; `None` with a certificate that is valid, an accepted snapshot, and no way past it.
-    pub(crate) fn unready(&self) -> Option<String> {
-        let certified = self.identity.load().as_ref().is_some_and(|generation| generation.not_after > self.clock.now());
-        if !certified || self.applied.load().is_none() {
-            return Some("no certificate or no snapshot yet".to_owned());
-        }
-        match &**self.bypass.load() {
-            Bypass::Closed => None,
-            Bypass::Unknown => Some("InboundBypass: the sockets of the pod cannot be listed".to_owned()),
-            Bypass::Open(sockets) => {
-                let sockets: Vec<String> = sockets.iter().map(ToString::to_string).collect();
-                let sockets = sockets.join(", ");
-                Some(format!(
-                    "InboundBypass: callers reach {sockets} past the sidecar; let the app listen on 127.0.0.1"
-                ))
-            }
-        }
-    }
-
-    /// Whether calls can be served.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.unready().is_none()
-    }
-
     /// All metrics as text.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.render(Facts {
@@ -343,10 +326,7 @@ impl Shared {
             replay_entries: self.replay.len() as u64,
             contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
-            bypasses: match &**self.bypass.load() {
-                Bypass::Open(sockets) => sockets.len() as u64,
-                Bypass::Closed | Bypass::Unknown => 0,
-            },
+            bypasses: self.bypasses(),
         })
     }
 

@@ -21,7 +21,10 @@ use std::{
 use tokio::sync::{Semaphore, mpsc};
 use worker::Worker;
 
-use crate::{interception::OriginalDestination, state::NewListener};
+use crate::{
+    interception::OriginalDestination,
+    state::{NewListener, OwnCall},
+};
 
 /// Handshakes in progress on one worker.
 const HANDSHAKES: usize = 64;
@@ -75,6 +78,8 @@ struct Seat {
 /// What comes in: sockets that only the first worker accepts from.
 pub(crate) struct Doors {
     pub(crate) new_listeners: mpsc::Receiver<NewListener>,
+    /// What the app calls of its own pod.
+    pub(crate) own_calls: mpsc::Receiver<OwnCall>,
     /// The app's HTTP proxy.
     pub(crate) proxy: TcpListener,
     pub(crate) redirected: Option<Redirected>,

@@ -18,6 +18,9 @@ use serde_json::Value;
 
 const APP: u16 = 8080;
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), APP);
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15002);
+/// As a client with `http_proxy` sends it.
+const CALL: &str = "GET http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\r\n";
 const SOON: Duration = Duration::from_secs(10);
 
 /// An operator and two pods: `shop`, which calls, and `payments`, which answers.
@@ -146,6 +149,8 @@ fn documents(payments: &Place, interception: &str) -> String {
         port("http6", 8080, SocketAddr::new(payments.v6(), APP)),
         "---\n".to_owned() + &kind("Workload", "shop-1") + "  serviceAccountName: shop\n",
         "---\n".to_owned() + &kind("FapiClient", "shop") + "  serviceAccountName: shop\n",
+        "  targets: [{serviceName: payments}]\n---\n".to_owned(),
+        kind("FapiClient", "payments") + "  serviceAccountName: payments\n",
         "  targets: [{serviceName: payments}]\n".to_owned(),
     ]
     .concat()
@@ -214,6 +219,8 @@ fn plain_calls_between_pods_are_guarded_and_nothing_gets_past() {
         assert!(unknown.starts_with("HTTP/1.1 503 ") && unknown.contains("destination_unknown"), "{unknown}");
     }
     pods.logged("payments-1", &[("event", "handshake"), ("reason", "policy_missing")]);
+    let own = say(payments, PROXY, CALL);
+    assert!(own.ends_with("/sa/payments"), "a call to the pod's own Service is guarded as any: {own}");
     pods.logged(
         "shop-1",
         &[("direction", "outbound"), ("reason", "opaque_not_allowed"), ("destination", &v6.to_string())],
@@ -225,9 +232,7 @@ fn a_pod_without_rules_is_unready_while_its_app_can_be_reached_past_the_sidecar(
     let Some(pods) = Pods::start("proxy") else { return };
     let (shop, payments, outside) = (pods.shop(), pods.payments(), pods.node.machine());
     app(payments, LOOPBACK);
-    let proxy = SocketAddr::from(([127, 0, 0, 1], 15002));
-    let call = "GET http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\r\n";
-    let answer = say(shop, proxy, call);
+    let answer = say(shop, PROXY, CALL);
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("sa/shop"), "{answer}");
     let answer = say(outside, SocketAddr::new(payments.v4(), APP), &get("payments.bank"));
     assert!(!answer.contains("200"), "somebody outside the mesh was answered: {answer}");

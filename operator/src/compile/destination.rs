@@ -5,12 +5,13 @@ mod authority;
 use std::net::{IpAddr, SocketAddr};
 
 use control::destination::Meshed;
-use control::{Destination, DestinationKind, EndpointDoc, TokenDoc};
+use control::{Destination, DestinationKind, EndpointDoc, ExternalToken, TokenDoc, TokenSource};
 use fapi::{Audience, SenderConstraint};
 
 use self::authority::{Authority, Host};
+use super::external::{self, External, external};
 use crate::index::{Holder, Index};
-use crate::model::{Endpoint, EndpointState, Key, Pod, Service};
+use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, Pod, Service};
 
 /// What `authority` stands for, as seen by `caller`.
 ///
@@ -147,12 +148,12 @@ impl<'a> Lookup<'a> {
             let spiffe_id = self.index.identity(pod)?.to_string();
             Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.state >= wanted })
         });
-        Some(DestinationKind::Meshed(Meshed {
+        Some(DestinationKind::Meshed(Box::new(Meshed {
             service: format!("{}.{}", key.name, key.namespace),
             audience: Audience::for_service(&key.name, &key.namespace).ok()?.to_string(),
             endpoints: endpoints.collect(),
             token: token(self.index, self.caller, key, ports),
-        }))
+        })))
     }
 
     /// Whether a FapiClient of the caller names the Service.
@@ -173,16 +174,47 @@ fn least<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> EndpointState {
 
 /// The token that the caller's FapiClient asks for. Without one the call carries none, and the server decides.
 fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<TokenDoc> {
-    let (_, target) = index.client_target(&caller.namespace, &caller.service_account, service)?;
+    let (_, spec, target) = index.client_target(&caller.namespace, &caller.service_account, service)?;
     let follow = || preferred_constraint(index, service, |port| ports.contains(&port));
-    let details = target.details.as_ref().map(serde_json::to_string).transpose();
-    Some(TokenDoc {
+    let document = TokenDoc {
         scopes: target.scopes.clone(),
-        // Texts and lists always become JSON.
-        authorization_details: details.ok()?,
+        authorization_details: target.details.as_ref().and_then(external::parameter),
         sender_constraint: target.sender_constraint.unwrap_or_else(follow),
         grant_type: target.grant_type,
-    })
+        source: TokenSource::Mesh,
+        authentication: spec.authentication,
+    };
+    match &spec.external {
+        None => Some(document),
+        Some(client) => Some(of_external(index, caller, client, target, ports, document)),
+    }
+}
+
+/// The token of an issuer outside the mesh, or that there is none to be had.
+fn of_external(
+    index: &Index,
+    caller: &Pod,
+    client: &ExternalClient,
+    target: &ClientTarget,
+    ports: &[&str],
+    document: TokenDoc,
+) -> TokenDoc {
+    let identity = index.identity(caller);
+    let asked = identity.and_then(|id| external(index, &id, client, target, |port| ports.contains(&port)).ok());
+    let Some(External { issuer, audience, grant }) = asked else {
+        return TokenDoc { source: TokenSource::Denied, ..document };
+    };
+    TokenDoc {
+        scopes: grant.scopes.iter().map(str::to_owned).collect(),
+        authorization_details: external::parameter(&grant.details),
+        source: TokenSource::External(ExternalToken {
+            server: issuer.server.clone(),
+            client_id: client.client_id.clone(),
+            audience: audience.to_owned(),
+            opaque: issuer.opaque,
+        }),
+        ..document
+    }
 }
 
 /// How tokens for a Service are bound when the client leaves it to the server: by certificate if every port takes that.

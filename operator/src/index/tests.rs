@@ -3,8 +3,8 @@
 use fapi::SenderConstraint;
 
 use super::*;
-use crate::model::{ClientSpec, Policy, PolicySpec};
-use crate::testing::bank::{self, bank};
+use crate::model::{Policy, PolicySpec};
+use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
 
 fn section() -> PolicyTarget {
@@ -129,12 +129,12 @@ fn a_target_named_twice_is_the_older_clients() {
             sender_constraint: Some(constraint),
             grant_type: Default::default(),
         };
-        let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target], jwks: None };
+        let spec = client_of("shop", vec![target]);
         let seniority = Seniority { created, key: key.clone() };
         model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
     }
     let index = Index::new(domain(), model);
-    let (owner, target) = index.client_target("bank", "shop", &Key::new("bank", "payments")).unwrap();
+    let (owner, _, target) = index.client_target("bank", "shop", &Key::new("bank", "payments")).unwrap();
     assert_eq!((owner.to_string(), target.sender_constraint), ("bank/b".to_owned(), Some(SenderConstraint::Mtls)));
     assert!(index.client_target("web", "shop", &Key::new("bank", "payments")).is_none());
 }

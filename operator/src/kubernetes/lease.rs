@@ -21,7 +21,7 @@ use self::election::{DURATION, Election, Record, Step};
 use crate::crypto;
 
 /// The name of the Lease, in the operator's namespace.
-const NAME: &str = "fapi-operator";
+pub(super) const NAME: &str = "fapi-operator";
 /// Three tries before it is over.
 const RENEW: Duration = Duration::from_secs(4);
 /// One question.

@@ -6,13 +6,29 @@ use super::desk::{Desk, Documents};
 use crate::crypto;
 use crate::files::FileError;
 
+/// The Secrets, each with what whoever reads another must not know.
+pub(crate) const AUTHORITY: &str = "fapi-mesh-ca";
+pub(crate) const ISSUER: &str = "fapi-mesh-issuer";
+pub(crate) const REVOCATIONS: &str = "fapi-mesh-revocations";
+pub(crate) const WEBHOOK: &str = "fapi-mesh-webhook";
+
 /// One Secret of the operator's namespace, made once in the life of a mesh.
 #[derive(Clone, Debug)]
 pub(crate) struct Secret {
     desk: Desk,
     name: &'static str,
-    /// The document that never changes, if there is one: the Secret is known by it.
-    mark: Option<&'static str>,
+    loss: Loss,
+}
+
+/// What it means that a Secret which was made is missing or another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loss {
+    /// It is an error and stays one. The Secret is known by a document in it that never changes.
+    KnownBy(&'static str),
+    /// It is an error and stays one; everything in the Secret changes.
+    Missing,
+    /// Nothing: it is made anew.
+    MadeAnew,
 }
 
 /// What is recorded of a Secret in which everything changes.
@@ -20,12 +36,15 @@ const MADE: &str = "made";
 
 impl Secret {
     /// The Secret of this name.
-    pub(crate) fn new(desk: Desk, name: &'static str, mark: Option<&'static str>) -> Self {
-        Self { desk, name, mark }
+    pub(crate) fn new(desk: Desk, name: &'static str, loss: Loss) -> Self {
+        Self { desk, name, loss }
     }
 
-    /// Whether it is there. One that was made, and is missing or another, is an error and stays one.
+    /// Whether it is there. One that was made, and is missing or another, is what [`Loss`] says.
     pub(crate) fn is_there(&self) -> Result<bool, FileError> {
+        if matches!(self.loss, Loss::MadeAnew) {
+            return Ok(self.desk.read(self.name)?.is_some());
+        }
         let (documents, recorded) = (self.desk.read(self.name)?, self.desk.recorded(self.name)?);
         match (documents, recorded) {
             (None, None) => Ok(false),
@@ -59,7 +78,10 @@ impl Secret {
     }
 
     fn record_of(&self, documents: &Documents) -> String {
-        let mark = self.mark.and_then(|mark| documents.get(mark));
+        let mark = match self.loss {
+            Loss::KnownBy(mark) => documents.get(mark),
+            Loss::Missing | Loss::MadeAnew => None,
+        };
         mark.map_or_else(|| MADE.to_owned(), |mark| crypto::sha256_hex(mark))
     }
 }

@@ -16,6 +16,7 @@ use crate::shelf::Shelf;
 use crate::source::Desired;
 use crate::testing::cluster::Cluster;
 use crate::testing::{NOW, domain};
+use crate::webhook;
 
 const SECRETS: &str = "/api/v1/namespaces/fapi-mesh/secrets";
 const STATE: &str = "/api/v1/namespaces/fapi-mesh/configmaps/fapi-mesh-state";
@@ -25,13 +26,13 @@ async fn desk(cluster: &Cluster) -> Desk {
     Desk::open("fapi-mesh", move || async move { Ok(cluster.client()) }).await.unwrap()
 }
 
-fn shelf(desk: &Desk, name: &'static str, mark: Option<&'static str>) -> Shelf {
-    Shelf::Secret(Secret::new(desk.clone(), name, mark))
+fn shelf(desk: &Desk, name: &'static str, loss: Loss) -> Shelf {
+    Shelf::Secret(Secret::new(desk.clone(), name, loss))
 }
 
 /// As an operator does at its start.
 fn authority(desk: &Desk) -> Result<Authority, PkiError> {
-    Authority::open(shelf(desk, "fapi-mesh-ca", Some(pki::FINGERPRINT)), None, &domain(), NOW)
+    Authority::open(shelf(desk, "fapi-mesh-ca", Loss::KnownBy(pki::FINGERPRINT)), None, &domain(), NOW)
 }
 
 #[tokio::test]
@@ -39,8 +40,12 @@ async fn keys_are_made_once_in_secrets_of_their_own() {
     let cluster = Cluster::default();
     let desk = desk(&cluster).await;
     let first = authority(&desk).unwrap();
-    Kept::open(shelf(&desk, "fapi-mesh-issuer", None), Rotation::every(Rotation::DEFAULT), &Clock::manual(NOW))
-        .unwrap();
+    Kept::open(
+        shelf(&desk, "fapi-mesh-issuer", Loss::Missing),
+        Rotation::every(Rotation::DEFAULT),
+        &Clock::manual(NOW),
+    )
+    .unwrap();
     let documents = |name: &str| -> Vec<String> {
         let secret = cluster.object(&format!("{SECRETS}/{name}")).unwrap();
         secret["data"].as_object().unwrap().keys().cloned().collect()
@@ -57,7 +62,7 @@ async fn keys_are_made_once_in_secrets_of_their_own() {
 async fn of_two_that_start_together_both_have_the_keys_of_one() {
     let cluster = Cluster::default();
     let (one, other) = (desk(&cluster).await, desk(&cluster).await);
-    let secret = |desk: &Desk| shelf(desk, "fapi-mesh-ca", Some(pki::FINGERPRINT));
+    let secret = |desk: &Desk| shelf(desk, "fapi-mesh-ca", Loss::KnownBy(pki::FINGERPRINT));
     assert!(!secret(&other).is_there().unwrap(), "the other one has looked already");
     let first = authority(&one).unwrap();
     // Its attempt to create changes nothing.
@@ -99,13 +104,30 @@ async fn what_somebody_else_has_changed_is_not_overwritten() {
     let cluster = Cluster::default();
     let (one, other) = (desk(&cluster).await, desk(&cluster).await);
     let revocation = |pod: &str| Revocation::new(fapi::Revoked::Pod(pod.into()), None, NOW.plus(60)).unwrap();
-    let open =
-        |desk: &Desk| Revocations::open(shelf(desk, "fapi-mesh-revocations", None), false, Clock::manual(NOW)).unwrap();
+    let open = |desk: &Desk| {
+        Revocations::open(shelf(desk, "fapi-mesh-revocations", Loss::Missing), false, Clock::manual(NOW)).unwrap()
+    };
     let (first, second) = (open(&one), open(&other));
     first.revoke([revocation("a")]).unwrap();
     let error = second.revoke([revocation("b")]).unwrap_err();
     assert!(matches!(error, RevocationsError::File(FileError::Cluster { .. })), "{error}");
     assert_eq!(open(&one).in_force().set.len(), 1, "what was revoked is there after a restart");
+}
+
+#[tokio::test]
+async fn replicas_serve_webhooks_by_one_authority_and_a_lost_one_is_made_anew() {
+    let cluster = Cluster::default();
+    let open = async || {
+        let shelf = shelf(&desk(&cluster).await, secret::WEBHOOK, Loss::MadeAnew);
+        webhook::Authority::open(&shelf, NOW).unwrap().bundle()
+    };
+    let first = open().await;
+    assert_eq!(open().await, first);
+    assert_eq!(cluster.writes(), [format!("POST {SECRETS}")], "and it is written once");
+    cluster.remove(&format!("{SECRETS}/fapi-mesh-webhook"));
+    let anew = open().await;
+    assert_ne!(anew, first);
+    assert_eq!(open().await, anew);
 }
 
 #[tokio::test]

@@ -273,7 +273,7 @@ fn the_issuing_certificate_is_renewed_in_time() {
     let renewed = authority.issuing();
     assert!(renewed.not_after > first.not_after);
     // The same state opens again, and a certificate from before still verifies: the key has not changed.
-    let reopened = authority(dir.path(), &domain(), later).unwrap();
+    let reopened = crate::testing::authority(dir.path(), &domain(), later).unwrap();
     assert_eq!(reopened.issuing().certificate, renewed.certificate);
 }
 

@@ -9,15 +9,12 @@ use super::error::Failure;
 use crate::addresses::{AddressError, Addresses};
 use crate::args::{Args, SourceArg};
 use crate::files::{self, FileError};
-use crate::kubernetes::{self, Desk, Secret};
+use crate::kubernetes::secret::{AUTHORITY, ISSUER, REVOCATIONS, WEBHOOK};
+use crate::kubernetes::{self, Desk, Loss, Secret};
 use crate::pki;
 use crate::publish::{Order, OrderError};
 use crate::shelf::Shelf;
 
-/// The Secrets of the operator's namespace, each with what the others must not be read with.
-const AUTHORITY: &str = "fapi-mesh-ca";
-const ISSUER: &str = "fapi-mesh-issuer";
-const REVOCATIONS: &str = "fapi-mesh-revocations";
 /// What the trust domain is recorded under.
 const TRUST_DOMAIN: &str = "trust-domain";
 
@@ -90,7 +87,7 @@ impl Home {
     pub(super) fn authority(&self) -> (Shelf, Option<PathBuf>) {
         match self {
             Self::Folder { state, .. } => (Shelf::Folder(state.join("pki")), Some(state.join("trust-bundle.pem"))),
-            Self::Cluster(desk) => (secret(desk, AUTHORITY, Some(pki::FINGERPRINT)), None),
+            Self::Cluster(desk) => (secret(desk, AUTHORITY, Loss::KnownBy(pki::FINGERPRINT)), None),
         }
     }
 
@@ -98,7 +95,7 @@ impl Home {
     pub(super) fn issuer(&self) -> Shelf {
         match self {
             Self::Folder { state, .. } => Shelf::Folder(state.join("issuer")),
-            Self::Cluster(desk) => secret(desk, ISSUER, None),
+            Self::Cluster(desk) => secret(desk, ISSUER, Loss::Missing),
         }
     }
 
@@ -106,7 +103,15 @@ impl Home {
     pub(super) fn revocations(&self) -> Shelf {
         match self {
             Self::Folder { state, .. } => Shelf::Folder(state.clone()),
-            Self::Cluster(desk) => secret(desk, REVOCATIONS, None),
+            Self::Cluster(desk) => secret(desk, REVOCATIONS, Loss::Missing),
+        }
+    }
+
+    /// Where the authority of the webhooks is kept.
+    pub(super) fn webhook(&self) -> Shelf {
+        match self {
+            Self::Folder { state, .. } => Shelf::Folder(state.join("webhook")),
+            Self::Cluster(desk) => secret(desk, WEBHOOK, Loss::MadeAnew),
         }
     }
 
@@ -127,8 +132,8 @@ impl Home {
     }
 }
 
-fn secret(desk: &Desk, name: &'static str, mark: Option<&'static str>) -> Shelf {
-    Shelf::Secret(Secret::new(desk.clone(), name, mark))
+fn secret(desk: &Desk, name: &'static str, loss: Loss) -> Shelf {
+    Shelf::Secret(Secret::new(desk.clone(), name, loss))
 }
 
 /// One operator for one state folder.

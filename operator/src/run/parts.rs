@@ -20,6 +20,7 @@ use crate::acks::Acks;
 use crate::addresses::{self, Addresses};
 use crate::admin::{self, Shown};
 use crate::args::Args;
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
@@ -140,13 +141,21 @@ impl Parts {
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
-        let server =
-            MeshAuthorizationServer::new(names.clone(), kept.clone(), view.clone(), revocations.clone(), clock.clone());
+        let client_keys = Arc::new(ClientKeys::default());
+        let server = MeshAuthorizationServer::new(
+            names.clone(),
+            kept.clone(),
+            client_keys.clone(),
+            view.clone(),
+            revocations.clone(),
+            clock.clone(),
+        );
         let deps = Deps {
             enroller: Arc::new(shared.enroller()),
             view: view.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            client_keys,
             keys: kept.keys.published(),
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
@@ -166,6 +175,9 @@ impl Parts {
             acks: acks.clone(),
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
+        if let Some(webhooks) = listeners.webhooks {
+            webhooks.start(self, authority.trust_domain(), desired.clone(), clock)?;
+        }
         Ok(())
     }
 
@@ -202,14 +214,19 @@ impl Parts {
         self.spawn("a test", std::future::ready(()));
     }
 
-    fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
+    /// Told when everything ends.
+    pub(super) fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.subscribe()
+    }
+
+    pub(super) fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             running.await;
             (part, Ok(()))
         });
     }
 
-    fn spawn_fallible<E: std::fmt::Display + 'static>(
+    pub(super) fn spawn_fallible<E: std::fmt::Display + 'static>(
         &mut self,
         part: &'static str,
         running: impl Future<Output = Result<(), E>> + Send + 'static,

@@ -6,6 +6,7 @@ use fapi::Revocation;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Broken, Good, Settled};
+use crate::inject::Allowed;
 use crate::model::{
     Client, Endpoint, EndpointState, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort,
 };
@@ -65,6 +66,7 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
                 trust_domain: None,
                 certificate_lifetime: defaults.certificate,
                 token_lifetime: defaults.token,
+                allowed: Allowed::default(),
             });
         }
         // One that was never good is no revocation: the problem is reported.
@@ -109,6 +111,7 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, broken: Option<&Broken>) {
                 trust_domain: body.trust_domain.clone(),
                 certificate_lifetime: body.certificate_lifetime,
                 token_lifetime: body.token_lifetime,
+                allowed: body.allowed.clone(),
             });
         }
         Body::Workload(body) => add_workload(model, body),

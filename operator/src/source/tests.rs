@@ -166,7 +166,7 @@ fn the_chain_of_the_examples_reaches_the_sidecars() {
         assert_eq!(exchanged, exchanges, "{name}");
     }
     // What the examples say of scopes: shop's token has what ledger wants of payments.
-    let key = |name: &str| crate::model::Key::new("bank", name);
+    let key = |name: &str| Key::new("bank", name);
     let id = |name: &str| fapi::SpiffeId::new(view.trust_domain(), "bank", name).unwrap();
     let given = |service: &str, caller: &str, actors| {
         let policies = view.index().policies_of(&key(service));

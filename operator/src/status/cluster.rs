@@ -41,6 +41,14 @@ impl StatusObjects {
         self.leadership.clone()
     }
 
+    /// What stands in the objects, as far as it is what we would write: as it was heard, or as it was written since.
+    pub(super) fn known(&self, heard: &Heard) -> Documents {
+        let nothing = Arc::new(Json::Null);
+        let as_heard = heard.iter().filter_map(|(id, stands)| Some((id.clone(), read(id.kind, stands)?)));
+        let unheard = self.written.iter().filter(|(id, (_, before))| heard.get(*id).unwrap_or(&nothing) == before);
+        as_heard.chain(unheard.map(|(id, (status, _))| (id.clone(), status.clone()))).collect()
+    }
+
     /// Writes what says something else than what was heard. True if that failed anywhere.
     pub(super) async fn write(&mut self, documents: &Documents, heard: &Heard) -> bool {
         self.written.retain(|id, _| documents.contains_key(id));
@@ -89,11 +97,6 @@ impl StatusObjects {
             Err(_) => Err("no answer".to_owned()),
         }
     }
-}
-
-/// The statuses that were heard, as far as they are what we would write.
-pub(super) fn known(heard: &Heard) -> Documents {
-    heard.iter().filter_map(|(id, stands)| Some((id.clone(), read(id.kind, stands)?))).collect()
 }
 
 fn read(kind: Kind, stands: &Json) -> Option<Status> {

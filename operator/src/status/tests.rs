@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crds::client::FapiClientStatus;
 use crds::policy::{FapiPolicyStatus, PodCounts};
@@ -10,11 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
-use crate::model::{
-    Client, ClientSpec, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority,
-};
+use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
 use crate::source::{Kind, ObjectId};
-use crate::testing::bank::{bank, transfers_at, view};
+use crate::testing::bank::{bank, client_of, transfers_at, view};
 use crate::testing::{NOW, TempDir};
 
 /// Statuses of one model after another, as a reporter makes them.
@@ -90,8 +89,7 @@ fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[
         sender_constraint: None,
         grant_type: Default::default(),
     };
-    let spec =
-        ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect(), jwks: None };
+    let spec = client_of(account, targets.iter().map(target).collect());
     let key = Key::new("bank", name);
     let seniority = Seniority { created: 0, key: key.clone() };
     model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
@@ -376,11 +374,17 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
 #[test]
 fn a_policy_tells_of_issuers_that_it_may_not_use_and_an_issuer_of_its_conflicts() {
     let mut model = bank();
-    let server = |url: &str| control::ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
+    let server = |url: &str| control::ExternalIssuer {
+        issuer: url.to_owned(),
+        jwks_uri: None,
+        ca_bundle: None,
+        introspect_as: None,
+    };
     let issuer = |name: &str, url: &str| {
         let spec = IssuerSpec {
             server: server(url),
             allow: Default::default(),
+            opaque: false,
             typ: Default::default(),
             client_id_claim: Default::default(),
             max_token_age: 900,

@@ -7,8 +7,8 @@ use fapi::{Mode, SenderConstraint, WireCaller, WireRule};
 
 use super::domain;
 use crate::model::{
-    Endpoint, EndpointState, Key, Model, Pod, PodPort, Policy, PolicySpec, PolicyTarget, Seniority, Service,
-    ServicePort,
+    ClientSpec, ClientTarget, Endpoint, EndpointState, Key, Model, Pod, PodPort, Policy, PolicySpec, PolicyTarget,
+    Seniority, Service, ServicePort,
 };
 use crate::view::View;
 
@@ -37,6 +37,17 @@ pub(crate) fn bank() -> Model {
     anyone.callers = vec![WireCaller { namespace: "bank".to_owned(), service_account: None }];
     govern(&mut model, "ledger", vec![SenderConstraint::Dpop], vec![anyone]);
     model
+}
+
+/// What a FapiClient says that takes tokens of the mesh's own issuer.
+pub(crate) fn client_of(account: &str, targets: Vec<ClientTarget>) -> ClientSpec {
+    ClientSpec {
+        service_account: account.to_owned(),
+        targets,
+        external: None,
+        authentication: Default::default(),
+        jwks: None,
+    }
 }
 
 /// What every server reads of a model.
@@ -122,6 +133,7 @@ fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstr
             sender_constraints,
             takes_mesh: true,
             external: Vec::new(),
+            origins: Vec::new(),
             rules,
         }),
         fault: None,

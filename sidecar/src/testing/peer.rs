@@ -195,7 +195,7 @@ impl TestPeer {
                 }
                 Err(response)
             }
-            Verdict::NeedKeys(issuer) => panic!("keys of {issuer:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

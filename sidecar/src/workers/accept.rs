@@ -8,19 +8,29 @@ use tokio::{
 };
 
 use super::{Arrival, Doors, From, Load, MAX_CONNECTIONS, Redirected, worker::Sides};
-use crate::{interception::canonical, log::Listener, state::NewListener};
+use crate::{
+    interception::canonical,
+    log::Listener,
+    state::{NewListener, OwnCall},
+};
 
 /// After a failure to accept, such as too many open files, others may end first.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts from the doors of a pod now, and from every port of every snapshot as it comes.
 pub(super) fn all(sides: &Rc<Sides>, doors: Doors) -> io::Result<()> {
-    let Doors { mut new_listeners, proxy, redirected } = doors;
+    let Doors { mut new_listeners, mut own_calls, proxy, redirected } = doors;
     from_app(sides, proxy, |_, _| Some(From::App))?;
     if let Some(redirected) = redirected {
         from_redirect(sides, redirected)?;
     }
-    let sides = Rc::clone(sides);
+    let (sides, again) = (Rc::clone(sides), Rc::clone(sides));
+    tokio::task::spawn_local(async move {
+        while let Some(OwnCall { listen, stream }) = own_calls.recv().await {
+            let Ok(address) = stream.peer_addr() else { continue };
+            hand_over(&again, From::Peer { listen, address }, stream).await;
+        }
+    });
     tokio::task::spawn_local(async move {
         while let Some(new) = new_listeners.recv().await {
             open(&sides, new);

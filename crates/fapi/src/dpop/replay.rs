@@ -123,7 +123,8 @@ const BUCKETS: usize = 3;
 #[cfg(all(loom, test))]
 mod models;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -16,7 +16,7 @@ use crate::revocations::Revocations;
 use crate::shelf::Shelf;
 use crate::testing::api::{self, failure};
 use crate::testing::bank::view;
-use crate::testing::{NOW, P256, TempDir, authority, domain, greedy_csr};
+use crate::testing::{NOW, P256, TempDir, authority, capture_log, domain, greedy_csr};
 use crate::view::View;
 
 /// What an API server says of a token, and which pods it has.
@@ -61,6 +61,8 @@ struct Bench {
     server: Server,
     enroller: Enroller,
     view: watch::Sender<Arc<View>>,
+    /// A thread that listens: a line that is first said where nobody does is said nowhere afterwards.
+    _log: tracing::subscriber::DefaultGuard,
 }
 
 impl Bench {
@@ -77,7 +79,7 @@ impl Bench {
         let tokens = Arc::new(ClusterTokens::new(server.client()));
         let clock = Clock::manual(NOW);
         let enroller = Enroller::new(authority, tokens, sender.subscribe(), revocations, clock, reserved);
-        let bench = Self { dir, server, enroller, view: sender };
+        let bench = Self { dir, server, enroller, view: sender, _log: capture_log().1 };
         bench.knows(shop("Running"));
         bench
     }

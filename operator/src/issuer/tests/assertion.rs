@@ -4,6 +4,7 @@ use fapi::SigningKey;
 
 use super::*;
 use crate::model::{Client, ClientSpec, Key, Seniority};
+use crate::testing::bank::client_of;
 use crate::testing::id;
 
 const TYPE: &str = fapi::CLIENT_ASSERTION_TYPE;
@@ -23,11 +24,8 @@ impl Signer {
                 let mut jwk = signer.key.public_jwk();
                 jwk["kid"] = signer.key.kid().into();
                 let key = Key::new("bank", name);
-                let spec = ClientSpec {
-                    service_account: (*name).to_owned(),
-                    targets: Vec::new(),
-                    jwks: Some(json!({ "keys": [jwk] }).to_string()),
-                };
+                let jwks = Some(json!({ "keys": [jwk] }).to_string());
+                let spec = ClientSpec { jwks, ..client_of(name, Vec::new()) };
                 let seniority = Seniority { created: 0, key: key.clone() };
                 model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
             }

@@ -132,7 +132,7 @@ impl<'a> Join<'a> {
         };
         let fewest = selector.iter().map(of_label).min_by_key(|pods| pods.len()).unwrap_or_default();
         let all = |pod: &&PodFact| selector.iter().all(|(label, value)| pod.labels.get(label) == Some(value));
-        fewest.to_vec().into_iter().filter(move |pod| all(pod))
+        fewest.iter().copied().filter(move |pod| all(pod))
     }
 
     /// The pods, and their ports, that slices alone name for a port of a Service. An address that is not the pod's own is
@@ -167,8 +167,7 @@ impl<'a> Join<'a> {
     }
 
     fn slices_of(&self, service: &str) -> impl Iterator<Item = &'a SliceFact> {
-        let slices = self.slices.get(service).map(Vec::as_slice).unwrap_or_default();
-        slices.to_vec().into_iter()
+        self.slices.get(service).into_iter().flatten().copied()
     }
 }
 

@@ -7,7 +7,7 @@ use super::world::{READY, World, bare, pod, service, slice};
 const CLIENT: &str = "kind: FapiClient\nmetadata: {name: shop, namespace: bank}\nspec: {serviceAccountName: shop, targets: [{serviceName: NAME}]}\n";
 
 fn bank() -> World {
-    let headless = service("queue", "payments", "None").replace("port: 80", "port: 80");
+    let headless = service("queue", "payments", "None");
     let all = [
         pod("shop-1", "shop", "10.0.0.5"),
         pod("payments-1", "payments", "10.0.0.7"),

@@ -25,8 +25,8 @@ impl Dice {
         usize::try_from(self.0 % bound as u64).unwrap()
     }
 
-    fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
+    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
     }
 }
 
@@ -41,18 +41,18 @@ struct Cluster {
 
 /// Objects that could stand in a small cluster: some before the same pods, some broken, some of one name and another shape.
 fn any_object(dice: &mut Dice) -> String {
-    let name = *dice.pick(&["a", "b", "c"]);
-    let app = *dice.pick(&["a", "b"]);
-    let address = *dice.pick(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    let conditions = *dice.pick(&["ready: true", "ready: false", "ready: false, serving: true, terminating: true"]);
+    let name = dice.pick(&["a", "b", "c"]);
+    let app = dice.pick(&["a", "b"]);
+    let address = dice.pick(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let conditions = dice.pick(&["ready: true", "ready: false", "ready: false, serving: true, terminating: true"]);
     match dice.below(11) {
         0 | 1 => pod(name, app, address),
         2 => bare(name, app, address),
         3 => pod(name, app, address).replace("containerPort: 8080", "containerPort: 9090"),
-        4 => pod(name, app, address).replace("Running", *dice.pick(&["Failed", "Pending"])),
+        4 => pod(name, app, address).replace("Running", dice.pick(&["Failed", "Pending"])),
         5 => service(name, app, &address.replace("10.0", "10.96")),
         6 => service(name, app, "None").replace("  selector: {app:", "  x: {app:"),
-        7 => slice(name, *dice.pick(&["a", "b", "c"]), address, conditions),
+        7 => slice(name, dice.pick(&["a", "b", "c"]), address, conditions),
         8 => {
             let asks = dice.pick(&["enabled", "disabled"]);
             format!("kind: Namespace\nmetadata: {{name: {name}, labels: {{fapi-mesh.dev/inject: {asks}}}}}\n")
@@ -121,13 +121,13 @@ impl Cluster {
 
     /// One watch tells what is next, or again what it told before, or has to begin anew.
     fn tell(&mut self, objects: &mut Objects) {
-        let kind = *self.dice.pick(&Watched::ALL);
+        let kind = self.dice.pick(&Watched::ALL);
         let news = match self.dice.below(12) {
             0 => {
                 self.untold.remove(&kind);
                 self.list(kind)
             }
-            1 | 2 if !self.told.is_empty() => self.dice.pick(&self.told.clone()).clone(),
+            1 | 2 if !self.told.is_empty() => self.dice.pick(&self.told),
             _ => match self.untold.get_mut(&kind).filter(|untold| !untold.is_empty()) {
                 Some(untold) => untold.remove(0),
                 None => return,

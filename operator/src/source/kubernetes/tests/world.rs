@@ -47,7 +47,7 @@ impl World {
             if object["metadata"]["generation"].is_null() {
                 object["metadata"]["generation"] = self.version.into();
             }
-            self.tell(watched, |key, fact| Change::Put(key, fact), object);
+            self.tell(watched, Change::Put, object);
         }
     }
 

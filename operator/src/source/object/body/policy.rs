@@ -4,7 +4,7 @@ use crds::policy::{
     AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, TargetKind, TargetRef,
 };
 use crds::{FapiPolicySpec, SenderConstraint};
-use fapi::{TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
+use fapi::{Origin, TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::index;
@@ -30,6 +30,7 @@ pub(super) fn read(
     let namespace = id.key().namespace;
     let takes_mesh = spec.issuers.iter().any(|issuer| issuer.name == MESH_ISSUER);
     let external = issuers(spec.issuers, &targets, &mut problems);
+    let origins = origins(spec.origins, &targets, &mut problems);
     let mut rules = Vec::new();
     for (position, rule) in spec.rules.into_iter().enumerate() {
         rules.push(wire_rule(rule, &namespace, &external, &format!("spec.rules[{position}]"), &mut problems));
@@ -39,7 +40,7 @@ pub(super) fn read(
         Mode::Audit => fapi::Mode::Audit,
     };
     let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
-    let spec = PolicySpec { mode, sender_constraints, takes_mesh, external, rules };
+    let spec = PolicySpec { mode, sender_constraints, takes_mesh, external, origins, rules };
     if problems.is_empty() {
         let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
         problems.extend(compiled.into_iter().map(|problem| {
@@ -90,9 +91,28 @@ pub(super) fn constraint(constraint: SenderConstraint) -> fapi::SenderConstraint
     }
 }
 
+fn is_one_service(targets: &[PolicyTarget]) -> bool {
+    matches!(targets, [PolicyTarget::Service { .. } | PolicyTarget::Section { .. }])
+}
+
+/// Other names of the one Service that a policy targets.
+fn origins(listed: Vec<String>, targets: &[PolicyTarget], problems: &mut Vec<BodyProblem>) -> Vec<String> {
+    if !listed.is_empty() && !is_one_service(targets) {
+        let remedy = "target exactly one Service";
+        problems.push(BodyProblem::new("spec.origins", "origins are names of one Service", remedy));
+    }
+    for (position, origin) in listed.iter().enumerate() {
+        if let Err(error) = Origin::parse(origin) {
+            let remedy = "write https://host or https://host:port";
+            problems.push(BodyProblem::new(format!("spec.origins[{position}]"), error.to_string(), remedy));
+        }
+    }
+    listed
+}
+
 /// The FapiIssuers among the issuers of a policy, each once and with audiences. Whether they are there is told in the status.
 fn issuers(accepted: Vec<AcceptedIssuer>, targets: &[PolicyTarget], problems: &mut Vec<BodyProblem>) -> Vec<IssuerRef> {
-    let one_service = matches!(targets, [PolicyTarget::Service { .. } | PolicyTarget::Section { .. }]);
+    let one_service = is_one_service(targets);
     let mut names: Vec<String> = Vec::new();
     let mut external = Vec::new();
     for (position, AcceptedIssuer { name, audiences }) in accepted.into_iter().enumerate() {
