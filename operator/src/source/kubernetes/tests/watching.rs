@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::super::objects::{Change, News};
 use super::super::watch;
 use super::super::watched::Watched;
+use crate::behind::Behind;
 use crate::testing::api::{self, Answer, failure};
 
 /// Answers by a list, and notes what it was asked.
@@ -74,7 +75,7 @@ fn short(news: &News) -> String {
 /// The first news that a server of these answers tells.
 async fn told(server: &Server, count: usize) -> Vec<String> {
     let (tell, mut news) = mpsc::channel(16);
-    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell));
+    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell, Behind::default()));
     let mut told = Vec::new();
     while told.len() < count {
         told.push(short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap()));
