@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn the_same_again_gets_the_order_that_sidecars_of_others_have() {
+        let behind = Behind::default();
+        let mut publisher = Publisher::new(domain(), None, behind.clone());
+        let view = publisher.subscribe();
+        let mut publish = |order| {
+            publisher.publish(&Desired { order: Some(order), ..Desired::default() }).unwrap();
+            view.borrow().order()
+        };
+        assert_eq!(publish(10), 10);
+        assert_eq!(publish(20), 10, "nobody needs it");
+        behind.tell(30);
+        assert_eq!(publish(25), 10, "they still know more");
+        assert_eq!(publish(31), 31);
+        assert_eq!(publish(40), 31);
+    }
+
+    #[test]
     fn the_same_again_is_not_published() {
         let dir = TempDir::new();
         let mut publisher = Publisher::new(domain(), Some(Order::open(dir.path()).unwrap()), Behind::default());

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use e2e::cluster::{Kubectl, Operator, Operators};
-use e2e::{Running, get, program, wait_for};
+use e2e::{Running, get, program, repository, wait_for};
 use serde_json::{Value, json};
 
 /// The issuer as all of them name it. Nobody dials it here.
@@ -234,4 +234,71 @@ fn replicas_serve_alike_and_one_that_lives_takes_over() {
     third.end();
     wait_for("the Lease that was let go", 10, || holder(kubectl).filter(|holder| holder == "fourth"));
     fourth.end();
+}
+
+/// Has the API server ask webhooks at this port of this machine: without pods, a Service is a name for it.
+fn webhooks(kubectl: &Kubectl, port: u16) {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    });
+    kubectl.apply(&service.to_string()).unwrap();
+    for name in ["mutating", "validating"] {
+        let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
+        let document: Value = serde_saphyr::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
+        kubectl.apply(&document.to_string().replace("\"port\":443", &format!("\"port\":{port}"))).unwrap();
+    }
+}
+
+/// Whether whoever listens there is a webhook that API servers with this bundle trust.
+fn is_trusted(folder: &Path, bundle: &str, port: u16) -> bool {
+    let file = folder.join("webhook.pem");
+    fs::write(&file, bundle).unwrap();
+    let mut command = Command::new("curl");
+    command.args(["-s", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"]).arg(file);
+    command.args(["--connect-to", &format!("::127.0.0.1:{port}"), "https://fapi-operator.fapi-mesh.svc/inject"]);
+    let output = command.output().unwrap();
+    output.stdout == b"405"
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn replicas_serve_webhooks_that_api_servers_trust_alike() {
+    let operators = Operators::new("replicas-webhooks");
+    let kubectl = operators.kubectl();
+    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    webhooks(kubectl, ports[0]);
+    kubectl.run(&["create", "serviceaccount", "shop", "-n", "bank"]);
+    let start = |name: &str, port: u16| {
+        let listen = format!("127.0.0.1:{port}");
+        let image = ["--sidecar-image", "fapi-sidecar:test", "--sidecar-control", "fapi-operator.fapi-mesh.svc:15010"];
+        operators.start(name, &[&["--webhook-listen", &listen][..], &image].concat())
+    };
+    let bundle = || {
+        let template = "-o=go-template={{(index .webhooks 0).clientConfig.caBundle | base64decode}}";
+        let bundle = kubectl.attempt(&["get", "mutatingwebhookconfiguration", "fapi-operator", template]).ok()?;
+        bundle.starts_with("-----BEGIN").then_some(bundle)
+    };
+    let first = start("first", ports[0]);
+    let trusted = wait_for("the API server to be told of the webhooks", 60, bundle);
+    let second = start("second", ports[1]);
+    for port in ports {
+        wait_for("a webhook", 30, || is_trusted(operators.folder(), &trusted, port).then_some(()));
+    }
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "bank"},
+        "spec": {"serviceAccountName": "shop", "containers": [{"name": "app", "image": "app"}]},
+    });
+    let made = wait_for("a pod with a sidecar", 30, || {
+        let args = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+        kubectl.with_input(&args, &pod.to_string()).ok()
+    });
+    assert!(made.contains("fapi-sidecar:test"), "{made}");
+    // One that begins when the first is gone has the same authority.
+    first.end();
+    let third = start("third", ports[0]);
+    wait_for("a webhook", 30, || is_trusted(operators.folder(), &trusted, ports[0]).then_some(()));
+    assert_eq!(bundle().as_deref(), Some(&*trusted));
+    second.end();
+    third.end();
 }

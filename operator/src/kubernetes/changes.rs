@@ -92,7 +92,7 @@ impl SecretWatch {
         while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
             match event {
                 Ok(kube::core::WatchEvent::Error(status)) => return Err(status.message),
-                Ok(_) => drop(self.tell.send_replace(())),
+                Ok(_) => self.tell.send_modify(|()| {}),
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -106,6 +106,28 @@ async fn pages_become_one_list_and_a_watch_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn everything_is_listed_again_when_sidecars_know_more() {
+    let server = Server::new(vec![
+        list(&["a"], 10, ""),
+        events(&[event("ADDED", namespace("b", 11))]),
+        list(&["a", "b"], 90, ""),
+    ]);
+    let (tell, mut news) = mpsc::channel(1);
+    let behind = Behind::default();
+    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell, behind.clone()));
+    let mut next = async || short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap());
+    assert_eq!(next().await, "listed 1 at 10");
+    behind.tell(1000);
+    // What had come already may come first.
+    let mut told = next().await;
+    if told == "put b at 11" {
+        told = next().await;
+    }
+    assert_eq!(told, "listed 2 at 90");
+    watching.abort();
+}
+
+#[tokio::test]
 async fn what_the_server_has_forgotten_is_listed_again() {
     let gone: Json = serde_json::from_str(&failure(410).1).unwrap();
     let server = Server::new(vec![
