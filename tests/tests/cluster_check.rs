@@ -152,6 +152,8 @@ fn bank(name: &str) -> WithWebhooks {
     let setting = WithWebhooks::new(name);
     let kubectl = setting.kubectl();
     apply_definitions(kubectl);
+    // Without controllers nobody else makes it.
+    kubectl.run(&["create", "serviceaccount", "default", "-n", "default"]);
     let labels = json!({"app": "fapi-operator"});
     let version = env!("CARGO_PKG_VERSION");
     let deployment = json!({

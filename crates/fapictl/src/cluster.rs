@@ -20,7 +20,7 @@ pub(crate) use self::custom::{Custom, Kind, is_true};
 pub(crate) use self::remedies::remedy;
 pub(crate) use self::workloads::{Scope, Workloads, key, replicas, seen};
 use crate::args::ConnectionArgs;
-use crate::failure::{Failure, OrFail};
+use crate::failure::{Failure, OrFail, with_sources};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// One question, with everything that is tried again.
@@ -49,6 +49,7 @@ pub(crate) type Seen<T> = Result<T, Unseen>;
 /// A cluster and a user of it.
 pub(crate) struct Cluster {
     client: Client,
+    url: String,
     /// The namespace of the context.
     pub(crate) namespace: String,
 }
@@ -60,9 +61,9 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         let namespace = config.default_namespace.clone();
-        let place = config.cluster_url.to_string();
-        let client = Client::try_from(config).or_fail("the cluster cannot be called", place, REMEDY)?;
-        Ok(Self { client, namespace })
+        let url = config.cluster_url.to_string();
+        let client = Client::try_from(config).or_fail("the cluster cannot be called", &url, REMEDY)?;
+        Ok(Self { client, url, namespace })
     }
 
     /// Its client, for one question through [`ask`].
@@ -74,7 +75,7 @@ impl Cluster {
     pub(crate) async fn version(&self) -> Result<Version, Failure> {
         let info = match ask(self.client.apiserver_version()).await {
             Ok(info) => info,
-            Err(unseen) => return Err(Failure::new(unseen.said("the API server does not answer"), "/version", REMEDY)),
+            Err(unseen) => return Err(Failure::new(unseen.said("the API server does not answer"), &self.url, REMEDY)),
         };
         let minor = info.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default();
         Ok(Version { major: info.major.parse().unwrap_or_default(), minor, name: info.git_version })
@@ -112,7 +113,7 @@ pub(crate) async fn ask<T>(question: impl Future<Output = Result<T, kube::Error>
             Err(Unseen::Forbidden(status.message.clone()))
         }
         Ok(Err(kube::Error::Api(status))) => Err(Unseen::Failed(status.message.clone())),
-        Ok(Err(error)) => Err(Unseen::Failed(error.to_string())),
+        Ok(Err(error)) => Err(Unseen::Failed(with_sources(&error))),
         Err(_) => Err(Unseen::Failed(format!("no answer in {} seconds", ANSWER.as_secs()))),
     }
 }
@@ -138,7 +139,7 @@ impl Unseen {
     /// What was to be looked at, and why it could not be.
     pub(crate) fn said(&self, what: &str) -> String {
         match self {
-            Self::Absent => format!("{what}: it is not there"),
+            Self::Absent => format!("{what} is not there"),
             Self::Forbidden(why) | Self::Failed(why) => format!("{what}: {why}"),
         }
     }

@@ -63,7 +63,7 @@ impl Before {
         let mut findings = vec![api_server(&self.version)];
         findings.extend(about(Check::AdmissionApi, ADMISSION, &self.admission, |kinds| vec![admission(kinds)]));
         findings.extend(about(Check::Nodes, "the nodes", &self.nodes, |nodes| vec![systems(nodes)]));
-        findings.extend(about(Check::NativeSidecars, "the nodes", &self.nodes, |nodes| vec![native_sidecars(nodes)]));
+        findings.extend(about(Check::NativeSidecars, "the nodes", &self.nodes, |nodes| native_sidecars(nodes)));
         findings.extend(rights::judge(&self.rights));
         findings.push(home(&self.home, &self.operator_namespace));
         findings.extend(about(Check::PodSecurity, "the namespaces of workloads", &self.joining, |all| joining(all)));
@@ -125,22 +125,24 @@ fn systems(nodes: &[Node]) -> Finding {
     )
 }
 
-fn native_sidecars(nodes: &[Node]) -> Finding {
-    let old = |node: &&Node| {
-        let kubelet =
-            node.status.as_ref().and_then(|status| status.node_info.as_ref()).map(|info| &info.kubelet_version);
-        kubelet.and_then(|kubelet| versions::parse(kubelet)).is_none_or(|(_, minor)| minor < *SUPPORTED.start())
+fn native_sidecars(nodes: &[Node]) -> Vec<Finding> {
+    let old = |node: &&&Node| {
+        let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+        let kubelet = info.and_then(|info| versions::parse(&info.kubelet_version));
+        kubelet.is_none_or(|(_, minor)| minor < *SUPPORTED.start())
     };
-    let old: Vec<String> = nodes.iter().filter(|node| is_linux(node)).filter(old).map(name).collect();
+    let linux: Vec<&Node> = nodes.iter().filter(|node| is_linux(node)).collect();
+    let old: Vec<String> = linux.iter().filter(old).map(|node| name(node)).collect();
+    if linux.is_empty() {
+        // Named by another check.
+        return Vec::new();
+    }
     if old.is_empty() {
-        return Finding::ok(Check::NativeSidecars, "every kubelet has them");
+        return vec![Finding::ok(Check::NativeSidecars, "every kubelet has them")];
     }
     let found = format!("kubelet is older than 1.{} on {}", SUPPORTED.start(), several(&old));
-    Finding::failed(
-        Check::NativeSidecars,
-        found,
-        "upgrade these nodes: sidecars must start before the app and end after it",
-    )
+    let remedy = "upgrade these nodes: sidecars must start before the app and end after it";
+    vec![Finding::failed(Check::NativeSidecars, found, remedy)]
 }
 
 /// The pods of the chart meet `restricted`, so every level will do.

@@ -4,10 +4,13 @@ use crds::conditions::{READY, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::finding::{Check, Finding, about};
-use crate::cluster::{Custom, Kind, Seen, is_true, remedy};
+use crate::cluster::{Custom, Kind, Seen, Unseen, is_true, remedy};
 
-/// What is wrong with the objects of a kind.
+/// What is wrong with the objects of a kind. A kind that is not there has none; [`Check::Definitions`] names it.
 pub(super) fn judge(check: Check, kind: Kind, objects: &Seen<Vec<Custom>>) -> Vec<Finding> {
+    if matches!(objects, Err(Unseen::Absent)) {
+        return Vec::new();
+    }
     about(check, &format!("the objects of kind {}", kind.name()), objects, |objects| {
         let findings: Vec<Finding> = objects.iter().flat_map(|object| of_object(check, kind, object)).collect();
         if !findings.is_empty() {

@@ -40,8 +40,11 @@ pub(super) fn sidecars(workloads: &Workloads) -> Vec<Finding> {
     })
 }
 
-/// Sidecars that are too old or too new for the operator.
+/// Sidecars that are too old or too new for the operator, if there is one.
 pub(super) fn versions(workloads: &Workloads) -> Vec<Finding> {
+    if workloads.operator.is_err() {
+        return Vec::new();
+    }
     let Some(operator) = workloads.operator_version() else {
         let found =
             format!("the operator's version is not known: its Deployment lacks the label {}", names::VERSION_LABEL);

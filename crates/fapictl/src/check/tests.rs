@@ -21,9 +21,8 @@ fn version(minor: u32) -> Version {
 }
 
 fn established(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
-    let mut status = CustomResourceDefinitionStatus::default();
-    status.conditions = Some(vec![object(json!({"type": "Established", "status": "True"}))]);
-    definition.status = Some(status);
+    let conditions = Some(vec![object(json!({"type": "Established", "status": "True"}))]);
+    definition.status = Some(CustomResourceDefinitionStatus { conditions, ..Default::default() });
     definition
 }
 
@@ -195,10 +194,7 @@ fn each_defect_of_a_cluster_is_named() {
     for (plant, check, outcome, says) in defects {
         let mut facts = before();
         plant(&mut facts);
-        let mut findings = facts.judge();
-        // Without a Linux node there is none with an old kubelet either.
-        findings.retain(|finding| finding.check == check || finding.check != Check::NativeSidecars);
-        one(findings, check, outcome, says);
+        one(facts.judge(), check, outcome, says);
     }
 }
 
@@ -251,7 +247,7 @@ fn each_defect_of_the_control_plane_is_named() {
         (
             |it| {
                 it.injecting =
-                    Ok(object(injecting(|it| it["webhooks"] = json!([it["webhooks"][0], it["webhooks"][1]]))))
+                    Ok(object(injecting(|it| it["webhooks"] = json!([it["webhooks"][0], it["webhooks"][1]]))));
             },
             Check::InjectionWebhook,
             Outcome::Failed,
@@ -365,6 +361,20 @@ fn each_defect_of_objects_and_pods_is_named() {
         plant(&mut facts);
         one(facts.judge(), check, outcome, says);
     }
+}
+
+#[test]
+fn what_is_not_installed_is_named_once_and_nothing_that_follows_from_it() {
+    let mut facts = installed();
+    facts.definitions = crds::all().into_iter().map(|ours| (ours, Err(Unseen::Absent))).collect();
+    let workloads = &mut facts.workloads;
+    for objects in [&mut workloads.meshes, &mut workloads.issuers, &mut workloads.policies, &mut workloads.clients] {
+        *objects = Err(Unseen::Absent);
+    }
+    one(facts.judge(), Check::Definitions, Outcome::Failed, "not there: fapiclients.fapi-mesh.dev");
+    let mut facts = installed();
+    facts.workloads.operator = Err(Unseen::Absent);
+    one(facts.judge(), Check::Operator, Outcome::Failed, "fapi-mesh/fapi-operator is not there");
 }
 
 #[test]

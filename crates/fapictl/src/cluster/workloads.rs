@@ -94,10 +94,12 @@ impl Workloads {
 
     /// The pods that should have a sidecar and have none, by name.
     pub(crate) fn unmeshed(&self) -> Vec<Unmeshed> {
-        let labels = self.labels();
+        let (namespaces, governors) = (self.injected(), self.governors());
         let of_pod = |pod: &Pod| {
-            let policy = self.governing(pod);
-            (policy.is_some() || self.asks(pod, &labels)).then(|| Unmeshed { pod: key(&pod.metadata), policy })
+            let here = governors.get(namespace(pod)).into_iter().flatten();
+            let policy =
+                here.into_iter().find(|governor| governor.governs(pod)).map(|governor| governor.policy.clone());
+            (policy.is_some() || asks(pod, &namespaces)).then(|| Unmeshed { pod: key(&pod.metadata), policy })
         };
         let mut found: Vec<_> = self.living().filter(|pod| !has_sidecar(pod)).filter_map(of_pod).collect();
         found.sort_by(|a, b| a.pod.cmp(&b.pod));
@@ -106,11 +108,8 @@ impl Workloads {
 
     /// The pods that say no to the sidecar that their namespace asks for, by name.
     pub(crate) fn opted_out(&self) -> Vec<String> {
-        let (opted_in, labels) = (self.opted_in(), self.labels());
-        let says_no = |pod: &&Pod| {
-            let asked = pod.metadata.namespace.as_deref().is_some_and(|namespace| opted_in.contains(namespace));
-            asked && !has_sidecar(pod) && !self.asks(pod, &labels)
-        };
+        let (opted_in, namespaces) = (self.opted_in(), self.injected());
+        let says_no = |pod: &&Pod| opted_in.contains(namespace(pod)) && !has_sidecar(pod) && !asks(pod, &namespaces);
         self.living().filter(says_no).map(|pod| key(&pod.metadata)).collect()
     }
 
@@ -130,48 +129,75 @@ impl Workloads {
         deployment.metadata.labels.as_ref()?.get(names::VERSION_LABEL).map(String::as_str)
     }
 
-    /// The labels of namespaces, by name.
-    fn labels(&self) -> BTreeMap<&str, &BTreeMap<String, String>> {
-        let named = seen(&self.namespaces).map(|namespace| &namespace.metadata);
-        named.filter_map(|metadata| Some((metadata.name.as_deref()?, metadata.labels.as_ref()?))).collect()
-    }
-
-    fn asks(&self, pod: &Pod, labels: &BTreeMap<&str, &BTreeMap<String, String>>) -> bool {
-        let name = pod.metadata.namespace.clone().unwrap_or_default();
-        let labels = labels.get(name.as_str()).map(|labels| (*labels).clone()).unwrap_or_default();
-        self.is_injected(&name) && inject::asks(pod, &inject::Namespace { name, labels })
+    /// The namespaces in which pods get sidecars if they are asked for, by name. Those whose labels could not be seen ask for
+    /// none themselves.
+    fn injected(&self) -> BTreeMap<&str, inject::Namespace> {
+        let mut injected = BTreeMap::new();
+        let of_pods = self.living().map(|pod| (namespace(pod), None));
+        let seen = seen(&self.namespaces);
+        let named = seen.map(|one| (one.metadata.name.as_deref().unwrap_or_default(), one.metadata.labels.as_ref()));
+        for (name, labels) in of_pods.chain(named).filter(|(name, _)| self.is_injected(name)) {
+            let labels = labels.cloned().unwrap_or_default();
+            injected.insert(name, inject::Namespace { name: name.to_owned(), labels });
+        }
+        injected
     }
 
     fn is_injected(&self, namespace: &str) -> bool {
         ![names::SYSTEM_NAMESPACE, &self.operator_namespace].contains(&namespace)
     }
 
-    /// A policy that targets the pod: through a Service before it, or its namespace.
-    fn governing(&self, pod: &Pod) -> Option<String> {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let here = seen(&self.policies).filter(|policy| policy.namespace == namespace);
-        let targets = |policy: &Custom| {
-            policy.target_refs().iter().any(|(kind, name)| match kind {
-                TargetKind::Namespace => true,
-                TargetKind::Service => self.is_behind(pod, namespace, name),
-            })
-        };
-        here.into_iter().find(|policy| targets(policy)).map(Custom::key)
+    /// The policies of each namespace, with what they target in it.
+    fn governors(&self) -> BTreeMap<&str, Vec<Governor<'_>>> {
+        // No selector selects nothing, and neither does an empty one.
+        let selecting = seen(&self.services)
+            .filter_map(|service| Some((key(&service.metadata), service.spec.as_ref()?.selector.as_ref()?)));
+        let selectors: BTreeMap<_, _> = selecting.filter(|(_, selector)| !selector.is_empty()).collect();
+        let mut governors: BTreeMap<&str, Vec<Governor<'_>>> = BTreeMap::new();
+        for policy in seen(&self.policies) {
+            let target = |(kind, name): (TargetKind, String)| match kind {
+                TargetKind::Namespace => Some(Target::Namespace),
+                TargetKind::Service => {
+                    let selector = selectors.get(&format!("{}/{name}", policy.namespace)).copied();
+                    selector.map(Target::Selector)
+                }
+            };
+            let targets = policy.target_refs().into_iter().filter_map(target).collect();
+            governors.entry(&policy.namespace).or_default().push(Governor { policy: policy.key(), targets });
+        }
+        governors
     }
+}
 
-    fn is_behind(&self, pod: &Pod, namespace: &str, service: &str) -> bool {
-        let is_it = |metadata: &ObjectMeta| {
-            metadata.namespace.as_deref() == Some(namespace) && metadata.name.as_deref() == Some(service)
-        };
-        let found = seen(&self.services).find(|service| is_it(&service.metadata));
-        let selector = found.and_then(|service| service.spec.as_ref()?.selector.as_ref());
+/// A policy, and what it targets in its namespace.
+struct Governor<'a> {
+    policy: String,
+    targets: Vec<Target<'a>>,
+}
+
+enum Target<'a> {
+    Namespace,
+    /// The pods behind a Service.
+    Selector(&'a BTreeMap<String, String>),
+}
+
+impl Governor<'_> {
+    fn governs(&self, pod: &Pod) -> bool {
         let labels = pod.metadata.labels.as_ref();
-        // No selector selects nothing.
-        selector.is_some_and(|selector| {
-            !selector.is_empty()
-                && selector.iter().all(|(key, value)| labels.and_then(|all| all.get(key)) == Some(value))
+        let has = |key: &str, value: &String| labels.and_then(|labels| labels.get(key)) == Some(value);
+        self.targets.iter().any(|target| match target {
+            Target::Namespace => true,
+            Target::Selector(selector) => selector.iter().all(|(key, value)| has(key, value)),
         })
     }
+}
+
+fn asks(pod: &Pod, injected: &BTreeMap<&str, inject::Namespace>) -> bool {
+    injected.get(namespace(pod)).is_some_and(|namespace| inject::asks(pod, namespace))
+}
+
+fn namespace(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 /// What could be seen.
