@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::generate;
 
 use crate::args::{Args, CompletionArgs, Shell};
@@ -27,8 +27,11 @@ fn script(shell: Shell, name: &str) -> Vec<u8> {
         Shell::Zsh => clap_complete::Shell::Zsh,
         Shell::Fish => clap_complete::Shell::Fish,
     };
+    let all = Args::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut shown = Command::new(NAME).version(control::VERSION).subcommands(shown);
     let mut script = Vec::new();
-    generate(shell, &mut Args::command(), name, &mut script);
+    generate(shell, &mut shown, name, &mut script);
     script
 }
 
@@ -45,6 +48,7 @@ mod tests {
             for word in ["kubectl-fapi", "check", "status", "pre", "operator-namespace"] {
                 assert!(script.contains(word), "{shell:?} lacks {word}");
             }
+            assert!(!script.contains("with-parent"), "{shell:?} shows what is hidden");
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Right {
 }
 
 /// What both charts make, and where Helm keeps what it made.
-pub(super) const RIGHTS: [Right; 13] = [
+pub(super) const RIGHTS: [Right; 15] = [
     Right { group: "apiextensions.k8s.io", resource: "customresourcedefinitions", at_home: false },
     Right { group: "rbac.authorization.k8s.io", resource: "clusterroles", at_home: false },
     Right { group: "rbac.authorization.k8s.io", resource: "clusterrolebindings", at_home: false },
@@ -27,6 +27,8 @@ pub(super) const RIGHTS: [Right; 13] = [
     Right { group: "rbac.authorization.k8s.io", resource: "roles", at_home: true },
     Right { group: "rbac.authorization.k8s.io", resource: "rolebindings", at_home: true },
     Right { group: "apps", resource: "deployments", at_home: true },
+    Right { group: "batch", resource: "jobs", at_home: true },
+    Right { group: "policy", resource: "poddisruptionbudgets", at_home: true },
     Right { group: "networking.k8s.io", resource: "networkpolicies", at_home: true },
     Right { group: "", resource: "configmaps", at_home: true },
     Right { group: "", resource: "secrets", at_home: true },
