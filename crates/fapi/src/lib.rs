@@ -40,15 +40,17 @@ pub mod value;
 
 pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
-pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again};
+pub use decide::{
+    Admission, AdmissionKind, ConnectionAdmission, Grounds, Refusal, Verdict, decide, decide_again, decide_connection,
+};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
 pub use jws::{PrivateKeyDer, SigningError, SigningKey};
 pub use path::normal_path;
 pub use peer::Peer;
 pub use policy::{
-    ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TokenTyp, WireActors, WireCaller,
-    WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule,
+    ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TcpPolicy, TokenTyp, WireActors,
+    WireCaller, WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule, WireTcpPolicy,
 };
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;

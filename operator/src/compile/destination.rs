@@ -34,12 +34,20 @@ fn meshed(index: &Index, caller: &Pod, key: &Key, number: u16) -> Option<Meshed>
         let spiffe_id = index.identity(pod)?.to_string();
         Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.ready })
     });
+    let opaque = is_opaque(index, key, &names);
     Some(Meshed {
         service: format!("{}.{}", key.name, key.namespace),
         audience: Audience::for_service(&key.name, &key.namespace).ok()?.to_string(),
         endpoints: endpoints.collect(),
-        token: token(index, caller, key, &names),
+        token: if opaque { None } else { token(index, caller, key, &names) },
+        opaque,
     })
+}
+
+/// Whether a pod behind these ports takes no HTTP. One that does refuses what comes without.
+fn is_opaque(index: &Index, service: &Key, ports: &[&str]) -> bool {
+    let mut behind = index.endpoints_of(service).filter(|(at, _)| ports.contains(&at.service_port.as_str()));
+    behind.any(|(endpoint, _)| index.plan_of(endpoint).is_some_and(|plan| plan.is_opaque()))
 }
 
 /// The token that the caller's FapiClient asks for. Without one the call carries none, and the server decides.

@@ -112,6 +112,7 @@ pub(crate) fn meshed_at(
             sender_constraint: constraint,
             grant_type: GrantType::ClientCredentials,
         }),
+        opaque: false,
     })
 }
 
