@@ -11,8 +11,8 @@ pub use self::authentication::{
     Authentication, AuthenticationMethod, Curve, JsonWebKey, JsonWebKeySet, KeyType, KeyUse, SigningAlgorithm,
 };
 use crate::SenderConstraint;
-use crate::patterns::{LABEL, SCOPE, SUBDOMAIN};
-use crate::policy::AuthorizationDetail;
+use crate::patterns::{CLIENT_ID, LABEL, SCOPE, SUBDOMAIN};
+use crate::policy::{AuthorizationDetail, MESH_ISSUER};
 
 /// Whom a service account calls. It asks; the rules of the called side grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -38,6 +38,18 @@ use crate::policy::AuthorizationDetail;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("(self.issuerName == 'mesh') != has(self.clientId)")
+        .message("clientId is for FapiIssuers, which need it; at the mesh's own issuer it is the SPIFFE ID"),
+    validation = Rule::new(
+        "self.issuerName == 'mesh' || !has(self.authentication) || !has(self.authentication.jwks)"
+    )
+    .message("at a FapiIssuer only sidecars authenticate, with keys of their own: remove jwks"),
+    validation = Rule::new(
+        "self.issuerName == 'mesh' || !self.targets.exists(t, has(t.grantType) && t.grantType == 'TokenExchange')"
+    )
+    .message("only the mesh's own issuer exchanges the tokens of calls: leave grantType out, or issuerName and clientId")
+)]
 pub struct FapiClientSpec {
     /// The service account, in this namespace, whose pods call. Immutable: make another FapiClient instead. FapiClients of
     /// one service account add up.
@@ -55,10 +67,26 @@ pub struct FapiClientSpec {
     )]
     pub targets: Vec<Target>,
 
+    /// The issuer that gives the tokens: `mesh`, the mesh's own, or a FapiIssuer that allows this namespace. Immutable.
+    #[serde(default = "mesh_issuer")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("issuerName is immutable: make another FapiClient"))]
+    pub issuer_name: String,
+
+    /// The client, as the FapiIssuer knows it; the FapiIssuer must map it to the service account. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 256), regex(pattern = CLIENT_ID))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("clientId is immutable: make another FapiClient"))]
+    pub client_id: Option<String>,
+
     /// How it authenticates; without it, by the certificate of its sidecar. Those of its FapiClients add up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Authentication")]
     pub authentication: Option<Authentication>,
+}
+
+fn mesh_issuer() -> String {
+    MESH_ISSUER.to_owned()
 }
 
 /// A Service that is called.
@@ -92,7 +120,8 @@ pub struct Target {
     pub sender_constraint: Option<SenderConstraint>,
 
     /// How its tokens are asked for; without it, `ClientCredentials`. `TokenExchange` hands on the calls that this service
-    /// account gets: the app passes the header `x-fapi-context` of such a call on, and calls without it are refused.
+    /// account gets: the app passes the header `x-fapi-context` of such a call on, and calls without it are refused. Only at
+    /// the mesh's own issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "GrantType")]
     pub grant_type: Option<GrantType>,
@@ -117,7 +146,7 @@ pub struct FapiClientStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The client id at the mesh's issuer: the SPIFFE ID.
+    /// The client id: at the mesh's issuer the SPIFFE ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 2048))]
     pub client_id: Option<String>,

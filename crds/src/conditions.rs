@@ -56,6 +56,8 @@ pub mod reason {
     pub const SCOPE_NOT_ALLOWED: &str = "ScopeNotAllowed";
     /// No rule that names the caller has the authorization details asked for.
     pub const DETAIL_NOT_ALLOWED: &str = "DetailNotAllowed";
+    /// The FapiIssuer of the client may not be used for the target: one of both sides does not take it.
+    pub const ISSUER_NOT_ACCEPTED: &str = "IssuerNotAccepted";
     /// The target does not take the binding asked for.
     pub const SENDER_CONSTRAINT_MISMATCH: &str = "SenderConstraintMismatch";
 }

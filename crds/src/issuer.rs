@@ -61,6 +61,11 @@ pub struct FapiIssuerSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["clientId".into()]))]
     pub clients: Vec<IssuerClient>,
 
+    /// `JWT`, or `Opaque`: only it can read its tokens, and each sidecar asks it about them (RFC 7662), as the client that
+    /// `clients` maps to its workload.
+    #[serde(default)]
+    pub token_format: TokenFormat,
+
     /// The `typ` of its tokens. `JWT` also takes tokens that do not tell what they are: only for servers that cannot write
     /// `at+jwt` (RFC 9068).
     #[serde(default)]
@@ -129,6 +134,17 @@ pub struct IssuerCaller {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub service_account_name: Option<String>,
+}
+
+/// Who can read the tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TokenFormat {
+    /// Everybody.
+    #[default]
+    #[serde(rename = "JWT")]
+    Jwt,
+    /// The issuer.
+    Opaque,
 }
 
 /// The types of token.

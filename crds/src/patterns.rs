@@ -26,6 +26,8 @@ pub(crate) const KEY_ID: &str = r"^[!#-\[\]-~]+$";
 pub(crate) const BASE64URL: &str = "^[A-Za-z0-9_-]+$";
 /// An https URL without query and fragment, of the characters that RFC 3986 allows.
 pub(crate) const HTTPS_URL: &str = r"^https://[A-Za-z0-9][A-Za-z0-9._~:/@!$&'()*+,;=%\-]*$";
+/// The origin of https URLs: a host, and a port if it is not 443.
+pub(crate) const HTTPS_ORIGIN: &str = r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$";
 /// A client identifier (RFC 6749 appendix A.1), without space.
 pub(crate) const CLIENT_ID: &str = "^[!-~]+$";
 /// PEM, from its first line on.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use status::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts};
 
 use crate::SenderConstraint;
-use crate::patterns::{HTTPS_URL, LABEL, SUBDOMAIN};
+use crate::patterns::{HTTPS_ORIGIN, HTTPS_URL, LABEL, SUBDOMAIN};
 
 /// The name of the mesh's own issuer among `issuers`; no FapiIssuer can have it.
 pub const MESH_ISSUER: &str = "mesh";
@@ -46,10 +46,16 @@ pub const MESH_ISSUER: &str = "mesh";
         "!self.issuers.exists(i, has(i.audiences)) || (self.targetRefs.size() == 1 && self.targetRefs[0].kind == 'Service')"
     )
     .message("audiences stand for one Service: target exactly one"),
+    validation = Rule::new(
+        "!has(self.origins) || (self.targetRefs.size() == 1 && self.targetRefs[0].kind == 'Service')"
+    )
+    .message("origins are names of one Service: target exactly one"),
     validation = Rule::new("self.protocol != 'TCP' || self.targetRefs.all(t, t.kind == 'Service')")
         .message("protocol TCP is for the ports of Services: a namespace has ports of both kinds"),
     validation = Rule::new("self.protocol != 'TCP' || self.issuers.all(i, i.name == 'mesh')")
         .message("protocol TCP takes no tokens, so no FapiIssuer"),
+    validation = Rule::new("self.protocol != 'TCP' || !has(self.origins)")
+        .message("protocol TCP takes no proofs, so no origins"),
     validation = Rule::new(
         "self.protocol != 'TCP' || self.rules.all(r, has(r.callers) && !has(r.methods) && !has(r.paths) && \
          !has(r.pathPrefixes) && !has(r.scopes) && !has(r.authorizationDetails) && !has(r.maxTokenAge) && !has(r.actors))"
@@ -81,6 +87,13 @@ pub struct FapiPolicySpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub issuers: Vec<AcceptedIssuer>,
+
+    /// Origins under which callers know the Service, `https://host[:port]`, beside `https://<service>.<namespace>`: proofs for
+    /// their URLs are taken too. The audience of the token decides all the same, so they need no owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8), inner(length(min = 9, max = 512), regex(pattern = HTTPS_ORIGIN)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub origins: Vec<String>,
 
     /// Who may do what. The rules of the most specific path govern a request, and among these any one admits; their order
     /// means nothing. Without rules, every service account of this namespace may do everything.

@@ -28,6 +28,7 @@ use tonic::codegen::Service;
 
 use crate::accept::{self, Connection, Tls, drive};
 use crate::acks::Acks;
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::enroll::Enroller;
 use crate::issuer::{Delivered, Published};
@@ -57,6 +58,7 @@ pub(crate) struct Deps {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) client_keys: Arc<ClientKeys>,
     /// The issuer's public keys.
     pub(crate) keys: watch::Receiver<Arc<Published>>,
     /// Told which keys each stream was sent.

@@ -30,13 +30,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::accept::{self, Tls};
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::crypto;
 use crate::revocations::Revocations;
 use crate::view::View;
 
 pub(crate) use exchange::LONGEST_CHAIN;
-pub(crate) use grant::{Asked, NotGranted, grant as granted};
+pub(crate) use grant::{Asked, NotGranted, grant as granted, grant_by as granted_by};
 pub(crate) use kept::Kept;
 #[cfg(test)]
 pub(crate) use keys::Keys;
@@ -58,6 +59,7 @@ pub(crate) struct MeshAuthorizationServer {
     metadata: Bytes,
     kept: Kept,
     limits: Limits,
+    client_keys: Arc<ClientKeys>,
     view: watch::Receiver<Arc<View>>,
     revocations: Arc<Revocations>,
     clock: Clock,
@@ -75,6 +77,7 @@ impl MeshAuthorizationServer {
     pub(crate) fn new(
         names: MeshIssuer,
         kept: Kept,
+        client_keys: Arc<ClientKeys>,
         view: watch::Receiver<Arc<View>>,
         revocations: Arc<Revocations>,
         clock: Clock,
@@ -84,6 +87,7 @@ impl MeshAuthorizationServer {
             names,
             kept,
             limits: Limits::new(),
+            client_keys,
             view,
             revocations,
             clock,

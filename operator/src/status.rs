@@ -103,3 +103,11 @@ impl Reporter {
         self.folder.write(&self.last)
     }
 }
+
+/// The status of a FapiClient, with nothing acknowledged.
+#[cfg(test)]
+pub(crate) fn client_of(view: &View, key: &crate::model::Key) -> crds::client::FapiClientStatus {
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let facts = Facts { view, pods: &Pods::default(), issuer: &issuer, now: crate::testing::NOW };
+    client::status(&facts, key, view.index().model().clients.get(key).unwrap_or_else(|| panic!("no FapiClient {key}")))
+}

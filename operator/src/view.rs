@@ -150,6 +150,11 @@ impl View {
         self.index.client_keys(client.namespace(), client.service_account())
     }
 
+    /// Whether the sidecars of a service account sign assertions.
+    pub(crate) fn signs(&self, namespace: &str, account: &str) -> bool {
+        self.index.signs(namespace, account)
+    }
+
     /// Whether a pod with this identity answers for the Service whose audience this is.
     pub(crate) fn answers_for(&self, audience: &str, identity: &SpiffeId) -> bool {
         let service = Audience::parse(audience).ok().and_then(|audience| service_of(&audience));

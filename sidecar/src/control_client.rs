@@ -46,7 +46,7 @@ impl ControlPlane {
     /// tokens, so it is dropped last.
     pub(crate) async fn run(self) {
         let Self { shared, settings, lookups } = self;
-        let tokens = Tokens::new(shared.clone(), settings.operator.clone());
+        let tokens = Tokens::new(shared.clone(), settings.operator.clone(), settings.roots.clone());
         let renew = Arc::new(Notify::new());
         tokio::join!(
             identity::keep(shared.clone(), settings.clone(), tokens.clone(), renew.clone()),

@@ -3,12 +3,18 @@
 //! One keeper per issuer runs on the control thread: it fetches at once, again in the background, and when a request
 //! brings a key id that nobody knows, though never in close succession. What it fetches is published through [`Shared`];
 //! a data worker waits for one attempt at most, and not for long. While a server cannot be reached its last good keys
-//! stay, up to a limit; after that its tokens are refused with `issuer_unavailable`.
+//! stay, up to a limit; after that its tokens are refused with `issuer_unavailable`. An issuer of tokens that only it can
+//! read is asked about each ([`introspect`]).
 
+mod endpoint;
 mod fetch;
+mod introspect;
 mod keeper;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use endpoint::Endpoint;
+pub(crate) use fetch::{Metadata, Server, ServerError};
 
 use std::{
     collections::HashMap,
@@ -19,7 +25,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use control::ExternalIssuer;
-use fapi::Issuer;
+use fapi::{Introspection, Issuer, Unread};
+use introspect::Introspections;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -65,6 +72,8 @@ struct Remote {
     pace: Pace,
     wanted: Notify,
     last: watch::Sender<Attempt>,
+    /// `None` if we are no client of it.
+    introspections: Option<Arc<Introspections>>,
 }
 
 /// The last attempt at fetching.
@@ -92,6 +101,15 @@ impl Issuers {
     }
 }
 
+impl Issuers {
+    /// What the issuer of a token that only it can read says of it, asked now or a short while ago; `None` if it did not say
+    /// in time.
+    pub(crate) async fn introspect(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
+        let remote = self.0.load().get(&unread.issuer).map(Arc::clone)?;
+        remote.introspections.as_ref()?.ask(unread, shared).await
+    }
+}
+
 impl Remote {
     fn is_due(&self, last: Attempt) -> bool {
         last.ended.is_none_or(|ended| monotonic() >= ended + self.pace.cooldown)
@@ -110,12 +128,12 @@ pub(crate) struct Keepers {
 struct Keeper {
     server: ExternalIssuer,
     remote: Arc<Remote>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -155,11 +173,13 @@ impl Keepers {
 
     fn start(&self, issuer: &Issuer, server: &ExternalIssuer) -> Keeper {
         let last = watch::Sender::new(Attempt::default());
-        let remote = Arc::new(Remote { pace: self.pace, wanted: Notify::new(), last });
-        let source = fetch::Server::new(issuer.clone(), server.clone(), self.roots.clone());
+        let (introspections, asking) = Introspections::new(&self.shared, server, self.roots.clone()).unzip();
+        let remote = Arc::new(Remote { pace: self.pace, wanted: Notify::new(), last, introspections });
+        let source = Server::new(issuer.clone(), server.clone(), self.roots.clone());
         // A server whose roots or address changed is another one: what the one before said no longer counts.
         self.shared.forget_keys(issuer);
-        let task = tokio::spawn(keeper::keep(Arc::clone(&self.shared), source, Arc::clone(&remote)));
-        Keeper { server: server.clone(), remote, task }
+        let mut tasks = vec![tokio::spawn(keeper::keep(Arc::clone(&self.shared), source, Arc::clone(&remote)))];
+        tasks.extend(asking.map(tokio::spawn));
+        Keeper { server: server.clone(), remote, tasks }
     }
 }

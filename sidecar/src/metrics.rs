@@ -134,6 +134,8 @@ pub(crate) struct Metrics {
     pub(crate) tokens: Attempts,
     /// Key sets asked of issuers outside the mesh.
     pub(crate) key_fetches: Attempts,
+    /// Questions to issuers outside the mesh about tokens that only they can read.
+    pub(crate) introspections: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
     /// Calls and redirected connections of the app that went to what is not in the mesh.
@@ -184,6 +186,8 @@ impl Metrics {
         text.attempts("fapi_tokens_total", "Tokens asked of the issuer", &self.tokens);
         let help = "Key sets asked of issuers outside the mesh";
         text.attempts("fapi_key_fetches_total", help, &self.key_fetches);
+        let help = "Tokens that issuers outside the mesh were asked about";
+        text.attempts("fapi_introspections_total", help, &self.introspections);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
         let help = "Calls and connections of the app to what is not in the mesh";
         text.single("fapi_unmeshed_calls_total", "counter", help, self.unmeshed.get());

@@ -20,7 +20,8 @@ use control::{
     tls::{ClientAuth, Identity, TlsError, TrustBundle},
 };
 use fapi::{
-    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SpiffeId, TrustDomain, UnixTime,
+    Issuer, IssuerKeys, KeySet, NonceMinter, PortPolicy, ReplaySet, Revocations, SigningKey, SpiffeId, TrustDomain,
+    UnixTime,
 };
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: NonceMinter,
     pub(crate) replay: ReplaySet,
     pub(crate) issuers: Issuers,
+    /// Signs our client assertions. In memory only, for the life of the process; the operator publishes its public half.
+    pub(crate) assertion_key: SigningKey,
     pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
@@ -153,6 +156,7 @@ impl Shared {
             nonces: NonceMinter::new(random::bytes()?),
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
+            assertion_key: SigningKey::generate().map_err(|_| rustls::crypto::GetRandomFailed)?,
             contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),

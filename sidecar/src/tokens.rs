@@ -12,14 +12,20 @@ mod exchanged;
 mod issuer;
 mod keeper;
 mod request;
+mod server;
 mod slot;
+mod transport;
 
 pub(crate) use error::FetchError;
 pub(crate) use exchanged::Exchanger;
+pub(crate) use request::form_of as form;
+pub(crate) use server::{AuthorizationServer, Place};
 pub(crate) use slot::{ProofMaterial, Token, TokenSlot};
+pub(crate) use transport::{Answered, Transport};
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,13 +38,15 @@ use issuer::IssuerClient;
 
 /// Most tokens kept; one more is not fetched. More than the destinations that a sidecar may know.
 const MAX_SLOTS: usize = 8192;
+/// From this number on, clients of authorization servers that nobody uses are dropped.
+const MANY_ISSUERS: usize = 64;
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What a token is for. The client is always this workload itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TokenKey {
-    /// The token endpoint that is asked.
-    pub(crate) endpoint: String,
+    /// The authorization server that is asked.
+    pub(crate) server: Arc<AuthorizationServer>,
     /// `resource` of the request (RFC 8707) and `aud` of the token.
     pub(crate) audience: String,
     /// Space separated, sorted; empty: whatever the target's rules give.
@@ -69,22 +77,24 @@ pub(crate) struct Tokens {
     shared: Arc<Shared>,
     slots: Mutex<HashMap<TokenKey, Arc<TokenSlot>>>,
     exchangers: Mutex<HashMap<TokenKey, Arc<Exchanger>>>,
-    issuers: Mutex<HashMap<String, Arc<IssuerClient>>>,
-    /// The identity that the token endpoint's certificate must name: the mesh issuer is part of the operator.
+    issuers: Mutex<HashMap<Arc<AuthorizationServer>, Arc<IssuerClient>>>,
+    /// The identity that the certificate of the mesh issuer must name: it is part of the operator.
     operator: SpiffeId,
+    /// The roots of the system, for issuers outside that bring none.
+    roots: PathBuf,
     /// The certificate in use; keepers start over when it changes.
     in_use: watch::Sender<Option<Certificate>>,
 }
 
 impl Tokens {
-    pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId, roots: PathBuf) -> Arc<Self> {
         let in_use = watch::Sender::new(None);
         let (slots, exchangers, issuers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { shared, slots, exchangers, issuers, operator, in_use })
+        Arc::new(Self { shared, slots, exchangers, issuers, operator, roots, in_use })
     }
 
     /// The slot of a token, which is fetched at once when it is new. `None` when the cache is full or `key` names no
-    /// endpoint that could be asked. Call it on the control thread.
+    /// server that could be asked. Call it on the control thread.
     pub(crate) fn slot(self: &Arc<Self>, key: &TokenKey) -> Option<Arc<TokenSlot>> {
         let mut slots = lock(&self.slots);
         if let Some(slot) = slots.get(key) {
@@ -97,7 +107,7 @@ impl Tokens {
             );
             return None;
         }
-        let issuer = self.issuer(&key.endpoint)?;
+        let issuer = self.issuer(&key.server)?;
         let slot = Arc::new(TokenSlot::new());
         slots.insert(key.clone(), slot.clone());
         tokio::spawn(keeper::keep(self.clone(), issuer, key.clone(), slot.clone()));
@@ -114,7 +124,7 @@ impl Tokens {
             tracing::warn!(audience = key.audience, "too many targets ({MAX_SLOTS}); calls to this one get no token");
             return None;
         }
-        let exchanger = Arc::new(Exchanger::new(key.clone(), self.issuer(&key.endpoint)?, self.shared.clone()));
+        let exchanger = Arc::new(Exchanger::new(key.clone(), self.issuer(&key.server)?, self.shared.clone()));
         exchangers.insert(key.clone(), exchanger.clone());
         Some(exchanger)
     }
@@ -136,7 +146,7 @@ impl Tokens {
     pub(crate) async fn prepare(&self, next: &Certificate) -> Result<(), FetchError> {
         let mut fetches = JoinSet::new();
         for (key, slot) in self.slots_to_prepare(next) {
-            let Some(issuer) = self.issuer(&key.endpoint) else { continue };
+            let Some(issuer) = self.issuer(&key.server) else { continue };
             let (shared, next) = (self.shared.clone(), next.clone());
             fetches.spawn(async move {
                 slot.store(issuer.fetch(&shared, &next, &key, None).await?, shared.clock.now());
@@ -174,19 +184,24 @@ impl Tokens {
         wanted.map(|(key, slot)| (key.clone(), slot.clone())).collect()
     }
 
-    fn issuer(&self, endpoint: &str) -> Option<Arc<IssuerClient>> {
+    fn issuer(&self, server: &Arc<AuthorizationServer>) -> Option<Arc<IssuerClient>> {
         let mut issuers = lock(&self.issuers);
-        if let Some(issuer) = issuers.get(endpoint) {
+        if let Some(issuer) = issuers.get(server) {
             return Some(issuer.clone());
         }
-        match IssuerClient::new(endpoint, self.operator.clone()) {
+        if issuers.len() >= MANY_ISSUERS {
+            // Keepers and exchangers hold those that are in use.
+            issuers.retain(|_, issuer| Arc::strong_count(issuer) > 1);
+        }
+        match IssuerClient::new(Arc::clone(server), &self.operator, self.roots.clone()) {
             Ok(issuer) => {
                 let issuer = Arc::new(issuer);
-                issuers.insert(endpoint.to_owned(), issuer.clone());
+                issuers.insert(Arc::clone(server), issuer.clone());
                 Some(issuer)
             }
             Err(problem) => {
-                tracing::error!(endpoint, problem, "the operator named a token endpoint that cannot be used");
+                let issuer = server.issuer();
+                tracing::error!(issuer, problem, "the operator named an authorization server that cannot be used");
                 None
             }
         }

@@ -3,6 +3,7 @@
 //! Everything here panics when something is not as it must be: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod cluster;
 mod http;
 mod mesh;
 #[cfg(target_os = "linux")]

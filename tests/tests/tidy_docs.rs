@@ -155,9 +155,24 @@ fn shown_problem(shown: &str) -> Option<String> {
 fn is_test(name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else { return false };
     let Ok(text) = fs::read_to_string(root().join(file)) else { return false };
-    let head = format!("fn {function}(");
+    has_test(&text, &format!("fn {function}("))
+}
+
+/// Whether a text has a function whose head begins so, with a test attribute above it.
+fn has_test(text: &str, head: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let at = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&head));
+    let at = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(head));
     let above = at.map(|at| lines.iter().take(at).rev().take_while(|line| !line.is_empty() && !line.ends_with('}')));
     above.is_some_and(|mut above| above.any(|line| line.starts_with("#[") && line.contains("test")))
+}
+
+#[test]
+fn every_known_mistake_has_a_test_of_its_number() {
+    let code: String = ["crates", "operator", "sidecar"].iter().map(|folder| sources(Path::new(folder))).collect();
+    let document = read("docs/conformance.md");
+    for number in 1..=50 {
+        let head = format!("fn n{number}_");
+        assert!(has_test(&code, &head), "N{number}: there is no test n{number}_...");
+        assert!(document.contains(&format!("::n{number}_")), "N{number}: docs/conformance.md does not name its test");
+    }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use fapi::SenderConstraint;
 use serde::{Deserialize, Serialize};
 
+use crate::ExternalIssuer;
+
 /// What an authority stands for, as seen by one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -27,7 +29,7 @@ pub enum DestinationKind {
     /// Nobody knows it.
     Unknown,
     /// A service of the mesh.
-    Meshed(Meshed),
+    Meshed(Box<Meshed>),
 }
 
 /// A service of the mesh.
@@ -75,6 +77,65 @@ pub struct TokenDoc {
     /// How it is asked for. Left out when it is the default, so that an older reader still takes the rest.
     #[serde(default, skip_serializing_if = "GrantType::is_default")]
     pub grant_type: GrantType,
+    /// Who gives it. Left out when it is the mesh's own issuer, and the field below when it is the default, like the one above.
+    #[serde(default, skip_serializing_if = "TokenSource::is_mesh")]
+    pub source: TokenSource,
+    /// How the client authenticates there.
+    #[serde(default, skip_serializing_if = "ClientAuthentication::is_by_certificate")]
+    pub authentication: ClientAuthentication,
+}
+
+/// The authorization server that gives a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TokenSource {
+    /// The mesh's own; the audience is that of the service.
+    #[default]
+    Mesh,
+    /// One outside the mesh.
+    External(ExternalToken),
+    /// Nobody: the FapiIssuer that the client names may not be used for this service. The call must not go out.
+    Denied,
+}
+
+/// What is asked of an authorization server outside the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExternalToken {
+    /// The server.
+    pub server: ExternalIssuer,
+    /// The client, as the server knows it.
+    pub client_id: String,
+    /// `resource` of the request (RFC 8707): the audience under which the service takes this server's tokens.
+    pub audience: String,
+    /// Its tokens cannot be read by their clients.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
+}
+
+/// How a client authenticates at an authorization server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientAuthentication {
+    /// `tls_client_auth` (RFC 8705 section 2.1), with the certificate of the mesh.
+    #[default]
+    TlsClientAuth,
+    /// `private_key_jwt` (RFC 7523), with a key that the sidecar has made.
+    PrivateKeyJwt,
+}
+
+impl TokenSource {
+    /// Whether the mesh's own issuer is asked.
+    pub fn is_mesh(&self) -> bool {
+        *self == Self::Mesh
+    }
+}
+
+impl ClientAuthentication {
+    /// Whether it is by certificate.
+    pub fn is_by_certificate(&self) -> bool {
+        *self == Self::TlsClientAuth
+    }
 }
 
 /// How a token is asked for.

@@ -16,7 +16,8 @@ pub const ACTORS: &str = "actors/1";
 pub const REVOCATIONS: &str = "revocations/1";
 /// Tokens of issuers outside the mesh, whose keys the sidecar fetches.
 pub const EXTERNAL_ISSUERS: &str = "external-issuers/1";
-
+/// Tokens that only their issuer can read, which the sidecar asks about.
+pub const INTROSPECTION: &str = "introspection/1";
 /// Calls handed on by token exchange (RFC 8693).
 pub const TOKEN_EXCHANGE: &str = "token-exchange/1";
 
@@ -24,8 +25,17 @@ pub const TOKEN_EXCHANGE: &str = "token-exchange/1";
 pub const TCP: &str = "tcp/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] =
-    &[RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, EXTERNAL_ISSUERS, TOKEN_EXCHANGE, TCP];
+pub const SUPPORTED: &[&str] = &[
+    RULES,
+    REVOCATIONS,
+    AUTHORIZATION_DETAILS,
+    MAX_TOKEN_AGE,
+    ACTORS,
+    EXTERNAL_ISSUERS,
+    INTROSPECTION,
+    TOKEN_EXCHANGE,
+    TCP,
+];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
 /// a policy asks for more than they know.
@@ -50,6 +60,7 @@ fn uses(policy: &WirePolicy, feature: &str) -> bool {
     let WirePolicy { name: _, mode: _, resources: _, issuers: _, external, sender_constraints: _, rules } = policy;
     match feature {
         EXTERNAL_ISSUERS => !external.is_empty(),
+        INTROSPECTION => external.iter().any(|external| external.opaque),
         feature => rules.iter().any(|rule| rule_uses(rule, feature)),
     }
 }

@@ -28,7 +28,9 @@ pub mod pb {
     include!("pb/fapi_mesh.control.v1.rs");
 }
 
-pub use destination::{Destination, DestinationKind, EndpointDoc, GrantType, TokenDoc};
+pub use destination::{
+    ClientAuthentication, Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, TokenDoc, TokenSource,
+};
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.

@@ -52,7 +52,7 @@ pub struct MeshIssuer {
 }
 
 /// An authorization server outside the mesh: where the sidecar finds its keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExternalIssuer {
     /// The issuer identifier (RFC 8414), as it stands in `iss`.
@@ -63,6 +63,9 @@ pub struct ExternalIssuer {
     /// The roots that vouch for the server, PEM; `None`: those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+    /// The client as which the sidecar asks it about tokens that only it can read (RFC 7662); `None`: it has none to ask about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspect_as: Option<String>,
 }
 
 /// One inbound port.

@@ -159,6 +159,21 @@ pub fn server_config(
     Ok(config)
 }
 
+/// A server's configuration for callers outside the mesh, who are asked for no certificate.
+///
+/// # Errors
+/// [`TlsError`] if the library refuses the parts.
+pub fn public_server_config(identity: &Identity, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
 /// A client's configuration, for servers that are one of `expect`; `identity` is presented if asked for.
 ///
 /// # Errors
@@ -186,15 +201,21 @@ pub fn client_config(
     Ok(config)
 }
 
-/// A client's configuration, for a server outside the mesh: it is verified by its name (RFC 9525) and shown nothing.
+/// A client's configuration, for a server outside the mesh: it is verified by its name (RFC 9525); `identity` is presented if
+/// asked for.
 ///
 /// # Errors
 /// [`TlsError`] if the library refuses the parts.
-pub fn public_client_config(roots: &Roots) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+pub fn public_client_config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(Arc::clone(&roots.0))
-        .with_no_client_auth();
+        .with_root_certificates(Arc::clone(&roots.0));
+    let mut config = match identity {
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())))
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::{
     json::{Members, NotStrict},
     jwks::KeySet,
-    jws::Compact,
+    jws::{Compact, SigningError, SigningKey},
     token::FUTURE_LEEWAY,
     value::{SigningAlg, UnixTime},
 };
@@ -152,6 +154,22 @@ impl VerifiedAssertion {
     }
 }
 
+/// Signs the assertion of `client` for one request to the server `issuer`. `id` must be new each time.
+///
+/// # Errors
+/// [`SigningError::Crypto`].
+pub fn sign_assertion(
+    key: &SigningKey,
+    client: &str,
+    issuer: &str,
+    id: &str,
+    now: UnixTime,
+) -> Result<String, SigningError> {
+    let (iat, exp) = (now.as_secs(), now.plus(OWN_LIFE).as_secs());
+    let claims = json!({"iss": client, "sub": client, "aud": issuer, "jti": id, "iat": iat, "exp": exp});
+    key.sign_jwt("JWT", &claims)
+}
+
 impl From<NotStrict> for AssertionFault {
     fn from(_: NotStrict) -> Self {
         Self::Malformed
@@ -170,6 +188,8 @@ const TYPES: [&str; 3] = ["JWT", "client-authentication+jwt", "application/clien
 const EXP_LEEWAY: u64 = 5;
 /// Seconds that `exp` may lie ahead, by the clock of a client that may itself be ahead.
 const MAX_LIFE: u64 = 300;
+/// Seconds that an assertion of ours lives: it is made for one request.
+const OWN_LIFE: u64 = 60;
 
 #[cfg(test)]
 mod tests;

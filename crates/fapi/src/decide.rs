@@ -10,8 +10,9 @@ use http::HeaderMap;
 use crate::{
     bind::{AllowedCall, BoundToken, ReservedCall},
     challenge::{Answer, Needed, Scheme, answer},
+    introspection::{Introspected, Introspection, Unread},
     path::normal_path,
-    policy::{Mode, Policy, PortPolicy, Unmatched},
+    policy::{Accepted, Mode, Policy, PortPolicy, Unmatched},
     proven::ProvenTokens,
     rejection::Rejection,
     request::{Context, Request},
@@ -29,11 +30,24 @@ pub enum Verdict {
     /// A key of this issuer is missing: fetch its keys and ask again with [`Context::keys_fresh`]. Anybody can cause this
     /// with an invented key id, so the shell fetches at most once per cooldown and sets `keys_fresh` in between too.
     NeedKeys(Issuer),
+    /// Only its issuer can read the token: ask it, and then [`decide_introspected`].
+    NeedIntrospection(Unread),
 }
 
 /// Decides about one request. Without effect but for the reservation of a DPoP proof, which comes last.
 #[must_use]
 pub fn decide(ctx: &Context<'_>, request: &Request<'_>, proven: &mut ProvenTokens) -> Verdict {
+    decide_introspected(ctx, request, proven, Introspected::NotAsked)
+}
+
+/// As [`decide`], knowing what the issuer of the token said of it, or that it said nothing.
+#[must_use]
+pub fn decide_introspected(
+    ctx: &Context<'_>,
+    request: &Request<'_>,
+    proven: &mut ProvenTokens,
+    said: Introspected<'_>,
+) -> Verdict {
     let policy = match ctx.policy {
         PortPolicy::Policy(policy) => policy,
         PortPolicy::Missing => return Verdict::Refuse(Refusal::of(Rejection::PolicyMissing)),
@@ -47,9 +61,10 @@ pub fn decide(ctx: &Context<'_>, request: &Request<'_>, proven: &mut ProvenToken
         }
     };
     let mut seen = Seen::default();
-    match judge(ctx, policy, request, proven, &mut seen) {
+    match judge(ctx, policy, request, proven, said, &mut seen) {
         Ok(call) => Verdict::Admit(admit(Basis::Proven(call), ctx, policy, seen)),
         Err(NotSigned::NeedKeys(issuer)) => Verdict::NeedKeys(issuer),
+        Err(NotSigned::Unread(token)) => Verdict::NeedIntrospection(token),
         Err(NotSigned::Refused(rejection)) if policy.mode() == Mode::Audit && rejection.waivable_in_audit() => {
             Verdict::Admit(admit(Basis::Observed(rejection), ctx, policy, seen))
         }
@@ -63,17 +78,18 @@ fn judge(
     policy: &Policy,
     request: &Request<'_>,
     proven: &mut ProvenTokens,
+    said: Introspected<'_>,
     seen: &mut Seen,
 ) -> Result<ReservedCall, NotSigned> {
     ctx.revocations.check_peer(ctx.peer, ctx.now)?;
     let path = normal_path(request.path)?;
     let received = ReceivedToken::find(request.headers, request.query)?;
     seen.scheme = Some(received.scheme());
-    let known = proven.find(ctx.generation, received.bytes());
+    let known = proven.find(ctx.generation, received.bytes()).filter(|signed| signed.counts(ctx.now));
     let is_new = known.is_none();
     let signed = match known {
         Some(signed) => signed,
-        None => Arc::new(verify(ctx, policy, &received, seen)?),
+        None => Arc::new(verify(ctx, policy, &received, said, seen)?),
     };
     seen.token = Some(Arc::clone(&signed));
     let current = CurrentToken::check(&signed, policy, ctx)?;
@@ -92,12 +108,38 @@ fn verify(
     ctx: &Context<'_>,
     policy: &Policy,
     received: &ReceivedToken<'_>,
+    said: Introspected<'_>,
     seen: &mut Seen,
 ) -> Result<SignedToken, NotSigned> {
     let hash = TokenHash::of_bytes(received.bytes());
     seen.hash = Some(hash);
+    if let Some(accepted) = received.opaque_of(policy)? {
+        return introspected(ctx, accepted, received, hash, said);
+    }
     let parsed = ParsedToken::parse(received, policy)?;
     SignedToken::verify(parsed, hash, KeyLookup { keys: ctx.keys, fresh: ctx.keys_fresh })
+}
+
+/// What the issuer says takes the place of a signature.
+fn introspected(
+    ctx: &Context<'_>,
+    accepted: &Accepted,
+    received: &ReceivedToken<'_>,
+    hash: TokenHash,
+    said: Introspected<'_>,
+) -> Result<SignedToken, NotSigned> {
+    // Whoever can be none of its clients has nobody asked.
+    if !accepted.external.as_ref().is_some_and(|external| external.knows(&ctx.peer.spiffe_id)) {
+        return Err(Rejection::CallerMismatch.into());
+    }
+    match said {
+        Introspected::Answered(said) => Ok(SignedToken::introspected(said, accepted, hash)?),
+        Introspected::Unavailable => Err(Rejection::IntrospectionUnavailable.into()),
+        Introspected::NotAsked => {
+            let (issuer, token) = (accepted.issuer.clone(), received.text()?.into());
+            Err(NotSigned::Unread(Unread { issuer, token, hash }))
+        }
+    }
 }
 
 /// What was learnt on the way, for logs and answers.
@@ -140,6 +182,7 @@ pub struct Admission {
     token_hash: Option<TokenHash>,
     expires: Option<UnixTime>,
     policy: Arc<str>,
+    introspection: Option<Arc<Introspection>>,
 }
 
 /// Why a request may pass.
@@ -226,6 +269,7 @@ fn admit(basis: Basis, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admiss
         token_hash: seen.token_hash(),
         expires,
         policy: policy.shared_name(),
+        introspection: seen.token.as_ref().and_then(|token| token.introspection().cloned()),
     }
 }
 
@@ -234,13 +278,18 @@ fn admit(basis: Basis, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admiss
 pub struct Grounds {
     /// The token whose holder was proven; `None` if observed.
     proven: Option<TokenHash>,
+    /// What the issuer said of that token, if only it can read it.
+    introspection: Option<Arc<Introspection>>,
 }
 
 impl Admission {
     /// What it rests on.
     #[must_use]
     pub fn grounds(&self) -> Grounds {
-        Grounds { proven: self.token_hash.filter(|_| self.kind == AdmissionKind::Proven) }
+        Grounds {
+            proven: self.token_hash.filter(|_| self.kind == AdmissionKind::Proven),
+            introspection: self.introspection.clone(),
+        }
     }
 }
 
@@ -272,15 +321,31 @@ fn judge_again(ctx: &Context<'_>, policy: &Policy, request: &Request<'_>, ground
         // Observed then, and its proof is lost: it cannot become proven any more.
         return Err(Rejection::ProofMissing);
     }
-    let parsed = ParsedToken::parse(&received, policy)?;
-    let lookup = KeyLookup { keys: ctx.keys, fresh: true };
-    let signed = SignedToken::verify(parsed, hash, lookup).map_err(|not_signed| match not_signed {
-        NotSigned::Refused(rejection) => rejection,
-        NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
-    })?;
+    let signed = signed_again(ctx, policy, &received, hash, grounds)?;
     let bound = BoundToken::prove_again(CurrentToken::check(&signed, policy, ctx)?, policy, ctx)?;
     AllowedCall::check(&bound, policy, path, request, ctx).map_err(Unmatched::rejection)?;
     Ok(())
+}
+
+/// The token of a call in progress. An issuer that was asked about it is not asked again: what it said counts for the call.
+fn signed_again(
+    ctx: &Context<'_>,
+    policy: &Policy,
+    received: &ReceivedToken<'_>,
+    hash: TokenHash,
+    grounds: &Grounds,
+) -> Result<SignedToken, Rejection> {
+    if let Some(said) = &grounds.introspection {
+        let accepted = received.opaque_of(policy)?.ok_or(Rejection::IssuerNotAllowed)?;
+        return SignedToken::introspected(said, accepted, hash);
+    }
+    let parsed = ParsedToken::parse(received, policy)?;
+    let lookup = KeyLookup { keys: ctx.keys, fresh: true };
+    SignedToken::verify(parsed, hash, lookup).map_err(|not_signed| match not_signed {
+        NotSigned::Refused(rejection) => rejection,
+        NotSigned::NeedKeys(_) => Rejection::KeyNotFound,
+        NotSigned::Unread(_) => Rejection::IntrospectionUnavailable,
+    })
 }
 
 /// A refusal: the reason for the log, the answer for the caller.

@@ -38,6 +38,11 @@ impl Members {
         value.as_object().map(View).ok_or(NotStrict)
     }
 
+    /// An object that outlives the one that it was part of.
+    pub(crate) fn owned(view: View<'_>) -> Self {
+        Self(view.to_map())
+    }
+
     pub(crate) const fn view(&self) -> View<'_> {
         View(&self.0)
     }

@@ -1,7 +1,7 @@
 //! The FAPI 2.0 rules as pure functions: who may call what, with which token, bound to which sender.
 //!
 //! [`decide()`] is the one entry: a policy, keys, the TLS peer, a request and the time go in; an [`Admission`] that nothing
-//! else can make, a [`Refusal`] or the name of an issuer whose keys are wanted come out. The crate never reads a clock,
+//! else can make, a [`Refusal`] or what is wanted of an issuer (keys, or its word on a token) come out. The crate never reads a clock,
 //! never does IO and knows no runtime: time, randomness and keys are arguments.
 //!
 //! - values: [`value`], made only by their parsers
@@ -20,6 +20,7 @@ mod challenge;
 mod crypto;
 mod decide;
 mod dpop;
+mod introspection;
 mod json;
 mod jwk;
 mod jwks;
@@ -38,12 +39,14 @@ mod threats;
 mod token;
 pub mod value;
 
-pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion};
+pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion, sign_assertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
 pub use decide::{
     Admission, AdmissionKind, ConnectionAdmission, Grounds, Refusal, Verdict, decide, decide_again, decide_connection,
+    decide_introspected,
 };
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
+pub use introspection::{Introspected, Introspection, IntrospectionFault, Unread};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
 pub use jws::{PrivateKeyDer, SigningError, SigningKey};
 pub use path::normal_path;

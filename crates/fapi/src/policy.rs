@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 pub(crate) use external::{External, is_identity};
 use http::Method;
-use rules::Rules;
 pub(crate) use rules::{Client, Credentials, Matched, Unmatched};
+use rules::{Rule, Rules};
 pub use tcp::{TcpPolicy, WireTcpPolicy};
 pub use wire::{
     ClientIdClaim, Mode, TokenTyp, WireActors, WireCaller, WireClient, WireDetail, WireExternal, WireMapping,
@@ -139,21 +139,37 @@ impl Policy {
     /// # Errors
     /// As [`Policy::grant`]; a rule whose bounds on actors leave this many out does not name the caller.
     pub fn grant_chain(&self, caller: &SpiffeId, actors: u8, asked: Option<&ScopeSet>) -> Result<Grant, GrantRefusal> {
-        let mut possible: Option<Grant> = None;
-        for rule in self.rules.all().filter(|rule| rule.names(caller, actors)) {
-            let given =
-                Grant { scopes: rule.scopes.clone(), details: rule.details.clone(), max_token_age: rule.max_age };
-            possible = Some(match possible {
-                None => given,
-                Some(sum) => sum.union(&given),
-            });
-        }
-        let possible = possible.ok_or(GrantRefusal::CallerNotAllowed)?;
+        let possible = self.given(|rule| rule.names(caller, actors)).ok_or(GrantRefusal::CallerNotAllowed)?;
         match asked {
             None => Ok(possible),
             Some(asked) if possible.scopes.is_superset(asked) => Ok(Grant { scopes: asked.clone(), ..possible }),
             Some(asked) => Err(GrantRefusal::ScopeNotAllowed(asked.difference(&possible.scopes))),
         }
+    }
+
+    /// What a token of an issuer outside the mesh may be good for, if `caller` is this client of it; `None`: for nothing.
+    /// `issuer` is the name that rules know it by.
+    #[must_use]
+    pub fn grant_client(&self, caller: &SpiffeId, issuer: &str, client_id: &str) -> Option<Grant> {
+        let mut externals = self.issuers.iter().filter_map(|accepted| accepted.external.as_deref());
+        let external = externals.find(|external| *external.name == *issuer)?;
+        if !external.maps(client_id, caller) {
+            return None;
+        }
+        let client = Client { issuer, id: client_id };
+        let given = self.given(|rule| rule.names(caller, 0) || rule.names_client(client, caller, 0))?;
+        Some(Grant { scopes: external.counting(given.scopes), ..given })
+    }
+
+    /// What these rules give together.
+    fn given(&self, named: impl Fn(&Rule) -> bool) -> Option<Grant> {
+        let rules = self.rules.all().filter(|rule| named(rule));
+        let given = rules.map(|rule| Grant {
+            scopes: rule.scopes.clone(),
+            details: rule.details.clone(),
+            max_token_age: rule.max_age,
+        });
+        given.reduce(|sum, given| sum.union(&given))
     }
 
     /// Whether tokens bound in this way are taken.
@@ -185,6 +201,11 @@ impl Policy {
 
     pub(crate) fn issuer(&self, text: &str) -> Option<&Accepted> {
         self.issuers.iter().find(|accepted| accepted.issuer.as_str() == text)
+    }
+
+    /// The one issuer whose tokens only it can read.
+    pub(crate) fn opaque_issuer(&self) -> Option<&Accepted> {
+        self.issuers.iter().find(|accepted| accepted.external.as_ref().is_some_and(|external| external.opaque))
     }
 
     pub(crate) fn resources(&self) -> &[Resource] {

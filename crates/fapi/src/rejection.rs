@@ -113,6 +113,8 @@ rejections! {
         "make the proof again with the nonce of this answer";
     Revoked, "revoked", "FAPI 2.0 SP 5.3.4", Some(401), Tell::Token, false,
         "the token, certificate or identity was revoked";
+    TokenInactive, "token_inactive", "RFC 7662 2.2", Some(401), Tell::Token, false,
+        "the issuer says that the token has ended, was revoked or is none of its own; get a new one";
     IntrospectionUnavailable, "introspection_unavailable", "RFC 7662 4", Some(503), Tell::Plain(UNAVAILABLE), true,
         "the issuer did not say in time whether the token is active; try again";
     IssuerUnavailable, "issuer_unavailable", "RFC 8414 3", Some(503), Tell::Plain(UNAVAILABLE), true,

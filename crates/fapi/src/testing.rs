@@ -208,7 +208,7 @@ impl World {
                 AdmissionKind::Observed(rejection) => Some(rejection),
             },
             Verdict::Refuse(refusal) => Some(refusal.rejection),
-            Verdict::NeedKeys(issuer) => panic!("wants keys of {issuer}"),
+            other => panic!("wants something of an issuer: {other:?}"),
         }
     }
 

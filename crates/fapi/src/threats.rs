@@ -94,12 +94,11 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 14] = [
+    const ELSEWHERE: [Rejection; 13] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
         Rejection::BindingCertAbsent,
-        Rejection::IntrospectionUnavailable,
         Rejection::EdgeSourceUntrusted,
         Rejection::HeaderTooLarge,
         Rejection::OpaqueNotAllowed,

@@ -1,4 +1,4 @@
-//! How a client without a sidecar authenticates.
+//! How a client authenticates.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -10,16 +10,18 @@ use crate::patterns::{BASE64URL, KEY_ID};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("has(self.jwks) == (self.method == 'PrivateKeyJWT')")
-        .message("jwks holds the keys of PrivateKeyJWT: give both or neither")
+    validation = Rule::new("!has(self.jwks) || self.method == 'PrivateKeyJWT'")
+        .message("jwks holds the keys of PrivateKeyJWT: write that, or remove them")
 )]
 pub struct Authentication {
-    /// `TLSClientAuth`, by the certificate that its sidecar has, or `PrivateKeyJWT`, by assertions that it signs itself. The
-    /// certificate of a sidecar counts in either case.
+    /// `TLSClientAuth`, by the certificate that its sidecar has, or `PrivateKeyJWT`, by signed assertions. At the mesh's own
+    /// issuer the certificate of a sidecar counts in either case.
     #[serde(default = "certificate")]
     pub method: AuthenticationMethod,
 
-    /// The public keys that sign the assertions of `PrivateKeyJWT` (RFC 7517). The private ones never leave the client.
+    /// The public keys of a client without a sidecar that signs the assertions of `PrivateKeyJWT` itself (RFC 7517); the
+    /// private ones never leave it. Without them sidecars sign, each with a key that it makes in memory; the operator
+    /// publishes the public halves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "JsonWebKeySet")]
     pub jwks: Option<JsonWebKeySet>,

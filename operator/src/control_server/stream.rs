@@ -197,7 +197,17 @@ impl PodStream {
             // This operator's state was put back. The sidecar keeps what it has until something is revoked anew.
             tracing::warn!(pod_uid = %self.pod_uid, known, epoch, "a sidecar has newer revocations");
         }
+        self.take_key(&hello.assertion_key);
         self.outbox.greet(hello.applied_order, known);
+    }
+
+    /// An older sidecar makes none.
+    fn take_key(&self, jwk: &[u8]) {
+        let view = self.view.borrow();
+        let Some(pod) = self.caller.pod(&view).filter(|_| !jwk.is_empty()) else { return };
+        if let Err(reason) = self.deps.client_keys.report(&view, pod, jwk) {
+            tracing::warn!(pod_uid = %self.pod_uid, reason, "the key of a sidecar is not published; its assertions fail");
+        }
     }
 
     fn acknowledge(&self, ack: pb::Ack) -> Result<(), End> {

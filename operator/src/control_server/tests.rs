@@ -20,8 +20,8 @@ use tonic::{Code, Request, Status, Streaming};
 
 use fapi::{Revocation, Revoked};
 
-use crate::model::Model;
-use crate::testing::bank::{move_ledger, rename, transfers_at};
+use crate::model::{Client, Key, Model, Seniority};
+use crate::testing::bank::{client_of, move_ledger, rename, transfers_at};
 use crate::testing::id;
 use crate::testing::mesh::{Member, Mesh, SOON, csr};
 
@@ -102,7 +102,7 @@ impl Sidecar {
             version: control::VERSION.to_owned(),
             features: Vec::new(),
             applied_order,
-            revocation_epoch: 0,
+            ..pb::Hello::default()
         };
         self.say(sidecar_message::Kind::Hello(hello)).await;
     }
@@ -443,5 +443,50 @@ async fn a_revoked_pod_identity_or_certificate_loses_its_stream_and_gets_no_othe
         let again = Sidecar::connect(&mesh, &mesh.member("shop-1")).await;
         assert_eq!(again.is_ok(), name == "certificate", "{name}");
         mesh.end().await;
+    }
+}
+
+// === Keys of clients ===
+
+#[tokio::test]
+async fn the_key_that_a_sidecar_reports_is_published_and_signs_for_its_client() {
+    let mesh = Mesh::start().await;
+    mesh.change(|model| {
+        let mut spec = client_of("shop", Vec::new());
+        spec.authentication = control::ClientAuthentication::PrivateKeyJwt;
+        let seniority = Seniority { created: 0, key: Key::new("bank", "shop") };
+        model.clients.insert(seniority.key.clone(), Client { seniority, generation: 1, spec: Some(spec), fault: None });
+    });
+    let key = fapi::SigningKey::generate().unwrap();
+    let mut jwk = key.public_jwk();
+    jwk["kid"] = key.kid().into();
+    let jwks =
+        |account: &str| format!("GET /clients/bank/{account}/jwks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(mesh.http(None, &jwks("shop")).await.body, r#"{"keys":[]}"#);
+    let mut sidecar = Sidecar::connect(&mesh, &mesh.member("shop-1")).await.unwrap();
+    let assertion_key = jwk.to_string().into_bytes();
+    sidecar.say(sidecar_message::Kind::Hello(pb::Hello { assertion_key, ..pb::Hello::default() })).await;
+    assert!(matches!(sidecar.next().await, Got::Bundle(_)), "it was read");
+    let reply = mesh.http(None, &jwks("shop")).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&reply.body).unwrap(), serde_json::json!({ "keys": [jwk] }));
+    assert_eq!(reply.header("cache-control"), Some("public, max-age=10"));
+    for other in ["ledger", "nobody", "", "a/b"] {
+        assert_eq!(mesh.http(None, &jwks(other)).await.status, 404, "{other}");
+    }
+
+    // At the mesh's own issuer it counts at once, for its own client alone.
+    for (client, expected) in [("shop", 200), ("ledger", 400)] {
+        let (id, issuer) = (id(client).to_string(), format!("https://{}", mesh.issuer));
+        let assertion = fapi::sign_assertion(&key, &id, &issuer, client, mesh.clock.now()).unwrap();
+        let form = format!(
+            "grant_type=client_credentials&resource=https%3A%2F%2Fpayments.bank&client_assertion_type={}&client_assertion={assertion}",
+            fapi::CLIENT_ASSERTION_TYPE.replace(':', "%3A")
+        );
+        let request = format!(
+            "POST /token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
+        let reply = mesh.http(Some(&mesh.member(&format!("{client}-1"))), &request).await;
+        assert_eq!(reply.status, expected, "{}", reply.body);
     }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use control::ExternalIssuer;
 use crds::conditions::reason;
-use fapi::{Audience, WireExternal, WireResource};
+use fapi::{WireCaller, WireExternal, WireResource};
 
-use crate::model::{Allowed, Issuer, IssuerRef, IssuerSpec};
+use crate::model::{Allowed, Issuer, IssuerRef, IssuerSpec, Pod};
 
 /// Why a policy gets nothing of an issuer: a reason, and what to do.
 pub(crate) type Unresolved = (&'static str, String);
@@ -52,26 +52,60 @@ impl<'a> Issuers<'a> {
         (*oldest.seniority.key.name != *name).then_some(&oldest.seniority.key.name)
     }
 
-    /// Where the keys of these are.
-    pub(crate) fn servers(self, names: impl Iterator<Item = &'a str>) -> Vec<ExternalIssuer> {
-        let mut servers: Vec<_> =
-            names.filter_map(|name| Some(self.0.get(name)?.spec.as_ref()?.server.clone())).collect();
+    /// What the policies of a namespace may take of the issuers that they name so, in their order. Nothing in an opaque token
+    /// tells whose it is, so only the first issuer of such tokens counts.
+    pub(crate) fn resolve_all(
+        self,
+        namespace: &str,
+        wanted: &'a [IssuerRef],
+    ) -> impl Iterator<Item = Result<(&'a IssuerRef, &'a IssuerSpec, &'a Allowed), Unresolved>> {
+        let mut opaque: Option<&str> = None;
+        wanted.iter().map(move |wanted| {
+            let (spec, allowed) = self.resolve(namespace, wanted)?;
+            if let (Some(first), true) = (opaque, spec.opaque) {
+                let message = format!("the tokens of {first} are opaque too; take {} in another policy", wanted.name);
+                return Err((reason::REF_NOT_PERMITTED, message));
+            }
+            opaque = opaque.or(spec.opaque.then_some(&wanted.name));
+            Ok((wanted, spec, allowed))
+        })
+    }
+
+    /// Where the keys of these are, and as whom a workload asks those of them whose tokens it cannot read.
+    pub(crate) fn servers(self, names: impl Iterator<Item = &'a str>, pod: &Pod) -> Vec<ExternalIssuer> {
+        let server = |name| {
+            let spec = self.0.get(name)?.spec.as_ref()?;
+            let introspect_as = if spec.opaque { client_of(spec, pod) } else { None };
+            Some(ExternalIssuer { introspect_as, ..spec.server.clone() })
+        };
+        let mut servers: Vec<_> = names.filter_map(server).collect();
         servers.sort_by(|a, b| a.issuer.cmp(&b.issuer));
         servers.dedup();
         servers
     }
 }
 
+/// The client that a workload is at an issuer: the one that names its service account, or else its namespace.
+fn client_of(spec: &IssuerSpec, pod: &Pod) -> Option<String> {
+    let named = |account: Option<&str>| {
+        let is_it =
+            |caller: &WireCaller| caller.namespace == pod.namespace && caller.service_account.as_deref() == account;
+        let client = spec.clients.iter().find(|client| client.callers.iter().any(is_it))?;
+        Some(client.client_id.clone())
+    };
+    named(Some(&pod.service_account)).or_else(|| named(None))
+}
+
 /// What a sidecar is told of an issuer. `origins` are those of the port: its tokens are for the same service, under other
 /// names.
-pub(super) fn wire(wanted: &IssuerRef, spec: &IssuerSpec, allowed: &Allowed, origins: &[Audience]) -> WireExternal {
-    let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
-    let resource = |audience: &String| WireResource { audience: audience.clone(), origins: origins.clone() };
+pub(super) fn wire(wanted: &IssuerRef, spec: &IssuerSpec, allowed: &Allowed, origins: &[String]) -> WireExternal {
+    let resource = |audience: &String| WireResource { audience: audience.clone(), origins: origins.to_vec() };
     WireExternal {
         name: wanted.name.clone(),
         issuer: spec.server.issuer.clone(),
         resources: wanted.audiences.iter().map(resource).collect(),
         typ: spec.typ,
+        opaque: spec.opaque,
         client_id_claim: spec.client_id_claim,
         max_token_age: spec.max_token_age,
         scopes: (!allowed.scopes.is_empty()).then(|| allowed.scopes.clone()),

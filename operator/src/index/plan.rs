@@ -184,11 +184,9 @@ fn tcp(name: String, spec: &PolicySpec) -> WireTcpPolicy {
 /// What the issuers that a policy names say; one that it may not use admits nothing, and the rest of the policy holds.
 fn external(issuers: Issuers<'_>, governor: &Governor, spec: &PolicySpec, audiences: &[Audience]) -> Vec<WireExternal> {
     let Governor::Policy(key) = governor else { return Vec::new() };
-    let resolved = spec.external.iter().filter_map(|wanted| {
-        let (found, allowed) = issuers.resolve(&key.namespace, wanted).ok()?;
-        Some(issuers::wire(wanted, found, allowed, audiences))
-    });
-    resolved.collect()
+    let resolved = issuers.resolve_all(&key.namespace, &spec.external).flatten();
+    let origins = origins(audiences, &spec.origins);
+    resolved.map(|(wanted, found, allowed)| issuers::wire(wanted, found, allowed, &origins)).collect()
 }
 
 /// All defaults: open to the own namespace, to bound tokens of the mesh only.
@@ -203,13 +201,23 @@ fn built_in(namespace: &str) -> PolicySpec {
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
         takes_mesh: true,
         external: Vec::new(),
+        origins: Vec::new(),
         rules: vec![anyone],
     }
 }
 
+/// The origins of a port: the derived ones, which are also its audiences, and those that its policy lists.
+fn origins(derived: &[Audience], listed: &[String]) -> Vec<String> {
+    let mut origins: Vec<String> = derived.iter().map(ToString::to_string).collect();
+    origins.extend(listed.iter().filter(|listed| !derived.iter().any(|known| known.as_str() == **listed)).cloned());
+    origins
+}
+
 fn wire(name: String, spec: PolicySpec, audiences: &[Audience], external: Vec<WireExternal>) -> WirePolicy {
-    let resource =
-        |audience: &Audience| WireResource { audience: audience.to_string(), origins: vec![audience.to_string()] };
+    let resource = |audience: &Audience| WireResource {
+        audience: audience.to_string(),
+        origins: origins(std::slice::from_ref(audience), &spec.origins),
+    };
     WirePolicy {
         name,
         mode: spec.mode,
@@ -245,7 +253,7 @@ pub(crate) fn check_issuer(
     // One that allows nobody is in order, and of no use.
     let audiences = if audiences.is_empty() { vec![ANY_ISSUER.to_owned()] } else { audiences };
     let wanted = IssuerRef { name: name.to_owned(), audiences };
-    let external = issuers::wire(&wanted, spec, &allowed, audience.as_slice());
+    let external = issuers::wire(&wanted, spec, &allowed, &origins(audience.as_slice(), &[]));
     let wire = wire(BUILT_IN.to_owned(), built_in("namespace"), audience.as_slice(), vec![external]);
     let compiled = fapi::Policy::compile(trust_domain, &wire).map(drop);
     compiled.map_err(|problems| {

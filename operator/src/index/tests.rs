@@ -1,11 +1,13 @@
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
-use fapi::SenderConstraint;
+use control::{DestinationKind, PortPolicyDoc};
+use fapi::{SenderConstraint, WireCaller};
 
 use super::*;
-use crate::model::{ClientSpec, Policy, PolicySpec};
-use crate::testing::bank::bank;
+use crate::model::{Policy, PolicySpec};
+use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
+use crate::{issuer, status};
 
 fn section() -> PolicyTarget {
     PolicyTarget::Section { service: "payments".to_owned(), section: "http".to_owned() }
@@ -105,15 +107,48 @@ fn unreadable_targets_close_the_whole_namespace() {
 fn a_second_service_before_the_same_pods_opens_nothing() {
     let mut model = governed(&[("service", 0, Some(service()), true)]);
     let front = Key::new("bank", "front");
-    let endpoint = model.endpoints.iter().find(|endpoint| &*endpoint.service.name == "payments").unwrap().clone();
-    model.services.insert(front.clone(), crate::model::Service { key: front.clone(), ports: Vec::new() });
-    model.endpoints.push(Endpoint { service: front, ..endpoint.clone() });
+    let endpoint = model.endpoints[&Key::new("bank", "payments")][0].clone();
+    model.services.insert(front.clone(), bank::service(&front, Vec::new()));
     // Nor does one of another namespace.
-    model.endpoints.push(Endpoint { service: Key::new("web", "payments"), ..endpoint });
+    for service in [front, Key::new("web", "payments")] {
+        model.endpoints.insert(service.clone(), vec![Endpoint { service, ..endpoint.clone() }]);
+    }
     let index = Index::new(domain(), model.clone());
     assert_eq!(payments(model).0, "service");
     assert_eq!(index.policies_of(&Key::new("bank", "front")).len(), 1);
     assert!(index.policies_of(&Key::new("web", "payments")).is_empty());
+}
+
+#[test]
+fn a_port_that_is_not_http_is_joined_and_gives_no_token() {
+    let mut model = bank();
+    let payments = Key::new("bank", "payments");
+    let spec = model.policies.get_mut(&payments).unwrap().spec.as_mut().unwrap();
+    let callers = vec![WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) }];
+    spec.opaque = true;
+    spec.rules = vec![fapi::WireRule { callers: callers.clone(), ..Default::default() }];
+    let target = ClientTarget {
+        service: payments.clone(),
+        scopes: Vec::new(),
+        details: None,
+        sender_constraint: None,
+        grant_type: Default::default(),
+    };
+    let key = Key::new("bank", "shop");
+    let seniority = Seniority { created: 0, key: key.clone() };
+    let client = Client { seniority, generation: 1, spec: Some(client_of("shop", vec![target])), fault: None };
+    model.clients.insert(key.clone(), client);
+    let view = bank::view(model);
+    let ports = view.snapshot("uid-of-bank-payments-1", &issuer::names("https://127.0.0.1:1")).unwrap().ports;
+    let PortPolicyDoc::Tcp(policy) = &ports[0].policy else { panic!("{ports:?}") };
+    assert_eq!((policy.name.as_str(), &policy.callers), ("bank/payments", &callers));
+    let found = view.destination("uid-of-bank-shop-1", "payments").kind;
+    let DestinationKind::Meshed(meshed) = found else { panic!("{found:?}") };
+    assert!(meshed.opaque && meshed.token.is_none() && meshed.endpoints.len() == 1, "{meshed:?}");
+    assert!(view.index().policies_of(&payments).is_empty(), "the issuer grants nothing for it");
+    let status = status::client_of(&view, &key);
+    let told = status.targets[0].message.as_deref().unwrap_or_default();
+    assert!(told.contains("need no FapiClient"), "{status:?}");
 }
 
 #[test]
@@ -128,12 +163,12 @@ fn a_target_named_twice_is_the_older_clients() {
             sender_constraint: Some(constraint),
             grant_type: Default::default(),
         };
-        let spec = ClientSpec { service_account: "shop".to_owned(), targets: vec![target], jwks: None };
+        let spec = client_of("shop", vec![target]);
         let seniority = Seniority { created, key: key.clone() };
         model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
     }
     let index = Index::new(domain(), model);
-    let (owner, target) = index.client_target("bank", "shop", &Key::new("bank", "payments")).unwrap();
+    let (owner, _, target) = index.client_target("bank", "shop", &Key::new("bank", "payments")).unwrap();
     assert_eq!((owner.to_string(), target.sender_constraint), ("bank/b".to_owned(), Some(SenderConstraint::Mtls)));
     assert!(index.client_target("web", "shop", &Key::new("bank", "payments")).is_none());
 }

@@ -63,8 +63,8 @@ fn by_certificate<'a>(
     Ok(Client { id: peer.spiffe_id.clone(), peer: Some(peer), assertion: None })
 }
 
-/// `private_key_jwt` (RFC 7523, FAPI 2.0 SP 5.3.2.1): a key that a FapiClient of the service account names has signed. A
-/// certificate beside it must be the client's own (RFC 8705 section 4).
+/// `private_key_jwt` (RFC 7523, FAPI 2.0 SP 5.3.2.1): a key has signed that a FapiClient of the service account names, or that
+/// one of its sidecars has made. A certificate beside it must be the client's own (RFC 8705 section 4).
 fn by_assertion<'a>(
     server: &MeshAuthorizationServer,
     view: &View,
@@ -77,11 +77,11 @@ fn by_assertion<'a>(
         return Err(TokenError::ClientIdNotAsserted);
     }
     let id = SpiffeId::parse(assertion.client()).map_err(|_| TokenError::ClientUnknown)?;
-    let keys = view.client_keys(&id);
+    let keys = [view.client_keys(&id), &server.client_keys.of(view, &id)].concat();
     if keys.is_empty() {
         return Err(TokenError::ClientUnknown);
     }
-    let verified = assertion.verify(&server.names.issuer, keys, server.clock.now()).map_err(TokenError::Assertion)?;
+    let verified = assertion.verify(&server.names.issuer, &keys, server.clock.now()).map_err(TokenError::Assertion)?;
     let peer = caller.map(|caller| own_certificate(server, view, caller, id.as_str())).transpose()?;
     Ok(Client { id, peer, assertion: Some(verified) })
 }

@@ -49,10 +49,20 @@ pub(crate) fn grant(
     constraint: SenderConstraint,
     asked: &Asked,
 ) -> Result<Grant, NotGranted> {
+    grant_by(policies, |policy| policy.grant_chain(caller, actors, None).ok(), constraint, asked)
+}
+
+/// As [`grant`], for whomever `named_in` finds in the rules.
+pub(crate) fn grant_by(
+    policies: &[Arc<Policy>],
+    named_in: impl Fn(&Policy) -> Option<Grant>,
+    constraint: SenderConstraint,
+    asked: &Asked,
+) -> Result<Grant, NotGranted> {
     let mut named = false;
     let mut given: Option<Grant> = None;
     for policy in policies {
-        let Ok(grant) = policy.grant_chain(caller, actors, None) else { continue };
+        let Some(grant) = named_in(policy) else { continue };
         named = true;
         if policy.accepts(constraint) {
             given = Some(given.map_or_else(|| grant.clone(), |given| given.union(&grant)));

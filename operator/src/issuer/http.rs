@@ -33,6 +33,12 @@ pub(super) const JWKS: &str = "/jwks";
 /// RFC 8414 section 3, for an issuer identifier without a path.
 pub(super) const METADATA: &str = "/.well-known/oauth-authorization-server";
 
+/// `/clients/<namespace>/<service account>/jwks`: the keys with which the sidecars of a client sign, for authorization servers
+/// outside the mesh.
+const CLIENTS: &str = "/clients/";
+/// Seconds; short, as a pod that has just started signs with a key of its own.
+const CLIENT_KEYS_FOR: u32 = 10;
+
 /// A token request has about 300 bytes, with an assertion 1,000; a token to look at has at most 8 KiB.
 const MAX_BODY: usize = 16 * 1024;
 const MAX_HEADERS: u32 = 32 * 1024;
@@ -80,6 +86,10 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
             let jwks = server.kept.keys.published().borrow().jwks.clone();
             document(format!("public, max-age={}", server.kept.keys.max_age().as_secs()), jwks.into())
         }
+        path if path.starts_with(CLIENTS) && read => match client_jwks(server, path) {
+            Some(jwks) => document(format!("public, max-age={CLIENT_KEYS_FOR}"), jwks.into()),
+            None => empty(StatusCode::NOT_FOUND),
+        },
         METADATA | JWKS => {
             let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -87,6 +97,11 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
         }
         _ => empty(StatusCode::NOT_FOUND),
     }
+}
+
+fn client_jwks(server: &MeshAuthorizationServer, path: &str) -> Option<String> {
+    let (namespace, account) = path.strip_prefix(CLIENTS)?.strip_suffix("/jwks")?.split_once('/')?;
+    server.client_keys.published(&server.view.borrow(), namespace, account)
 }
 
 async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {

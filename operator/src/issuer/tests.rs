@@ -1,6 +1,7 @@
 mod assertion;
 mod exchange;
 mod introspect;
+mod known;
 mod limits;
 mod resources;
 mod revoke;

@@ -166,7 +166,7 @@ fn the_chain_of_the_examples_reaches_the_sidecars() {
         assert_eq!(exchanged, exchanges, "{name}");
     }
     // What the examples say of scopes: shop's token has what ledger wants of payments.
-    let key = |name: &str| crate::model::Key::new("bank", name);
+    let key = |name: &str| Key::new("bank", name);
     let id = |name: &str| fapi::SpiffeId::new(view.trust_domain(), "bank", name).unwrap();
     let given = |service: &str, caller: &str, actors| {
         let policies = view.index().policies_of(&key(service));
@@ -373,13 +373,13 @@ async fn a_change_is_published_at_once() {
     let bench = Bench::new();
     bench.write("a.yaml", &policy("GET"));
     let directory = bench.open();
-    let desired = tokio::sync::watch::Sender::new(std::sync::Arc::new(directory.desired().clone()));
+    let desired = tokio::sync::watch::Sender::new(Arc::new(directory.desired().clone()));
     let (mut seen, shutdown) = (desired.subscribe(), tokio::sync::watch::Sender::new(false));
-    let running = tokio::spawn(run(directory, desired, shutdown.subscribe()));
+    let running = tokio::spawn(watch::run(directory, desired, shutdown.subscribe()));
     // Whether or not the watcher was there already: it looks again by itself.
     bench.write("a.yaml", &policy("PUT"));
     let key = Key::new("bank", "payments");
-    let put = |desired: &std::sync::Arc<Desired>| {
+    let put = |desired: &Arc<Desired>| {
         desired.model.policies[&key].spec.as_ref().is_some_and(|spec| spec.rules[0].methods == ["PUT"])
     };
     tokio::time::timeout(crate::testing::mesh::SOON, seen.wait_for(put)).await.unwrap().unwrap();

@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::{Conditions, shorten};
 use super::documents::Facts;
-use crate::compile::preferred_constraint;
+use crate::compile::{NotAsked, external, preferred_constraint};
 use crate::index::Index;
 use crate::issuer::{Asked, LONGEST_CHAIN, NotGranted, granted};
-use crate::model::{Client, ClientSpec, ClientTarget, Key};
+use crate::model::{Client, ClientSpec, ClientTarget, ExternalClient, Key};
 
 pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClientStatus {
     let conditions = Conditions { generation: client.generation, now: facts.now };
@@ -39,7 +39,10 @@ pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClien
     };
     FapiClientStatus {
         conditions: vec![ready, resolved, granted, programmed],
-        client_id: identity.map(|identity| identity.as_str().to_owned()),
+        client_id: match &spec.external {
+            Some(client) => Some(client.client_id.clone()),
+            None => identity.map(|identity| identity.as_str().to_owned()),
+        },
         targets,
     }
 }
@@ -93,17 +96,16 @@ fn target_status(
     let service = &target.service;
     let found = index.model().services.contains_key(service);
     let bound = target.sender_constraint.or_else(|| found.then(|| preferred_constraint(index, service, |_| true)));
-    let outcome = owned(index, key, spec, service).and_then(|()| given(index, identity, target, bound));
-    let (scopes, reason, message) = match outcome {
-        Ok(grant) => (grant.scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
-        Err((reason, message)) => (Vec::new(), reason, Some(shorten(&message))),
+    let outcome = owned(index, key, spec, service).and_then(|()| given(index, spec, identity, target, bound));
+    let own = || Audience::for_service(&service.name, &service.namespace).map(|own| own.to_string());
+    let (audience, scopes, reason, message) = match outcome {
+        Ok((audience, grant)) => (audience, grant.scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
+        Err((reason, message)) => (None, Vec::new(), reason, Some(shorten(&message))),
     };
     TargetStatus {
         service_name: service.name.to_string(),
         namespace: service.namespace.to_string(),
-        audience: Audience::for_service(&service.name, &service.namespace)
-            .map(|audience| audience.to_string())
-            .unwrap_or_default(),
+        audience: audience.map_or_else(own, Ok).unwrap_or_default(),
         sender_constraint: bound.map(spelled),
         grant_type: match target.grant_type {
             GrantType::ClientCredentials => None,
@@ -122,7 +124,7 @@ fn owned(index: &Index, key: &Key, spec: &ClientSpec, service: &Key) -> Result<(
         return Err((reason::TARGET_NOT_FOUND, message));
     }
     match index.client_target(&key.namespace, &spec.service_account, service) {
-        Some((owner, _)) if owner != key => {
+        Some((owner, ..)) if owner != key => {
             let message = format!("the FapiClient {owner} names it too and is older; remove it from one of them");
             Err((reason::CONFLICTED, message))
         }
@@ -130,16 +132,19 @@ fn owned(index: &Index, key: &Key, spec: &ClientSpec, service: &Key) -> Result<(
     }
 }
 
-/// What the issuer gives, by the very function that it asks.
+/// What the issuer gives, by the very function that it asks; and of an issuer outside the mesh the audience, and what it is
+/// asked for.
 fn given(
     index: &Index,
+    spec: &ClientSpec,
     identity: Option<&SpiffeId>,
     target: &ClientTarget,
     bound: Option<SenderConstraint>,
-) -> Result<Grant, Refusal> {
+) -> Result<(Option<String>, Grant), Refusal> {
     let ClientTarget { service, scopes, details, .. } = target;
-    let nobody = || (reason::CALLER_NOT_ALLOWED, not_named(index, service));
-    let (Some(identity), Some(bound)) = (identity, bound) else { return Err(nobody()) };
+    let (Some(identity), Some(bound)) = (identity, bound) else {
+        return Err((reason::CALLER_NOT_ALLOWED, not_named(index, service)));
+    };
     let scopes = match scopes.as_slice() {
         [] => None,
         scopes => {
@@ -147,26 +152,49 @@ fn given(
             Some(ScopeSet::from_list(scopes).map_err(unread)?)
         }
     };
+    if let Some(client) = &spec.external {
+        return match external(index, identity, client, target, |_| true) {
+            Ok(asked) => Ok((Some(asked.audience.to_owned()), asked.grant)),
+            Err(NotAsked::Issuer(message)) => Err((reason::ISSUER_NOT_ACCEPTED, message)),
+            Err(NotAsked::Rules(NotGranted::Caller)) => Err((reason::CALLER_NOT_ALLOWED, not_mapped(client, service))),
+            Err(NotAsked::Rules(refusal)) => Err(refused(index, service, refusal)),
+        };
+    }
     let asked = Asked { scopes, details: details.clone() };
     let (policies, chains) = (index.policies_of(service), chains(index, identity, target)?);
     // A call may come here by any number of hands; one of the ways has to be open.
     let attempts = chains.map(|actors| granted(&policies, identity, actors, bound, &asked));
     let best = attempts.reduce(|best, next| if best.is_ok() { best } else { next });
-    best.unwrap_or(Err(NotGranted::Caller)).map_err(|refusal| match refusal {
-        NotGranted::Caller => nobody(),
+    let given = best.unwrap_or(Err(NotGranted::Caller));
+    given.map(|grant| (None, grant)).map_err(|refusal| refused(index, service, refusal))
+}
+
+/// A refusal of the target's rules: the reason, and what to do.
+fn refused(index: &Index, service: &Key, refusal: NotGranted) -> Refusal {
+    match refusal {
+        NotGranted::Caller => (reason::CALLER_NOT_ALLOWED, not_named(index, service)),
         NotGranted::Scopes(missing) => {
             let message = format!("no rule of {service} gives it {missing}; ask for less, or have a rule name it");
             (reason::SCOPE_NOT_ALLOWED, message)
         }
         NotGranted::Details => {
-            let message = format!("no rule of {service} gives it all of these authorizationDetails; ask for less, or have a rule name them");
+            let message = format!(
+                "no rule of {service} gives it all of these authorizationDetails; ask for less, or have a rule name them"
+            );
             (reason::DETAIL_NOT_ALLOWED, message)
         }
         NotGranted::Constraint(_) => {
             let message = format!("{service} takes no tokens bound this way; leave senderConstraint out to follow it");
             (reason::SENDER_CONSTRAINT_MISMATCH, message)
         }
-    })
+    }
+}
+
+fn not_mapped(client: &ExternalClient, service: &Key) -> String {
+    let ExternalClient { issuer, client_id } = client;
+    format!(
+        "the FapiIssuer {issuer} does not map {client_id} to this service account, or no rule of {service} names it; see both"
+    )
 }
 
 /// How many actors a token for the target may name.
@@ -183,6 +211,10 @@ fn chains(index: &Index, identity: &SpiffeId, target: &ClientTarget) -> Result<R
 }
 
 fn not_named(index: &Index, service: &Key) -> String {
+    let mut plans = index.endpoints_of(service).filter_map(|(endpoint, _)| index.plan_of(endpoint));
+    if plans.any(|plan| plan.is_opaque()) && index.policies_of(service).is_empty() {
+        return format!("{service} is not HTTP and takes no tokens; its callers need no FapiClient: remove the target");
+    }
     if index.policies_of(service).is_empty() {
         return format!("every port of {service} is closed; see the status of the FapiPolicy that governs it");
     }

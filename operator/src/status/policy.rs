@@ -91,8 +91,8 @@ fn missing(index: &Index, key: &Key, target: &PolicyTarget) -> Option<String> {
 
 /// Whether every FapiIssuer that it names may be used here; one that may not admits nothing, and the rest holds.
 fn resolved(index: &Index, conditions: Conditions, key: &Key, policy: &Policy) -> Condition {
-    let mut named = policy.spec.iter().flat_map(|spec| &spec.external);
-    match named.find_map(|wanted| index.issuers().resolve(&key.namespace, wanted).err()) {
+    let wanted = policy.spec.as_ref().map(|spec| spec.external.as_slice()).unwrap_or_default();
+    match index.issuers().resolve_all(&key.namespace, wanted).find_map(Result::err) {
         Some((reason, message)) => conditions.fails(RESOLVED_REFS, reason, message),
         None => conditions.holds(RESOLVED_REFS, ""),
     }

@@ -10,11 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
-use crate::model::{
-    Client, ClientSpec, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority,
-};
+use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
 use crate::source::{Kind, ObjectId};
-use crate::testing::bank::{bank, transfers_at, view};
+use crate::testing::bank::{bank, client_of, transfers_at, view};
 use crate::testing::{NOW, TempDir};
 
 /// Statuses of one model after another, as a reporter makes them.
@@ -90,8 +88,7 @@ fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[
         sender_constraint: None,
         grant_type: Default::default(),
     };
-    let spec =
-        ClientSpec { service_account: account.to_owned(), targets: targets.iter().map(target).collect(), jwks: None };
+    let spec = client_of(account, targets.iter().map(target).collect());
     let key = Key::new("bank", name);
     let seniority = Seniority { created: 0, key: key.clone() };
     model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
@@ -141,12 +138,13 @@ fn a_refusal_is_shown_in_the_words_of_the_sidecar() {
 fn some_pods_are_not_all() {
     let mut model = bank();
     let pod = model.pods["uid-of-bank-payments-1"].clone();
-    let endpoint = model.endpoints.iter().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
+    let endpoint = model.endpoints.values().flatten().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
     for name in ["waiting", "bare"] {
         let uid = format!("uid-of-bank-{name}");
         let new = crate::model::Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
         model.pods.insert(uid.clone(), new);
-        model.endpoints.push(crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() });
+        let endpoint = crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() };
+        model.endpoints.get_mut(&endpoint.service).unwrap().push(endpoint);
     }
     let (mut bench, view) = (Bench::new(), view(model));
     let version = view.snapshot(&pod.uid, &bench.issuer).unwrap().version.clone();
@@ -372,11 +370,17 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
 #[test]
 fn a_policy_tells_of_issuers_that_it_may_not_use_and_an_issuer_of_its_conflicts() {
     let mut model = bank();
-    let server = |url: &str| control::ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
+    let server = |url: &str| control::ExternalIssuer {
+        issuer: url.to_owned(),
+        jwks_uri: None,
+        ca_bundle: None,
+        introspect_as: None,
+    };
     let issuer = |name: &str, url: &str| {
         let spec = IssuerSpec {
             server: server(url),
             allow: Default::default(),
+            opaque: false,
             typ: Default::default(),
             client_id_claim: Default::default(),
             max_token_age: 900,

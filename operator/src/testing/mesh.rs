@@ -20,6 +20,7 @@ use super::bank::{bank, view};
 use super::{TempDir, domain};
 use crate::accept::Tls;
 use crate::acks::Acks;
+use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{DirectoryTokens, Enroller};
@@ -102,8 +103,15 @@ impl Mesh {
         let (shutdown, renew, acks) =
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
-        let server =
-            MeshAuthorizationServer::new(names.clone(), kept, view.subscribe(), revocations.clone(), clock.clone());
+        let client_keys = Arc::new(ClientKeys::default());
+        let server = MeshAuthorizationServer::new(
+            names.clone(),
+            kept,
+            client_keys.clone(),
+            view.subscribe(),
+            revocations.clone(),
+            clock.clone(),
+        );
         let enroller = Enroller::new(
             authority.clone(),
             tokens.clone(),
@@ -117,6 +125,7 @@ impl Mesh {
             view: view.subscribe(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            client_keys,
             keys: keys.published(),
             delivered: keys.delivered(),
             issuer: names,

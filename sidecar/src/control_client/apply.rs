@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use control::{
-    Destination, Snapshot, features,
+    Destination, MeshIssuer, Snapshot, features,
     pb::{self, Ack, SidecarMessage, operator_message, sidecar_message},
     tls::TrustBundle,
 };
@@ -23,7 +23,7 @@ pub(super) struct Applier {
     bundle_digest: String,
     revocations_digest: String,
     key_digests: HashMap<String, String>,
-    token_endpoint: Option<String>,
+    mesh_issuer: Option<MeshIssuer>,
 }
 
 /// An issuer more than these is not taken: a snapshot names at most 8 per port.
@@ -38,8 +38,8 @@ impl Applier {
         keepers: Keepers,
     ) -> Self {
         let (bundle_digest, revocations_digest, key_digests) = (String::new(), String::new(), HashMap::new());
-        let token_endpoint = None;
-        Self { shared, lookups, tokens, renew, keepers, bundle_digest, revocations_digest, key_digests, token_endpoint }
+        let mesh_issuer = None;
+        Self { shared, lookups, tokens, renew, keepers, bundle_digest, revocations_digest, key_digests, mesh_issuer }
     }
 
     /// Applies one message; gives the answer that it asks for.
@@ -80,13 +80,13 @@ impl Applier {
         let document: Snapshot = serde_json::from_slice(&snapshot.document).map_err(|error| {
             format!("the snapshot cannot be read: {error}; operator and sidecar may be too far apart")
         })?;
-        let token_endpoint = document.mesh_issuer.token_endpoint.clone();
+        let mesh_issuer = document.mesh_issuer.clone();
         let external = document.external_issuers.clone();
         self.shared.apply(&snapshot.version, snapshot.order, document)?;
         self.keepers.set(&external);
-        if self.token_endpoint.as_ref() != Some(&token_endpoint) {
-            self.token_endpoint = Some(token_endpoint);
-            self.lookups.reread(|document| resolve(document, self.token_endpoint.as_deref(), &self.tokens));
+        if self.mesh_issuer.as_ref() != Some(&mesh_issuer) {
+            self.mesh_issuer = Some(mesh_issuer);
+            self.lookups.reread(|document| resolve(document, self.mesh_issuer.as_ref(), &self.tokens));
         }
         Ok(())
     }
@@ -154,14 +154,14 @@ impl Applier {
             tracing::warn!(authority = destination.authority, "destination refused: it is about another authority");
             return;
         }
-        if let Some(resolved) = resolve(&document, self.token_endpoint.as_deref(), &self.tokens) {
+        if let Some(resolved) = resolve(&document, self.mesh_issuer.as_ref(), &self.tokens) {
             self.lookups.answer(document, resolved);
         }
     }
 }
 
-fn resolve(document: &Destination, token_endpoint: Option<&str>, tokens: &Arc<Tokens>) -> Option<Resolved> {
-    Resolved::new(document, token_endpoint, tokens)
+fn resolve(document: &Destination, mesh: Option<&MeshIssuer>, tokens: &Arc<Tokens>) -> Option<Resolved> {
+    Resolved::new(document, mesh, tokens)
         .inspect_err(|error| tracing::warn!(authority = document.authority, %error, "destination refused"))
         .ok()
 }

@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use control::{Destination, DestinationKind, EndpointDoc, GrantType, TokenDoc, destination};
-use fapi::{Audience, AuthorizationDetails, ScopeSet, SpiffeId};
+use control::{
+    Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, MeshIssuer, TokenDoc, TokenSource, destination,
+};
+use fapi::{Audience, AuthorizationDetails, Issuer, Rejection, ScopeSet, SpiffeId};
 
-use crate::tokens::{Exchanger, TokenKey, TokenSlot, Tokens};
+use crate::tokens::{AuthorizationServer, Exchanger, Place, TokenKey, TokenSlot, Tokens};
 
 /// The answer to a lookup, parsed. Immutable: a change is another one.
 pub(crate) enum Resolved {
@@ -19,7 +21,7 @@ pub(crate) enum Resolved {
 
 /// A service of the mesh.
 pub(crate) struct Meshed {
-    /// The origin in `htu`, `https://<service>.<namespace>`; also the audience of its tokens.
+    /// The origin in `htu`, `https://<service>.<namespace>`; also the audience of the mesh's own tokens.
     pub(crate) origin: Arc<str>,
     /// Those that take new calls.
     pub(crate) endpoints: Vec<Endpoint>,
@@ -44,24 +46,24 @@ pub(crate) enum TokenNeed {
     Slot(Arc<TokenSlot>),
     /// One that is exchanged for the token of the call that is handed on.
     Exchange(Arc<Exchanger>),
-    /// One is needed and there is no place or issuer for it: calls fail, they never go without.
-    Unavailable,
+    /// One is needed and cannot be had: calls fail, they never go without.
+    Unavailable(Rejection),
 }
 
 impl Resolved {
-    /// Reads the operator's answer. `token_endpoint` is the mesh issuer's; none before the first snapshot.
+    /// Reads the operator's answer. `mesh` is the mesh's own issuer; none before the first snapshot.
     ///
     /// # Errors
     /// The first thing in it that is not what it should be.
     pub(super) fn new(
         document: &Destination,
-        token_endpoint: Option<&str>,
+        mesh: Option<&MeshIssuer>,
         tokens: &Arc<Tokens>,
     ) -> Result<Self, fapi::InvalidValue> {
         Ok(match &document.kind {
             DestinationKind::Unknown => Self::Unknown,
             DestinationKind::Unmeshed { addresses } => Self::Unmeshed(addresses.clone()),
-            DestinationKind::Meshed(meshed) => Self::Meshed(Meshed::new(meshed, token_endpoint, tokens)?),
+            DestinationKind::Meshed(meshed) => Self::Meshed(Meshed::new(meshed, mesh, tokens)?),
         })
     }
 }
@@ -69,22 +71,14 @@ impl Resolved {
 impl Meshed {
     fn new(
         meshed: &destination::Meshed,
-        token_endpoint: Option<&str>,
+        mesh: Option<&MeshIssuer>,
         tokens: &Arc<Tokens>,
     ) -> Result<Self, fapi::InvalidValue> {
         let audience = Audience::parse(&meshed.audience)?;
         let ready = meshed.endpoints.iter().filter(|endpoint| endpoint.ready);
-        let token = match (&meshed.token, token_endpoint) {
-            (None, _) => TokenNeed::None,
-            (Some(_), None) => TokenNeed::Unavailable,
-            (Some(token), Some(endpoint)) => {
-                let key = key(token, &audience, endpoint)?;
-                let need = match token.grant_type {
-                    GrantType::ClientCredentials => tokens.slot(&key).map(TokenNeed::Slot),
-                    GrantType::TokenExchange => tokens.exchanger(&key).map(TokenNeed::Exchange),
-                };
-                need.unwrap_or(TokenNeed::Unavailable)
-            }
+        let token = match &meshed.token {
+            None => TokenNeed::None,
+            Some(token) => TokenNeed::new(token, &audience, mesh, tokens)?,
         };
         Ok(Self {
             origin: audience.as_str().into(),
@@ -101,13 +95,47 @@ impl Endpoint {
     }
 }
 
-fn key(token: &TokenDoc, audience: &Audience, endpoint: &str) -> Result<TokenKey, fapi::InvalidValue> {
+impl TokenNeed {
+    fn new(
+        token: &TokenDoc,
+        own: &Audience,
+        mesh: Option<&MeshIssuer>,
+        tokens: &Arc<Tokens>,
+    ) -> Result<Self, fapi::InvalidValue> {
+        let (place, audience) = match (&token.source, mesh) {
+            // The token of a call is for the mesh alone; nobody outside may see it.
+            (TokenSource::External(_), _) if token.grant_type == GrantType::TokenExchange => {
+                return Ok(Self::Unavailable(Rejection::NotGranted));
+            }
+            (TokenSource::Mesh, None) => return Ok(Self::Unavailable(Rejection::TokenUnavailable)),
+            (TokenSource::Denied, _) => return Ok(Self::Unavailable(Rejection::NotGranted)),
+            (TokenSource::Mesh, Some(MeshIssuer { issuer, token_endpoint })) => {
+                (Place::Mesh { issuer: issuer.clone(), token_endpoint: token_endpoint.clone() }, own.as_str())
+            }
+            (TokenSource::External(ExternalToken { server, client_id, audience, opaque }), _) => {
+                Issuer::parse(&server.issuer)?;
+                Audience::parse(audience)?;
+                let (server, client_id, opaque) = (server.clone(), client_id.clone(), *opaque);
+                (Place::Outside { server, client_id, opaque }, audience.as_str())
+            }
+        };
+        let server = AuthorizationServer { place, authentication: token.authentication };
+        let key = key(token, audience, server)?;
+        let need = match token.grant_type {
+            GrantType::ClientCredentials => tokens.slot(&key).map(Self::Slot),
+            GrantType::TokenExchange => tokens.exchanger(&key).map(Self::Exchange),
+        };
+        Ok(need.unwrap_or(Self::Unavailable(Rejection::TokenUnavailable)))
+    }
+}
+
+fn key(token: &TokenDoc, audience: &str, server: AuthorizationServer) -> Result<TokenKey, fapi::InvalidValue> {
     let details = token.authorization_details.as_deref();
     // What the issuer would not read is not asked for again and again.
     details.map(AuthorizationDetails::parse).transpose()?;
     Ok(TokenKey {
-        endpoint: endpoint.to_owned(),
-        audience: audience.as_str().to_owned(),
+        server: Arc::new(server),
+        audience: audience.to_owned(),
         scope: ScopeSet::from_list(&token.scopes)?.to_string(),
         details: details.map(str::to_owned),
         constraint: token.sender_constraint.into(),

@@ -7,6 +7,7 @@ use control::{
     pb::{Hello, Lookup, OperatorMessage, SidecarMessage, sidecar_message::Kind},
     tls::Identity,
 };
+use fapi::SigningKey;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -113,12 +114,21 @@ fn send(queue: &mpsc::Sender<SidecarMessage>, message: SidecarMessage) -> Result
     queue.try_send(message).map_err(|_| SessionError::Stuck)
 }
 
+fn public_jwk(key: &SigningKey) -> Vec<u8> {
+    let mut jwk = key.public_jwk();
+    if let Some(members) = jwk.as_object_mut() {
+        members.insert("kid".to_owned(), key.kid().into());
+    }
+    jwk.to_string().into_bytes()
+}
+
 fn hello(shared: &Shared) -> SidecarMessage {
     let hello = Hello {
         version: control::VERSION.to_owned(),
         features: features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
         applied_order: shared.applied().map_or(0, |applied| applied.order),
         revocation_epoch: shared.revocation_epoch(),
+        assertion_key: public_jwk(&shared.assertion_key),
     };
     SidecarMessage { kind: Some(Kind::Hello(hello)) }
 }

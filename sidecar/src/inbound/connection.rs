@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use fapi::{Admission, Context, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, Revocations, UnixTime, Verdict};
+use fapi::{
+    Admission, Context, Introspected, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, Revocations, UnixTime,
+    Verdict,
+};
 use http::{HeaderMap, HeaderValue, request};
 
 use super::{Inbound, lifetime::Lifetime};
@@ -86,8 +89,9 @@ impl Connection {
         Rc::clone(&view)
     }
 
-    /// Judges a request whose headers are clean. `fresh` says that keys were fetched for it.
-    pub(super) fn decide(&self, view: &View, request: &request::Parts, fresh: bool) -> Verdict {
+    /// Judges a request whose headers are clean. `fresh` says that keys were fetched for it; `said`, what the issuer of its
+    /// token was asked.
+    pub(super) fn decide(&self, view: &View, request: &request::Parts, fresh: bool, said: Introspected<'_>) -> Verdict {
         let request = Request {
             method: &request.method,
             path: request.uri.path(),
@@ -95,7 +99,7 @@ impl Connection {
             headers: &request.headers,
         };
         let context = Context { keys_fresh: fresh, ..self.context(view, self.shared().clock.now()) };
-        fapi::decide(&context, &request, &mut self.proven.borrow_mut())
+        fapi::decide_introspected(&context, &request, &mut self.proven.borrow_mut(), said)
     }
 
     pub(super) fn context<'a>(&'a self, view: &'a View, now: UnixTime) -> Context<'a> {

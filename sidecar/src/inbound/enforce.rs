@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use fapi::{Refusal, Rejection, Verdict};
+use fapi::{Introspected, Refusal, Rejection, Verdict};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -39,18 +39,25 @@ pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incomin
     if parts.uri.path().starts_with(RESERVED) {
         return reserved(record, &parts, passage);
     }
-    let mut verdict = connection.decide(&view, &parts, false);
+    let mut verdict = connection.decide(&view, &parts, false, Introspected::NotAsked);
     if let Verdict::NeedKeys(issuer) = &verdict {
         connection.shared().issuers.fresh(issuer).await;
         view = connection.view();
         record.view = Rc::clone(&view);
-        verdict = connection.decide(&view, &parts, true);
+        verdict = connection.decide(&view, &parts, true, Introspected::NotAsked);
+    } else if let Verdict::NeedIntrospection(unread) = &verdict {
+        let said = connection.shared().issuers.introspect(unread, connection.shared()).await;
+        view = connection.view();
+        record.view = Rc::clone(&view);
+        let said = said.as_ref().map_or(Introspected::Unavailable, Introspected::Answered);
+        verdict = connection.decide(&view, &parts, true, said);
     }
     match verdict {
         Verdict::Admit(admission) => pass::forward(admission, Call { record, parts, body, wishes, passage }).await,
         Verdict::Refuse(refusal) => refuse(record, refusal, passage),
         // Nothing is asked for twice.
         Verdict::NeedKeys(_) => refuse(record, Refusal::of(Rejection::KeyNotFound), passage),
+        Verdict::NeedIntrospection(_) => refuse(record, Refusal::of(Rejection::IntrospectionUnavailable), passage),
     }
 }
 

@@ -6,10 +6,10 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use control::{
     ExternalIssuer,
-    tls::{Roots, TlsError},
+    tls::{Identity, Roots, TlsError},
 };
 use fapi::{Issuer, JwksError};
-use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -17,13 +17,14 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
 use crate::control_client::dial::{self, DialError};
 
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why there are no keys. The text is for the log: it holds nothing that the server wrote freely.
+/// Why a server gave nothing that can be used. The text is for the log: it holds nothing that the server wrote freely.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeysError {
+pub(crate) enum ServerError {
     #[error("it did not answer within {0:?}")]
     TooSlow(Duration),
     #[error(transparent)]
@@ -40,8 +41,10 @@ pub(super) enum KeysError {
     Body { url: String },
     #[error("{url} does not speak HTTP: {source}")]
     Http { url: String, source: hyper::Error },
-    #[error("{url} is no metadata with issuer and jwks_uri (RFC 8414 section 2)")]
+    #[error("{url} is no metadata with an issuer (RFC 8414 section 2)")]
     Metadata { url: String },
+    #[error("its metadata has no {0} (RFC 8414 section 2)")]
+    NoEndpoint(&'static str),
     #[error("{url} names another issuer; the FapiIssuer's must be the same text (RFC 8414 section 3.3)")]
     IssuerMismatch { url: String },
     #[error(transparent)]
@@ -50,72 +53,113 @@ pub(super) enum KeysError {
     NoKey,
 }
 
-/// Where the keys of one issuer are.
-pub(super) struct Server {
+/// One server: its name, and who vouches for it.
+pub(crate) struct Server {
     issuer: Issuer,
     document: ExternalIssuer,
     roots_file: PathBuf,
 }
 
 /// The part of the metadata that is used.
-#[derive(Deserialize)]
-struct Metadata {
+#[derive(Debug, Deserialize)]
+pub(crate) struct Metadata {
     issuer: String,
-    jwks_uri: String,
+    jwks_uri: Option<String>,
+    #[serde(flatten)]
+    endpoints: Endpoints,
+    /// For clients that show a certificate (RFC 8705 section 5).
+    #[serde(default)]
+    mtls_endpoint_aliases: Endpoints,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Endpoints {
+    token_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
+}
+
+impl Metadata {
+    /// The token endpoint for us, who always have a certificate.
+    pub(crate) fn token_endpoint(&self) -> Result<Endpoint, ServerError> {
+        self.endpoint("token_endpoint", |endpoints| endpoints.token_endpoint.as_deref())
+    }
+
+    /// The introspection endpoint, in the same way.
+    pub(crate) fn introspection_endpoint(&self) -> Result<Endpoint, ServerError> {
+        self.endpoint("introspection_endpoint", |endpoints| endpoints.introspection_endpoint.as_deref())
+    }
+
+    fn endpoint(&self, name: &'static str, of: fn(&Endpoints) -> Option<&str>) -> Result<Endpoint, ServerError> {
+        let url = of(&self.mtls_endpoint_aliases).or_else(|| of(&self.endpoints));
+        let url = url.ok_or(ServerError::NoEndpoint(name))?;
+        Endpoint::parse(url).ok_or_else(|| ServerError::Url(url.to_owned()))
+    }
 }
 
 impl Server {
-    pub(super) fn new(issuer: Issuer, document: ExternalIssuer, roots_file: PathBuf) -> Self {
+    pub(crate) fn new(issuer: Issuer, document: ExternalIssuer, roots_file: PathBuf) -> Self {
         Self { issuer, document, roots_file }
     }
 
-    pub(super) fn issuer(&self) -> &Issuer {
+    pub(crate) fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
     /// The key set as the server serves it now.
-    pub(super) async fn fetch(&self, within: Duration) -> Result<Bytes, KeysError> {
-        timeout(within, self.fetch_slowly()).await.unwrap_or(Err(KeysError::TooSlow(within)))
+    pub(super) async fn fetch(&self, within: Duration) -> Result<Bytes, ServerError> {
+        timeout(within, self.fetch_slowly()).await.unwrap_or(Err(ServerError::TooSlow(within)))
     }
 
-    async fn fetch_slowly(&self) -> Result<Bytes, KeysError> {
-        let config = Arc::new(control::tls::public_client_config(&self.roots().await?)?);
-        match &self.document.jwks_uri {
-            Some(uri) => get(uri, &config).await,
-            None => get(&self.discover(&config).await?, &config).await,
-        }
+    async fn fetch_slowly(&self) -> Result<Bytes, ServerError> {
+        let config = self.tls(None).await?;
+        let uri = match &self.document.jwks_uri {
+            Some(uri) => uri.clone(),
+            None => self.discover(&config).await?.jwks_uri.ok_or(ServerError::NoEndpoint("jwks_uri"))?,
+        };
+        get(&uri, &config).await
     }
 
-    async fn roots(&self) -> Result<Roots, KeysError> {
+    /// Where everything is.
+    pub(crate) async fn metadata(&self, within: Duration) -> Result<Metadata, ServerError> {
+        let discovered = async { self.discover(&self.tls(None).await?).await };
+        timeout(within, discovered).await.unwrap_or(Err(ServerError::TooSlow(within)))
+    }
+
+    /// For connections to it; `identity` is shown if it asks for a certificate.
+    pub(crate) async fn tls(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ServerError> {
+        Ok(Arc::new(control::tls::public_client_config(&self.roots().await?, identity)?))
+    }
+
+    async fn roots(&self) -> Result<Roots, ServerError> {
         let pem = match &self.document.ca_bundle {
             Some(pem) => pem.clone(),
             None => {
-                let failed = |source| KeysError::RootsFile { path: self.roots_file.clone(), source };
+                let failed = |source| ServerError::RootsFile { path: self.roots_file.clone(), source };
                 tokio::fs::read_to_string(&self.roots_file).await.map_err(failed)?
             }
         };
         Ok(Roots::from_pem(&pem)?)
     }
 
-    /// `jwks_uri` of the metadata, at the place of RFC 8414 or else that of OpenID Connect.
-    async fn discover(&self, config: &Arc<ClientConfig>) -> Result<String, KeysError> {
+    /// The metadata, at the place of RFC 8414 or else that of OpenID Connect.
+    async fn discover(&self, config: &Arc<ClientConfig>) -> Result<Metadata, ServerError> {
         let [first, second] = well_known(self.issuer.as_str());
-        match self.metadata(&first, config).await {
-            Ok(jwks_uri) => Ok(jwks_uri),
+        match self.metadata_at(&first, config).await {
+            Ok(metadata) => Ok(metadata),
             // Nobody will answer at the second place either.
-            Err(error @ KeysError::Dial(_)) => Err(error),
-            Err(_) => self.metadata(&second, config).await,
+            Err(error @ ServerError::Dial(_)) => Err(error),
+            Err(_) => self.metadata_at(&second, config).await,
         }
     }
 
-    async fn metadata(&self, url: &str, config: &Arc<ClientConfig>) -> Result<String, KeysError> {
+    async fn metadata_at(&self, url: &str, config: &Arc<ClientConfig>) -> Result<Metadata, ServerError> {
         let body = get(url, config).await?;
-        let unread = |_| KeysError::Metadata { url: url.to_owned() };
+        let unread = |_| ServerError::Metadata { url: url.to_owned() };
         let metadata: Metadata = serde_json::from_slice(&body).map_err(unread)?;
         if metadata.issuer != self.issuer.as_str() {
-            return Err(KeysError::IssuerMismatch { url: url.to_owned() });
+            return Err(ServerError::IssuerMismatch { url: url.to_owned() });
         }
-        Ok(metadata.jwks_uri)
+        Ok(metadata)
     }
 }
 
@@ -128,18 +172,22 @@ fn well_known(issuer: &str) -> [String; 2] {
 }
 
 /// The body of a good answer.
-async fn get(url: &str, config: &Arc<ClientConfig>) -> Result<Bytes, KeysError> {
-    let (host, port, request) = request(url).ok_or_else(|| KeysError::Url(url.to_owned()))?;
-    let stream = dial::by_dns_name(&host, port, Arc::clone(config)).await?;
-    let broken = |source| KeysError::Http { url: url.to_owned(), source };
+async fn get(url: &str, config: &Arc<ClientConfig>) -> Result<Bytes, ServerError> {
+    let endpoint = Endpoint::parse(url).ok_or_else(|| ServerError::Url(url.to_owned()))?;
+    let mut request = endpoint.request(Empty::<Bytes>::new());
+    request
+        .headers_mut()
+        .insert(header::ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
+    let stream = dial::by_dns_name(&endpoint.host, endpoint.port, Arc::clone(config)).await?;
+    let broken = |source| ServerError::Http { url: url.to_owned(), source };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         if response.status() != StatusCode::OK {
-            return Err(KeysError::Status { url: url.to_owned(), status: response.status() });
+            return Err(ServerError::Status { url: url.to_owned(), status: response.status() });
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        Ok(body.map_err(|_| KeysError::Body { url: url.to_owned() })?.to_bytes())
+        Ok(body.map_err(|_| ServerError::Body { url: url.to_owned() })?.to_bytes())
     };
     tokio::pin!(connection, answer);
     tokio::select! {
@@ -147,22 +195,6 @@ async fn get(url: &str, config: &Arc<ClientConfig>) -> Result<Bytes, KeysError> 
         // What broke the connection shows at the answer, unless that is there already.
         _ = &mut connection => answer.await,
     }
-}
-
-/// Host, port and request of an https URL without credentials.
-fn request(url: &str) -> Option<(String, u16, Request<Empty<Bytes>>)> {
-    let uri: Uri = url.parse().ok()?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-    if uri.scheme_str() != Some("https") {
-        return None;
-    }
-    let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(443));
-    let mut request = Request::new(Empty::new());
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, HeaderValue::from_str(authority.as_str()).ok()?);
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, application/jwk-set+json"));
-    *request.uri_mut() = Uri::from(uri.path_and_query()?.clone());
-    Some((host, port, request))
 }
 
 #[cfg(test)]
@@ -192,13 +224,21 @@ mod tests {
     }
 
     #[test]
-    fn only_https_without_credentials_is_asked() {
-        for url in
-            ["http://as.example/jwks", "https://u:p@as.example/jwks", "/jwks", "as.example", "file:///etc/passwd", ""]
-        {
-            assert!(request(url).is_none(), "{url}");
-        }
-        let (host, port, request) = request("https://as.example:8443/jwks?v=1").unwrap_or_default();
-        assert_eq!((host.as_str(), port, request.uri().to_string().as_str()), ("as.example", 8443, "/jwks?v=1"));
+    fn a_client_with_a_certificate_goes_where_certificates_are_asked_for() {
+        let read = |more: &str| {
+            serde_json::from_str::<Metadata>(&format!(
+                r#"{{"issuer":"https://as","token_endpoint":"https://as/t"{more}}}"#
+            ))
+            .unwrap()
+        };
+        assert_eq!(read("").token_endpoint().unwrap().url, "https://as/t");
+        assert!(matches!(read("").introspection_endpoint(), Err(ServerError::NoEndpoint("introspection_endpoint"))));
+        let alias = read(
+            r#","introspection_endpoint":"https://as/i","mtls_endpoint_aliases":{"token_endpoint":"https://m/t"}"#,
+        );
+        assert_eq!(alias.token_endpoint().unwrap().url, "https://m/t");
+        assert_eq!(alias.introspection_endpoint().unwrap().url, "https://as/i", "each by itself");
+        let plain = read(r#","mtls_endpoint_aliases":{"token_endpoint":"http://m/t"}"#);
+        assert!(matches!(plain.token_endpoint(), Err(ServerError::Url(_))));
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Attempt, Remote,
-    fetch::{KeysError, Server},
+    fetch::{Server, ServerError},
 };
 use crate::{clock::monotonic, control_client::backoff::Backoff, random, state::Shared};
 
@@ -52,11 +52,11 @@ async fn fetch(
     server: &Server,
     remote: &Remote,
     good: Option<&Good>,
-) -> Result<bytes::Bytes, KeysError> {
+) -> Result<bytes::Bytes, ServerError> {
     let fetched = server.fetch(remote.pace.answer).await.and_then(|document| {
         let keys = KeySet::from_jwks_json(&document)?;
         // A server that has lost its keys has more likely lost its mind: the old ones stay up to their limit.
-        if keys.is_empty() { Err(KeysError::NoKey) } else { Ok((document, keys)) }
+        if keys.is_empty() { Err(ServerError::NoKey) } else { Ok((document, keys)) }
     });
     let attempts = &shared.metrics.key_fetches;
     if fetched.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);

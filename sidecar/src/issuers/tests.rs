@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod introspection;
+
 use control::{identity::peer_from_leaf, tls::Identity};
 use fapi::{
     ClientIdClaim, Mode, Peer, SenderConstraint::Mtls, TokenTyp, WireCaller, WireExternal, WireMapping, WireResource,
@@ -243,6 +245,7 @@ fn external(server: &KeyServer) -> WireExternal {
         issuer: server.url(),
         resources: vec![WireResource { audience: API.to_owned(), origins: vec!["https://payments.bank".to_owned()] }],
         typ: TokenTyp::AccessToken,
+        opaque: false,
         client_id_claim: ClientIdClaim::Azp,
         max_token_age: 900,
         scopes: None,
@@ -322,6 +325,7 @@ async fn a_snapshot_that_takes_the_mesh_s_issuer_for_an_external_one_is_refused(
             issuer: issuer.to_owned(),
             jwks_uri: None,
             ca_bundle: ca_bundle.map(str::to_owned),
+            introspect_as: None,
         };
         for (external_issuers, reason) in [
             (vec![outside(&issuer, None)], "stands for another issuer"),

@@ -139,7 +139,7 @@ impl Exchange<'_> {
         let (Some(own), Some(meshed)) = (own, self.meshed()) else { return Ok(Carried::Nothing) };
         let slot = match &meshed.token {
             TokenNeed::None => return Ok(Carried::Nothing),
-            TokenNeed::Unavailable => return Err(Failure::Rejected(Rejection::TokenUnavailable)),
+            TokenNeed::Unavailable(rejection) => return Err(Failure::Rejected(*rejection)),
             TokenNeed::Slot(slot) => slot,
             TokenNeed::Exchange(exchanger) => {
                 let subject = self.subject.as_ref().ok_or(Failure::NotInProgress)?;

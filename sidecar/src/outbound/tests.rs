@@ -2,6 +2,7 @@
 
 mod calls;
 mod exchanged;
+mod foreign;
 mod proofs;
 mod redirected;
 mod refusals;

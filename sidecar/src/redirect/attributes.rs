@@ -80,11 +80,10 @@ fn raw(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 fn covers(wanted: &[u8], found: &[u8]) -> bool {
     raw(wanted).all(|(kind, _)| {
         let of_kind = |bytes| raw(bytes).filter(move |(other, _)| other & KIND == kind & KIND);
-        let (ours, theirs): (Vec<_>, Vec<_>) = (of_kind(wanted).collect(), of_kind(found).collect());
-        let same = |(ours, theirs): (&(u16, &[u8]), &(u16, &[u8]))| {
-            if kind & NESTED == 0 { ours.1 == theirs.1 } else { covers(ours.1, theirs.1) }
-        };
-        ours.len() == theirs.len() && ours.iter().zip(&theirs).all(same)
+        let values = |bytes| of_kind(bytes).map(|(_, value)| value).collect::<Vec<_>>();
+        let same = |(ours, theirs)| if kind & NESTED == 0 { ours == theirs } else { covers(ours, theirs) };
+        let (ours, theirs) = (values(wanted), values(found));
+        ours.len() == theirs.len() && ours.into_iter().zip(theirs).all(same)
     })
 }
 

@@ -36,12 +36,14 @@ pub(crate) struct TestIssuer {
     clock: Clock,
     /// Seconds that a token lives.
     pub(crate) life: Cell<u64>,
-    /// The OAuth error to answer with; empty: 503 without an OAuth error.
+    /// The OAuth error to answer with; empty: 503 without an OAuth error; `slow_down`: 429.
     pub(crate) refuse: RefCell<Option<&'static str>>,
     /// Binds tokens to nobody.
     pub(crate) unbound: Cell<bool>,
     pub(crate) issued: Cell<u32>,
     pub(crate) forms: RefCell<Vec<String>>,
+    /// The thumbprints of the keys that proofs were made with.
+    pub(crate) proof_keys: RefCell<Vec<String>>,
 }
 
 impl TestIssuer {
@@ -58,6 +60,7 @@ impl TestIssuer {
             unbound: Cell::new(false),
             issued: Cell::new(0),
             forms: RefCell::default(),
+            proof_keys: RefCell::default(),
         });
         let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
         let config = control::tls::server_config(bundle, identity, ClientAuth::Required, alpn).unwrap();
@@ -109,11 +112,15 @@ impl TestIssuer {
         let now = self.clock.now();
         let (status, body) = match *self.refuse.borrow() {
             Some("") => (StatusCode::SERVICE_UNAVAILABLE, json!({})),
+            Some("slow_down") => (StatusCode::TOO_MANY_REQUESTS, json!({ "error": "temporarily_unavailable" })),
             Some(error) => (StatusCode::BAD_REQUEST, json!({ "error": error })),
             None => self.grant(peer, &head.headers, &form, now),
         };
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = status;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+        }
         response.headers_mut().insert("dpop-nonce", HeaderValue::try_from(self.nonces.mint(now)).unwrap());
         response
     }
@@ -121,7 +128,10 @@ impl TestIssuer {
     fn grant(&self, peer: &Peer, headers: &HeaderMap, form: &str, now: UnixTime) -> (StatusCode, Value) {
         let jkt = if headers.contains_key("dpop") {
             match self.proof(peer, headers, now) {
-                Ok(jkt) => Some(jkt),
+                Ok(jkt) => {
+                    self.proof_keys.borrow_mut().push(jkt.to_string());
+                    Some(jkt)
+                }
                 Err(error) => return (StatusCode::BAD_REQUEST, json!({ "error": error })),
             }
         } else {

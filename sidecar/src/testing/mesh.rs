@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use control::{DestinationKind, EndpointDoc, GrantType, MeshIssuer, TokenDoc, destination::Meshed};
+use control::{DestinationKind, EndpointDoc, GrantType, MeshIssuer, TokenDoc, TokenSource, destination::Meshed};
 use fapi::{PortPolicy, SenderConstraint, SpiffeId};
 use tokio::net::TcpListener;
 
@@ -102,18 +102,25 @@ pub(crate) fn meshed_at(
     addresses: &[SocketAddr],
 ) -> DestinationKind {
     let endpoint = |address: &SocketAddr| EndpointDoc { address: *address, spiffe_id: id.to_string(), ready: true };
-    DestinationKind::Meshed(Meshed {
+    DestinationKind::Meshed(Box::new(Meshed {
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
-        token: Some(TokenDoc {
-            scopes: vec![],
-            authorization_details: None,
-            sender_constraint: constraint,
-            grant_type: GrantType::ClientCredentials,
-        }),
+        token: Some(token(constraint)),
         opaque: false,
-    })
+    }))
+}
+
+/// A token of the mesh's own issuer.
+pub(crate) fn token(constraint: SenderConstraint) -> TokenDoc {
+    TokenDoc {
+        scopes: vec![],
+        authorization_details: None,
+        sender_constraint: constraint,
+        grant_type: GrantType::ClientCredentials,
+        source: TokenSource::Mesh,
+        authentication: Default::default(),
+    }
 }
 
 /// The same, called with tokens that are exchanged.

@@ -25,6 +25,17 @@ impl Binding {
     }
 }
 
+/// What was asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) binding: Binding,
+    /// Space separated; empty: whatever the issuer gives.
+    pub(super) scope: &'a str,
+    /// The token says nothing to its client.
+    pub(super) opaque: bool,
+    /// It is asked for in exchange for another.
+    pub(super) exchanged: bool,
+}
+
 /// A token that is what was asked for.
 pub(super) struct Granted {
     pub(super) access_token: String,
@@ -37,6 +48,7 @@ struct TokenAnswer {
     token_type: String,
     issued_token_type: Option<String>,
     expires_in: Option<u64>,
+    scope: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,34 +71,44 @@ struct Confirmation {
     jkt: Option<String>,
 }
 
-/// The token of a successful answer, or why there is none. `exchanged`: it was asked for in exchange for another.
-pub(super) fn read(
-    status: StatusCode,
-    body: &[u8],
-    binding: &Binding,
-    exchanged: bool,
-    now: UnixTime,
-) -> Result<Granted, FetchError> {
+/// The token of a successful answer, or why there is none.
+pub(super) fn read(status: StatusCode, body: &[u8], wanted: &Wanted<'_>, now: UnixTime) -> Result<Granted, FetchError> {
     if status != StatusCode::OK {
         return Err(refused(status, body));
     }
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a token response (RFC 6749 section 5.1)"))?;
-    if exchanged && answer.issued_token_type.as_deref() != Some(ACCESS_TOKEN) {
+    if wanted.exchanged && answer.issued_token_type.as_deref() != Some(ACCESS_TOKEN) {
         return Err(FetchError::Answer("issued_token_type does not say that an access token was issued"));
     }
-    check_type(&answer.token_type, binding.constraint())?;
+    check_type(&answer.token_type, wanted.binding.constraint())?;
     check_form(&answer.access_token)?;
-    let claims = claims(&answer.access_token)?;
-    check_confirmation(claims.cnf.as_ref(), binding)?;
-    let mut expires = UnixTime::from_secs(claims.exp);
-    if let Some(seconds) = answer.expires_in {
-        expires = expires.min(now.plus(seconds));
-    }
+    check_scope(answer.scope.as_deref(), wanted.scope)?;
+    let told = answer.expires_in.map(|seconds| now.plus(seconds));
+    let says = if wanted.opaque { None } else { Some(bound_until(&answer.access_token, &wanted.binding)?) };
+    let ends = told.into_iter().chain(says).min();
+    let expires = ends.ok_or(FetchError::Answer("the token is opaque, and expires_in is missing"))?;
     if expires <= now {
         return Err(FetchError::Answer("the token is already expired; compare the clocks of this node and the issuer"));
     }
     Ok(Granted { access_token: answer.access_token, expires })
+}
+
+/// The end of a token that says it is bound as asked.
+fn bound_until(token: &str, binding: &Binding) -> Result<UnixTime, FetchError> {
+    let claims = claims(token)?;
+    check_confirmation(claims.cnf.as_ref(), binding)?;
+    Ok(UnixTime::from_secs(claims.exp))
+}
+
+/// An issuer that gives less than was asked for says so (RFC 6749 section 3.3). The call would be refused; better here.
+fn check_scope(given: Option<&str>, wanted: &str) -> Result<(), FetchError> {
+    let given = given.unwrap_or(wanted);
+    if wanted.split(' ').all(|scope| given.split(' ').any(|given| given == scope) || scope.is_empty()) {
+        Ok(())
+    } else {
+        Err(FetchError::NotGranted("all of the scopes"))
+    }
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> FetchError {
@@ -118,7 +140,11 @@ fn check_form(token: &str) -> Result<(), FetchError> {
 }
 
 fn claims(token: &str) -> Result<Claims, FetchError> {
-    let unreadable = || FetchError::Answer("access_token is not a JWT whose payload can be read");
+    let unreadable = || {
+        FetchError::Answer(
+            "access_token is not a JWT whose payload can be read; if it is none, the FapiIssuer needs tokenFormat: Opaque",
+        )
+    };
     let payload = token.split('.').nth(1).ok_or_else(unreadable)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| unreadable())?;
     serde_json::from_slice(&payload).map_err(|_| unreadable())

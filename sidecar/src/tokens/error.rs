@@ -1,5 +1,7 @@
 //! Why a token could not be had.
 
+use std::time::Duration;
+
 use fapi::Rejection;
 use http::StatusCode;
 
@@ -23,6 +25,14 @@ pub(crate) enum FetchError {
     /// An answer that is not what was asked for.
     #[error("the issuer's answer cannot be used: {0}")]
     Answer(&'static str),
+    /// The issuer has too much to do.
+    #[error("the issuer answered {status}: it wants to be left alone for {rest:?}")]
+    Busy {
+        /// 429, or 503 with a time.
+        status: StatusCode,
+        /// How long.
+        rest: Duration,
+    },
     /// The issuer could not be reached, or did not answer in time.
     #[error("the issuer cannot be reached: {0}")]
     Unreachable(String),
@@ -50,9 +60,12 @@ impl FetchError {
     pub(crate) fn rejection(&self) -> Rejection {
         match self {
             Self::NotGranted(_) => Rejection::NotGranted,
-            Self::Refused(_) | Self::Nonce | Self::Status(_) | Self::Answer(_) | Self::Unreachable(_) => {
-                Rejection::TokenUnavailable
-            }
+            Self::Refused(_)
+            | Self::Nonce
+            | Self::Status(_)
+            | Self::Answer(_)
+            | Self::Busy { .. }
+            | Self::Unreachable(_) => Rejection::TokenUnavailable,
         }
     }
 }

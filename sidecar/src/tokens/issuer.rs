@@ -1,77 +1,76 @@
-//! The client of one token endpoint: mutual TLS, one request, bounded in size, time and number.
+//! The client of one authorization server: how it authenticates, and what it asks.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use control::ClientAuthentication;
 use fapi::{CertThumbprint, ProofClaims, ProofSigner, SpiffeId, TokenHash};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http::{HeaderName, HeaderValue, Method, Request, header};
+use http_body_util::Full;
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Constraint, FetchError, ProofMaterial, Token, TokenKey,
-    answer::{self, Binding, Granted},
+    answer::{self, Binding, Granted, Wanted},
     keeper, lock, request,
+    server::{AuthorizationServer, Place},
+    transport::{Answered, Transport},
 };
-use crate::{clock::monotonic, control_client::dial, identity::Certificate, random, state::Shared};
+use crate::{
+    clock::monotonic,
+    identity::Certificate,
+    issuers::{Endpoint, Metadata},
+    random,
+    state::Shared,
+};
 
 /// Most requests at one time: a rotation with a thousand tokens must not become a thousand handshakes.
 const AT_ONCE: usize = 8;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-const ANSWER_BYTES: usize = 64 * 1024;
 const NONCE_BYTES: usize = 256;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-type Sender = http1::SendRequest<Full<Bytes>>;
-
-/// The client of one token endpoint.
+/// The client of one authorization server.
 pub(super) struct IssuerClient {
-    /// The endpoint as configured: also `htu` of its proofs.
-    url: String,
-    target: String,
-    host: HeaderValue,
-    path: Uri,
-    /// The identity that its certificate must name.
-    expect: SpiffeId,
+    server: Arc<AuthorizationServer>,
+    transport: Transport,
     /// The key of this issuer's `DPoP` tokens. In memory only; it outlives every token bound to it.
     signer: Arc<ProofSigner>,
     nonce: Mutex<Option<String>>,
-    idle: Mutex<Vec<(CertThumbprint, Sender)>>,
     permits: Semaphore,
 }
 
-/// One answer, read to its end.
-struct Answered {
-    status: StatusCode,
-    body: Bytes,
-}
-
 impl IssuerClient {
-    /// A client of the endpoint `url`, which must be an https URL.
-    pub(super) fn new(url: &str, expect: SpiffeId) -> Result<Self, &'static str> {
-        let uri: Uri = url.parse().map_err(|_| "it is not a URL")?;
-        let authority =
-            uri.authority().filter(|_| uri.scheme_str() == Some("https")).ok_or("it is not an https URL")?;
-        let path = uri.path_and_query().cloned().ok_or("it has no path")?;
+    /// A client of `server`; the mesh's own has the identity `operator`.
+    pub(super) fn new(
+        server: Arc<AuthorizationServer>,
+        operator: &SpiffeId,
+        roots: PathBuf,
+    ) -> Result<Self, &'static str> {
         Ok(Self {
-            url: url.to_owned(),
-            target: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(443)),
-            host: HeaderValue::from_str(authority.as_str()).map_err(|_| "its host cannot stand in a header")?,
-            path: Uri::from(path),
-            expect,
+            transport: Transport::new(&server.place, operator, roots)?,
+            server,
             signer: Arc::new(ProofSigner::generate().map_err(|_| "no key for its proofs could be made")?),
             nonce: Mutex::default(),
-            idle: Mutex::default(),
             permits: Semaphore::new(AT_ONCE),
         })
+    }
+
+    /// Whether the server is none of ours, and to be spared.
+    pub(super) fn is_outside(&self) -> bool {
+        self.server.is_outside()
+    }
+
+    /// Closes idle connections that were made with another certificate.
+    pub(super) fn keep_only(&self, certificate: CertThumbprint) {
+        self.transport.keep_only(certificate);
     }
 
     /// Fetches a token that is bound to `certificate`, in exchange for `subject` if there is one (RFC 8693).
@@ -97,7 +96,8 @@ impl IssuerClient {
     ) -> Result<Token, FetchError> {
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        let late = |_| FetchError::Unreachable(format!("{} did not answer within {ANSWER_WITHIN:?}", self.target));
+        let issuer = self.server.issuer();
+        let late = |_| FetchError::Unreachable(format!("{issuer} did not answer within {ANSWER_WITHIN:?}"));
         let granted = timeout(ANSWER_WITHIN, self.ask(shared, certificate, key, subject)).await.map_err(late)??;
         self.token(shared, certificate, key, granted)
     }
@@ -110,17 +110,37 @@ impl IssuerClient {
         key: &TokenKey,
         subject: Option<&str>,
     ) -> Result<Granted, FetchError> {
-        let form = Bytes::from(request::form(certificate.spiffe_id.as_str(), key, subject));
+        let endpoint = self.transport.endpoint(Metadata::token_endpoint).await?;
+        match self.ask_once(shared, certificate, key, subject, &endpoint).await {
+            Err(FetchError::Nonce) => self.ask_once(shared, certificate, key, subject, &endpoint).await,
+            asked => asked,
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        shared: &Shared,
+        certificate: &Certificate,
+        key: &TokenKey,
+        subject: Option<&str>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Granted, FetchError> {
+        let make = || self.request(shared, certificate, key, subject, endpoint);
+        let answered = self.transport.send(shared, certificate, endpoint, make).await?;
+        self.take_nonce(&answered);
         let proof_key = (key.constraint == Constraint::Dpop).then(|| self.signer.thumbprint());
         let binding = Binding { certificate: certificate.thumbprint, proof_key };
-        let now = || shared.clock.now();
-        let mut answered = self.post(shared, certificate, key.constraint, &form).await?;
-        let mut read = answer::read(answered.status, &answered.body, &binding, subject.is_some(), now());
-        if let Err(FetchError::Nonce) = read {
-            answered = self.post(shared, certificate, key.constraint, &form).await?;
-            read = answer::read(answered.status, &answered.body, &binding, subject.is_some(), now());
+        let (opaque, exchanged) = (self.server.is_opaque(), subject.is_some());
+        let wanted = Wanted { binding, scope: &key.scope, opaque, exchanged };
+        answer::read(answered.status, &answered.body, &wanted, shared.clock.now())
+    }
+
+    fn take_nonce(&self, answered: &Answered) {
+        if let Some(nonce) = answered.headers.get(&DPOP_NONCE).and_then(|value| value.to_str().ok())
+            && nonce.len() <= NONCE_BYTES
+        {
+            *lock(&self.nonce) = Some(nonce.to_owned());
         }
-        read
     }
 
     fn token(
@@ -146,118 +166,60 @@ impl IssuerClient {
     }
 }
 
-// Transport.
+// Requests.
 impl IssuerClient {
-    /// Closes idle connections that were made with another certificate.
-    pub(super) fn keep_only(&self, certificate: CertThumbprint) {
-        lock(&self.idle).retain(|(made_with, _)| *made_with == certificate);
-    }
-
-    async fn post(
-        &self,
-        shared: &Shared,
-        certificate: &Certificate,
-        constraint: Constraint,
-        form: &Bytes,
-    ) -> Result<Answered, FetchError> {
-        if let Some(mut sender) = self.reuse(certificate.thumbprint).await {
-            let request = self.request(shared, constraint, form)?;
-            // A connection that lay idle may be dead; asking for a token twice harms nobody.
-            if let Ok(response) = sender.send_request(request).await {
-                return self.read(certificate.thumbprint, sender, response).await;
-            }
-        }
-        let mut sender = self.connect(shared, certificate).await?;
-        let request = self.request(shared, constraint, form)?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-        self.read(certificate.thumbprint, sender, response).await
-    }
-
+    /// One request. Assertion and proof are new in each: a server takes them once.
     fn request(
         &self,
         shared: &Shared,
-        constraint: Constraint,
-        form: &Bytes,
+        certificate: &Certificate,
+        key: &TokenKey,
+        subject: Option<&str>,
+        endpoint: &Endpoint,
     ) -> Result<Request<Full<Bytes>>, FetchError> {
-        let mut request = Request::new(Full::new(form.clone()));
+        let client_id = match &self.server.place {
+            Place::Mesh { .. } => certificate.spiffe_id.as_str(),
+            Place::Outside { client_id, .. } => client_id,
+        };
+        let mut form = request::form(client_id, key, subject);
+        if self.server.authentication == ClientAuthentication::PrivateKeyJwt {
+            request::add_assertion(&mut form, &self.assertion(shared, client_id)?);
+        }
+        let mut request = endpoint.request(Full::new(form.into()));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.path.clone();
         let headers = request.headers_mut();
-        headers.insert(header::HOST, self.host.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        if constraint == Constraint::Dpop {
-            headers.insert(DPOP, self.proof(shared)?);
+        if key.constraint == Constraint::Dpop {
+            headers.insert(DPOP, self.proof(shared, endpoint)?);
         }
         Ok(request)
     }
 
-    fn proof(&self, shared: &Shared) -> Result<HeaderValue, FetchError> {
-        let unmade = |_| FetchError::Unreachable("no proof could be made".to_owned());
-        let jti = URL_SAFE_NO_PAD.encode(random::bytes::<16>().map_err(|_| unmade(()))?);
-        let nonce = lock(&self.nonce).clone();
-        let proof = self
-            .signer
-            .proof(&ProofClaims {
-                htm: "POST",
-                htu: &self.url,
-                ath: None,
-                nonce: nonce.as_deref(),
-                jti: &jti,
-                now: shared.clock.now(),
-            })
-            .map_err(|_| unmade(()))?;
-        HeaderValue::try_from(proof).map_err(|_| unmade(()))
+    fn assertion(&self, shared: &Shared, client_id: &str) -> Result<String, FetchError> {
+        let (key, now) = (&shared.assertion_key, shared.clock.now());
+        fapi::sign_assertion(key, client_id, self.server.issuer(), &new_id()?, now).map_err(|_| unmade())
     }
 
-    async fn reuse(&self, certificate: CertThumbprint) -> Option<Sender> {
-        loop {
-            let found = {
-                let mut idle = lock(&self.idle);
-                let at = idle.iter().position(|(made_with, _)| *made_with == certificate)?;
-                idle.swap_remove(at)
-            };
-            let mut sender = found.1;
-            if sender.ready().await.is_ok() {
-                return Some(sender);
-            }
-        }
+    fn proof(&self, shared: &Shared, endpoint: &Endpoint) -> Result<HeaderValue, FetchError> {
+        let (jti, nonce) = (new_id()?, lock(&self.nonce).clone());
+        let claims = ProofClaims {
+            htm: "POST",
+            htu: &endpoint.url,
+            ath: None,
+            nonce: nonce.as_deref(),
+            jti: &jti,
+            now: shared.clock.now(),
+        };
+        let proof = self.signer.proof(&claims).map_err(|_| unmade())?;
+        HeaderValue::try_from(proof).map_err(|_| unmade())
     }
+}
 
-    async fn connect(&self, shared: &Shared, certificate: &Certificate) -> Result<Sender, FetchError> {
-        let unreachable = |error: dial::DialError| FetchError::Unreachable(error.to_string());
-        let bundle = shared.bundle().ok_or_else(|| FetchError::Unreachable("there is no trust bundle yet".into()))?;
-        let config = certificate.client_config(&bundle, self.expect.clone(), &[b"http/1.1"]);
-        let config = config.map_err(|error| unreachable(error.into()))?;
-        let stream = dial::by_name(&self.target, config).await.map_err(unreachable)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
-        // Ends with the sender; what broke it shows at the sender.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
+fn new_id() -> Result<String, FetchError> {
+    random::bytes::<16>().map(|bytes| URL_SAFE_NO_PAD.encode(bytes)).map_err(|_| unmade())
+}
 
-    async fn read(
-        &self,
-        certificate: CertThumbprint,
-        sender: Sender,
-        response: Response<Incoming>,
-    ) -> Result<Answered, FetchError> {
-        let status = response.status();
-        if let Some(nonce) = response.headers().get(&DPOP_NONCE).and_then(|value| value.to_str().ok())
-            && nonce.len() <= NONCE_BYTES
-        {
-            *lock(&self.nonce) = Some(nonce.to_owned());
-        }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        let body = body.map_err(|_| FetchError::Answer("it broke off, or is longer than 64 KiB"))?.to_bytes();
-        let mut idle = lock(&self.idle);
-        if idle.len() < AT_ONCE {
-            idle.push((certificate, sender));
-        }
-        Ok(Answered { status, body })
-    }
-
-    fn broken(&self, error: &hyper::Error) -> FetchError {
-        FetchError::Unreachable(format!("{}: {error}", self.target))
-    }
+fn unmade() -> FetchError {
+    FetchError::Unreachable("no proof could be made".to_owned())
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{FetchError, IssuerClient, TokenKey, TokenSlot, Tokens};
-use crate::{clock::monotonic, control_client::backoff::Backoff, identity::Certificate};
+use crate::{clock::monotonic, control_client::backoff::Backoff, identity::Certificate, random};
 
 /// How long the answer "not granted" stands. Short, because a policy may change at any time.
 const NOT_GRANTED_FOR: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut backoff = Backoff::new();
+        let mut backoff = if self.issuer.is_outside() { Backoff::patient() } else { Backoff::new() };
         let mut unused = 0;
         while !self.tokens.release(&self.key, &self.slot) {
             let Some(certificate) = self.certificate().await else { return };
@@ -81,8 +81,11 @@ impl Keeper {
 
     async fn failed(&mut self, certificate: CertThumbprint, error: &FetchError, backoff: &mut Backoff) {
         let wait = match error {
-            // The issuer is well, so there is nothing to spare it; and after this it is asked only if somebody calls.
-            FetchError::NotGranted(_) => NOT_GRANTED_FOR,
+            // The issuer is well, so there is nothing to spare it; and after this it is asked only if somebody calls. What
+            // one outside does not grant, it will not grant in a second.
+            FetchError::NotGranted(_) if !self.issuer.is_outside() => NOT_GRANTED_FOR,
+            // A little more than it wants, not all at the same moment.
+            FetchError::Busy { rest, .. } => random::between(*rest, *rest + rest.mul_f64(0.2)).max(backoff.next()),
             _ => backoff.next(),
         };
         tracing::warn!(audience = self.key.audience, %error, retry_ms = wait.as_millis(), "no token");
@@ -105,5 +108,5 @@ impl Keeper {
 /// When to refresh a token that ends `life` from now: about half of it, so that a loss of the issuer is outlived by the
 /// other half.
 pub(super) fn refresh_at(now: Instant, life: Duration) -> Instant {
-    now + crate::random::between(life.mul_f64(0.45), life.mul_f64(0.5))
+    now + random::between(life.mul_f64(0.45), life.mul_f64(0.5))
 }

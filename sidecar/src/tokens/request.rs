@@ -1,13 +1,15 @@
 //! The form of a token request (RFC 6749 section 4.4.2, RFC 8693 section 2.1, RFC 8705 section 2, RFC 8707 section 2, RFC 9396
 //! section 6).
 
+use fapi::CLIENT_ASSERTION_TYPE;
+
 use super::TokenKey;
 
 /// The one type of token that is exchanged (RFC 8693 section 3).
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// `client_credentials`, or the exchange of `subject`, with `tls_client_auth`: the client is named in the form and proven by
-/// the certificate.
+/// `client_credentials`, or the exchange of `subject`. The client is named in the form and proven by the certificate, or by
+/// what is added.
 pub(super) fn form(client_id: &str, key: &TokenKey, subject: Option<&str>) -> String {
     let subject_len = subject.map_or(0, |subject| 160 + subject.len());
     let mut form = String::with_capacity(160 + client_id.len() + key.audience.len() + key.scope.len() + subject_len);
@@ -28,6 +30,21 @@ pub(super) fn form(client_id: &str, key: &TokenKey, subject: Option<&str>) -> St
         field(&mut form, "authorization_details", details);
     }
     form
+}
+
+/// Proves the client by an assertion (RFC 7523 section 2.2).
+pub(super) fn add_assertion(form: &mut String, assertion: &str) {
+    field(form, "client_assertion_type", CLIENT_ASSERTION_TYPE);
+    field(form, "client_assertion", assertion);
+}
+
+/// A form of these fields.
+pub(crate) fn form_of(fields: &[(&str, &str)]) -> String {
+    let mut form = String::new();
+    for (name, value) in fields {
+        field(&mut form, name, value);
+    }
+    form.split_off(form.len().min(1))
 }
 
 fn field(form: &mut String, name: &str, value: &str) {
@@ -53,13 +70,21 @@ fn hex(digit: u8) -> char {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::tokens::Constraint;
+    use crate::tokens::{AuthorizationServer, Constraint, Place};
+
+    fn mesh() -> Arc<AuthorizationServer> {
+        let (issuer, token_endpoint) = ("https://127.0.0.1:1".into(), "https://127.0.0.1:1/token".into());
+        let place = Place::Mesh { issuer, token_endpoint };
+        Arc::new(AuthorizationServer { place, authentication: Default::default() })
+    }
 
     #[test]
     fn an_exchange_names_what_is_exchanged() {
         let key = TokenKey {
-            endpoint: "https://127.0.0.1:1/token".into(),
+            server: mesh(),
             audience: "https://ledger.bank".into(),
             scope: "a".to_owned(),
             details: None,
@@ -76,7 +101,7 @@ mod tests {
     #[test]
     fn values_are_form_encoded_and_an_empty_scope_is_left_out() {
         let mut key = TokenKey {
-            endpoint: "https://127.0.0.1:1/token".into(),
+            server: mesh(),
             audience: "https://payments.bank".into(),
             scope: String::new(),
             details: None,
@@ -91,5 +116,8 @@ mod tests {
         assert!(form(client, &key, None).ends_with("&scope=accounts%3Aread+transfers%3Awrite"));
         key.details = Some(r#"[{"type":"t"}]"#.to_owned());
         assert!(form(client, &key, None).ends_with("write&authorization_details=%5B%7B%22type%22%3A%22t%22%7D%5D"));
+        let mut form = form(client, &key, None);
+        add_assertion(&mut form, "a.b.c");
+        assert!(form.ends_with("client-assertion-type%3Ajwt-bearer&client_assertion=a.b.c"));
     }
 }

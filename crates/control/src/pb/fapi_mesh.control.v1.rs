@@ -50,6 +50,9 @@ pub struct Hello {
     /// The epoch of the revocations in force; 0 if none have come.
     #[prost(uint64, tag = "4")]
     pub revocation_epoch: u64,
+    /// The public half of the key that signs its client assertions, a JWK with kid, JSON; empty if it makes none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub assertion_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// The answer to a snapshot.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::{TlsError, provider};
+use super::{TlsError, provider, verify::no_tls12};
 
 /// A client's configuration that takes any certificate, and shows none: for the probes of an app, which the kubelet does not
 /// verify either.
@@ -52,8 +52,7 @@ impl ServerCertVerifier for AnyServer {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // No such handshake can start; this only completes the trait.
-        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+        Err(no_tls12())
     }
 
     fn verify_tls13_signature(

@@ -178,3 +178,14 @@ fn only_one_well_formed_jws_is_read() {
     let unsigned = ClientAssertion::parse(&unsigned).unwrap().verify(ISSUER, &keys(), now());
     assert_eq!(unsigned, Err(AssertionFault::Signature));
 }
+
+#[test]
+fn what_we_sign_is_taken() {
+    let sign = |id: &str| sign_assertion(&OTHER_KEY, SHOP, ISSUER, id, now()).unwrap();
+    let text = sign("a-1");
+    let assertion = ClientAssertion::parse(&text).unwrap();
+    let keys = [Arc::new(key_set(&[published(&OTHER_KEY, OTHER_KEY.kid())]))];
+    let good = assertion.verify(ISSUER, &keys, now()).unwrap();
+    assert_eq!((assertion.client(), good.id(), good.until()), (SHOP, "a-1", now().plus(65)));
+    assert_eq!(assertion.verify("https://other", &keys, now()), Err(AssertionFault::Audience));
+}

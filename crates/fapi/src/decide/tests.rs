@@ -2,6 +2,7 @@ mod audit;
 mod binding;
 mod demands;
 mod external;
+mod introspected;
 mod proof;
 mod properties;
 mod request;

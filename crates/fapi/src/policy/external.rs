@@ -17,6 +17,8 @@ pub(crate) struct External {
     /// For its tokens, instead of the policy's own.
     pub(crate) resources: Vec<Resource>,
     pub(crate) typ: TokenTyp,
+    /// Only the issuer can read its tokens.
+    pub(crate) opaque: bool,
     pub(crate) client_id_claim: ClientIdClaim,
     /// Seconds since `iat`.
     pub(crate) max_age: u64,
@@ -29,6 +31,11 @@ impl External {
     /// Whether this workload may call as this client. Nothing that the token says can make it so.
     pub(crate) fn maps(&self, client_id: &str, caller: &SpiffeId) -> bool {
         self.clients.get(client_id).is_some_and(|callers| callers.name(caller))
+    }
+
+    /// Whether this workload may call as any client at all.
+    pub(crate) fn knows(&self, caller: &SpiffeId) -> bool {
+        self.clients.values().any(|callers| callers.name(caller))
     }
 
     /// Those of a token's scopes that count.
@@ -73,9 +80,14 @@ pub(super) fn add(
     if issuers.iter().any(|known| known.issuer == issuer) {
         return report.add(&format!("{field}.issuer"), "stands in the policy already; one identifier is one issuer");
     }
+    let is_opaque = |known: &Accepted| known.external.as_ref().is_some_and(|external| external.opaque);
+    if wire.opaque && issuers.iter().any(is_opaque) {
+        report
+            .add(&format!("{field}.opaque"), "another issuer's tokens are opaque too; nothing in them tells two apart");
+    }
     let name = wire.name.as_str().into();
-    let (typ, client_id_claim, max_age) = (wire.typ, wire.client_id_claim, wire.max_token_age);
-    let external = External { name, resources, typ, client_id_claim, max_age, scopes, clients };
+    let WireExternal { typ, opaque, client_id_claim, max_token_age: max_age, .. } = *wire;
+    let external = External { name, resources, typ, opaque, client_id_claim, max_age, scopes, clients };
     issuers.push(Accepted { issuer, external: Some(Arc::new(external)) });
 }
 

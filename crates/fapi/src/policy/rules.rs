@@ -192,12 +192,17 @@ impl Rule {
         self.actors.contains(&actors) && self.callers.name(caller)
     }
 
+    /// Whether its clients, with a chain of this length, include this one, which calls from there.
+    pub(super) fn names_client(&self, client: Client<'_>, caller: &SpiffeId, actors: u8) -> bool {
+        self.actors.contains(&actors) && self.clients.iter().any(|named| named.is(client, caller))
+    }
+
     /// Gives the age up to which it lets the request pass.
     fn judge(&self, method: &Method, with: &Credentials<'_>) -> Result<Option<u64>, Unmatched<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             return Err(Unmatched::Rule);
         }
-        let named = self.actors.contains(&with.actors) && self.clients.iter().any(|client| client.is(with));
+        let named = with.client.is_some_and(|client| self.names_client(client, with.caller, with.actors));
         if !named && !self.names(with.caller, with.actors) {
             return Err(Unmatched::Caller);
         }
@@ -212,9 +217,9 @@ impl Rule {
 }
 
 impl NamedClient {
-    fn is(&self, with: &Credentials<'_>) -> bool {
-        let same = |client: Client<'_>| *self.issuer == *client.issuer && *self.client_id == *client.id;
-        with.client.is_some_and(same) && self.from.as_ref().is_none_or(|from| from.name(with.caller))
+    fn is(&self, client: Client<'_>, caller: &SpiffeId) -> bool {
+        let same = *self.issuer == *client.issuer && *self.client_id == *client.id;
+        same && self.from.as_ref().is_none_or(|from| from.name(caller))
     }
 }
 

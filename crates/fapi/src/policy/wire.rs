@@ -141,6 +141,9 @@ pub struct WireExternal {
     /// The `typ` of its tokens.
     #[serde(default)]
     pub typ: TokenTyp,
+    /// Whether only the issuer can read its tokens: it is asked about each (RFC 7662). At most one issuer of a policy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
     /// The claim that names the client.
     #[serde(default)]
     pub client_id_claim: ClientIdClaim,

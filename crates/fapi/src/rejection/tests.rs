@@ -6,7 +6,7 @@ const IDS: &str = "peer_certificate_missing peer_certificate_untrusted trust_dom
     alg_not_allowed key_not_found signature_invalid scope_insufficient binding_missing binding_unknown \
     binding_cert_mismatch binding_cert_absent bound_token_sent_as_bearer caller_mismatch proof_missing proof_malformed \
     proof_key_mismatch proof_htm proof_htu proof_ath proof_stale proof_replayed proof_nonce_required proof_nonce_stale \
-    revoked introspection_unavailable issuer_unavailable edge_source_untrusted caller_not_allowed rule_not_matched \
+    revoked token_inactive introspection_unavailable issuer_unavailable edge_source_untrusted caller_not_allowed rule_not_matched \
     request_malformed header_too_large opaque_not_allowed plaintext_not_allowed policy_missing policy_invalid \
     replay_store_full destination_unknown peer_identity_mismatch token_unavailable not_granted app_authorization_present";
 

@@ -53,6 +53,36 @@ fn a_workload_is_hit_before_it_has_a_certificate() {
 }
 
 #[test]
+fn a_token_of_ours_is_hit_by_each_thing_alone_that_stands_for_it() {
+    let world = World::new();
+    let keys = key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]);
+    let token = IssuedToken::verify(&world.token().issued(), ISSUER, &keys).unwrap();
+    let issuer = Issuer::parse(ISSUER).unwrap();
+    let hit = |revoked: Revoked, now| {
+        let all: Revocations = [Revocation::new(revoked, None, at(NOW + 60)).unwrap()].into_iter().collect();
+        all.hit_token(&token, at(now))
+    };
+    for revoked in [
+        Revoked::Token { issuer: issuer.clone(), id: token.id().into() },
+        Revoked::Certificate(world.peer.thumbprint),
+        Revoked::SpiffeId(id(SHOP)),
+        Revoked::Client { issuer: issuer.clone(), id: SHOP.into() },
+    ] {
+        assert!(hit(revoked.clone(), NOW + 59), "{revoked:?}");
+        assert!(!hit(revoked.clone(), NOW + 60), "{revoked:?} has ended");
+    }
+    for other in [
+        Revoked::Token { issuer: issuer.clone(), id: "another".into() },
+        Revoked::Certificate(CertThumbprint::of_der(b"another")),
+        Revoked::Pod(POD.into()),
+        Revoked::Client { issuer, id: "another".into() },
+    ] {
+        assert!(!hit(other.clone(), NOW), "{other:?}");
+    }
+    assert!(!Revocations::none().hit_token(&token, at(NOW)));
+}
+
+#[test]
 fn a_token_of_ours_is_hit_through_everybody_behind_it() {
     let parties = ["a", "b", "c"].map(|name| id(&format!("spiffe://bank.example/ns/bank/sa/{name}")));
     let [holder, between, subject] = &parties;

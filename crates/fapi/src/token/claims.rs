@@ -46,23 +46,39 @@ pub(crate) struct Confirmation {
 impl Claims {
     /// Reads the claims as the issuer writes them: as RFC 9068 says, or as a policy says of an issuer outside the mesh.
     pub(super) fn parse(payload: View<'_>, external: Option<&External>) -> Result<Self, NotStrict> {
-        let subject = not_empty(payload.need_text("sub")?)?;
+        let token_id = match (payload.text("jti")?, external) {
+            // Servers that are older than RFC 9068 may leave it out.
+            (None, Some(External { typ: TokenTyp::Jwt, .. })) => None,
+            (jti, _) => Some(not_empty(jti.ok_or(NotStrict)?)?),
+        };
+        let subject = payload.need_text("sub")?;
+        Self::read(payload, external, (payload.need_text("iss")?, subject, token_id))
+    }
+
+    /// Reads what `issuer` says of a token that only it can read (RFC 7662 section 2.2): `sub` and `jti` may be missing.
+    pub(super) fn introspected(payload: View<'_>, issuer: &str, external: &External) -> Result<Self, NotStrict> {
+        let subject = payload.text("sub")?.map_or_else(|| client_id(payload, Some(external)), Ok)?;
+        let token_id = payload.text("jti")?.map(not_empty).transpose()?;
+        Self::read(payload, Some(external), (payload.text("iss")?.unwrap_or(issuer), subject, token_id))
+    }
+
+    fn read(
+        payload: View<'_>,
+        external: Option<&External>,
+        (issuer, subject, token_id): (&str, &str, Option<&str>),
+    ) -> Result<Self, NotStrict> {
+        let subject = not_empty(subject)?;
         let mut chain = payload.value("act").map(actor_chain).transpose()?.unwrap_or_default();
         let actors = u8::try_from(chain.len()).map_err(|_| NotStrict)?;
         chain.push(subject);
         let (actor, behind) = chain.split_first().ok_or(NotStrict)?;
         let behind = behind.iter().filter(|_| external.is_none()).map(|party| Arc::from(*party)).collect();
         let details = payload.value("authorization_details").map(AuthorizationDetails::of_claim).transpose()?;
-        let token_id = match (payload.text("jti")?, external) {
-            // Servers that are older than RFC 9068 may leave it out.
-            (None, Some(External { typ: TokenTyp::Jwt, .. })) => None,
-            (jti, _) => Some(not_empty(jti.ok_or(NotStrict)?)?.into()),
-        };
         let scopes = ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?;
         Ok(Self {
-            issuer: payload.need_text("iss")?.into(),
+            issuer: issuer.into(),
             client_id: client_id(payload, external)?.into(),
-            token_id,
+            token_id: token_id.map(Box::from),
             actor: (*actor).into(),
             actors,
             behind,

@@ -31,6 +31,29 @@ impl<'a, 'p> ParsedToken<'a, 'p> {
     }
 }
 
+impl ReceivedToken<'_> {
+    /// The issuer of this token, if only that can read it.
+    ///
+    /// What looks like a JWT is asked about only at the issuer that it names, so that no token is shown to a server that it
+    /// is not of.
+    pub(crate) fn opaque_of<'p>(&self, policy: &'p Policy) -> Result<Option<&'p Accepted>, Rejection> {
+        let Some(accepted) = policy.opaque_issuer() else { return Ok(None) };
+        let text = self.text()?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+        if text.len() > MAX_TOKEN_BYTES || !text.bytes().all(plain) {
+            return Ok(None);
+        }
+        let is_jwt = text.starts_with("eyJ") && text.matches('.').count() >= 2;
+        let named = Compact::parse(text, MAX_TOKEN_BYTES).ok();
+        let named = named.as_ref().map(|jws| jws.payload().text("iss").ok().flatten());
+        Ok(match named {
+            Some(issuer) => issuer == Some(accepted.issuer.as_str()),
+            None => !is_jwt,
+        }
+        .then_some(accepted))
+    }
+}
+
 /// A token with more bytes than this is refused: it has to fit into a header.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 

@@ -3,13 +3,15 @@ use std::sync::Arc;
 use super::{Claims, ParsedToken};
 use crate::{
     crypto::PublicKey,
+    introspection::{Introspection, Unread},
     jwks::IssuerKeys,
     policy::{Accepted, External, TokenTyp},
     rejection::Rejection,
-    value::{Issuer, SigningAlg, TokenHash},
+    value::{Issuer, SigningAlg, TokenHash, UnixTime},
 };
 
-/// A token that an allowed issuer signed with one of its keys. Only its signature is proven, so it may be kept.
+/// A token that an allowed issuer signed with one of its keys, or has said to be its own. Only that is proven, so it may be
+/// kept.
 #[derive(Debug)]
 pub(crate) struct SignedToken {
     pub(super) claims: Claims,
@@ -17,6 +19,8 @@ pub(crate) struct SignedToken {
     /// How the policy reads its issuer; `None`: the mesh's own. It is kept under one generation of policy only.
     external: Option<Arc<External>>,
     hash: TokenHash,
+    /// What the issuer said of it; `None`: it is signed.
+    introspection: Option<Arc<Introspection>>,
 }
 
 /// The keys at hand, and whether they were fetched for this very request.
@@ -32,6 +36,8 @@ pub(crate) enum NotSigned {
     Refused(Rejection),
     /// The key may exist, but is not here.
     NeedKeys(Issuer),
+    /// Only its issuer can read it.
+    Unread(Unread),
 }
 
 impl From<Rejection> for NotSigned {
@@ -60,7 +66,36 @@ impl SignedToken {
         if !keys.iter().any(|key| jws.is_signed_by(key)) {
             return Err(Rejection::SignatureInvalid.into());
         }
-        Ok(Self { claims, is_access_token, external, hash })
+        Ok(Self { claims, is_access_token, external, hash, introspection: None })
+    }
+
+    /// Takes what the issuer of a token says of it, however long ago.
+    pub(crate) fn introspected(
+        said: &Arc<Introspection>,
+        accepted: &Accepted,
+        hash: TokenHash,
+    ) -> Result<Self, Rejection> {
+        let (Some(external), true) = (&accepted.external, said.token == hash && said.issuer == accepted.issuer) else {
+            return Err(Rejection::IssuerNotAllowed);
+        };
+        let active = said.active.as_ref().ok_or(Rejection::TokenInactive)?;
+        let read = Claims::introspected(active.view(), accepted.issuer.as_str(), external);
+        let claims = read.map_err(|_| Rejection::TokenMalformed)?;
+        if *claims.issuer != *accepted.issuer.as_str() {
+            return Err(Rejection::IssuerNotAllowed);
+        }
+        let (external, introspection) = (Some(Arc::clone(external)), Some(Arc::clone(said)));
+        Ok(Self { claims, is_access_token: true, external, hash, introspection })
+    }
+
+    /// Whether it still counts: what an issuer said of a token does not for long.
+    pub(crate) fn counts(&self, now: UnixTime) -> bool {
+        self.introspection.as_ref().is_none_or(|said| now < said.until())
+    }
+
+    /// What its issuer said of it.
+    pub(crate) const fn introspection(&self) -> Option<&Arc<Introspection>> {
+        self.introspection.as_ref()
     }
 
     pub(crate) const fn claims(&self) -> &Claims {

@@ -84,6 +84,7 @@ impl World {
                 nonce: refusal.answer.wants_nonce,
             },
             Verdict::NeedKeys(issuer) => Expected::NeedKeys { issuer: issuer.to_string() },
+            Verdict::NeedIntrospection(unread) => panic!("{unread:?}"),
         }
     }
 }

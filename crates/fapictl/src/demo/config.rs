@@ -10,7 +10,7 @@ use crate::files::{self, Mode};
 pub(crate) const TRUST_DOMAIN: &str = "bank.example";
 /// Seconds. A certificate is renewed at two thirds of its life, a token at half.
 pub(crate) const CERTIFICATE_SECONDS: u64 = 30;
-pub(crate) const TOKEN_SECONDS: u64 = 8;
+pub(crate) const TOKEN_SECONDS: u64 = 9;
 
 const MESH: &str = include_str!("../../../../examples/bank/mesh.yaml");
 const CLIENTS: &str = include_str!("../../../../examples/bank/clients.yaml");

@@ -1,48 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use control::{PortPolicyDoc, Snapshot};
-use fapi::{WireCaller, WireMapping};
 
 use super::*;
-use crate::model::{Key, Model, PolicySpec, Seniority};
-use crate::testing::bank::{bank, view};
+use crate::model::Key;
+use crate::testing::bank::view;
+use crate::testing::foreign::{API, add, issuer, payments, with_external};
 use crate::view::View;
 
-const API: &str = "https://api.bank.example";
 const MESH: &str = "https://issuer.fapi-mesh";
-
-/// A FapiIssuer that lets the policies of `bank` take tokens for the API.
-fn issuer(name: &str, created: u64, url: &str) -> Issuer {
-    let shop = WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) };
-    let server = ExternalIssuer { issuer: url.to_owned(), jwks_uri: None, ca_bundle: None };
-    let allowed = Allowed { audiences: vec![API.to_owned()], scopes: vec!["transfers:write".to_owned()] };
-    let spec = IssuerSpec {
-        server,
-        allow: BTreeMap::from([("bank".to_owned(), allowed)]),
-        typ: fapi::TokenTyp::Jwt,
-        client_id_claim: fapi::ClientIdClaim::Azp,
-        max_token_age: 900,
-        clients: vec![WireMapping { client_id: "shop-7".to_owned(), callers: vec![shop] }],
-    };
-    let seniority = Seniority { created, key: Key::new("", name) };
-    Issuer { seniority, generation: 1, spec: Some(spec), fault: None }
-}
-
-fn add(model: &mut Model, name: &str, created: u64, url: &str) {
-    model.issuers.insert(name.to_owned(), issuer(name, created, url));
-}
-
-fn payments(model: &mut Model) -> &mut PolicySpec {
-    model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap()
-}
-
-/// The bank, whose payments take tokens of `bank-as` too.
-fn with_external() -> Model {
-    let mut model = bank();
-    add(&mut model, "bank-as", 0, "https://login.bank.example");
-    payments(&mut model).external = vec![IssuerRef { name: "bank-as".to_owned(), audiences: vec![API.to_owned()] }];
-    model
-}
 
 fn snapshot_of(view: &View, pod: &str, issuer: &str) -> (Snapshot, Vec<&'static str>) {
     let issuer = control::MeshIssuer { issuer: issuer.to_owned(), token_endpoint: format!("{issuer}/token") };
@@ -124,4 +90,57 @@ fn nobody_outside_is_the_mesh_s_own_issuer() {
     payments(&mut model).takes_mesh = false;
     let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
     assert!(matches!(snapshot.ports[0].policy, PortPolicyDoc::Invalid { .. }));
+}
+
+#[test]
+fn a_sidecar_asks_about_opaque_tokens_as_the_client_that_its_workload_is() {
+    let mut model = with_external();
+    let spec = model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap();
+    spec.opaque = true;
+    let caller = |account: Option<&str>| WireCaller {
+        namespace: "bank".to_owned(),
+        service_account: account.map(str::to_owned),
+    };
+    let client = |id: &str, account| fapi::WireMapping { client_id: id.to_owned(), callers: vec![caller(account)] };
+    spec.clients.extend([client("everyone", None), client("the-payments", Some("payments"))]);
+    use control::features::{EXTERNAL_ISSUERS, INTROSPECTION, REVOCATIONS, RULES};
+    let (snapshot, features) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!(features, [RULES, REVOCATIONS, EXTERNAL_ISSUERS, INTROSPECTION]);
+    assert!(governed(&snapshot).external[0].opaque);
+    assert_eq!(snapshot.external_issuers[0].introspect_as.as_deref(), Some("the-payments"));
+    let clients = &mut model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap().clients;
+    clients.retain(|client| client.client_id != "the-payments");
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    assert_eq!(snapshot.external_issuers[0].introspect_as.as_deref(), Some("everyone"));
+    model.issuers.get_mut("bank-as").unwrap().spec.as_mut().unwrap().clients.truncate(1);
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    assert_eq!(snapshot.external_issuers[0].introspect_as, None, "it is no client there, so it asks nobody");
+}
+
+#[test]
+fn of_two_issuers_of_opaque_tokens_the_first_counts() {
+    let mut model = with_external();
+    add(&mut model, "other-as", 1, "https://other.example");
+    let second = IssuerRef { name: "other-as".to_owned(), audiences: vec![API.to_owned()] };
+    payments(&mut model).external.push(second);
+    for issuer in model.issuers.values_mut() {
+        issuer.spec.as_mut().unwrap().opaque = true;
+    }
+    let (snapshot, _) = snapshot_of(&view(model.clone()), "payments-1", MESH);
+    let names: Vec<_> = governed(&snapshot).external.iter().map(|external| external.name.as_str()).collect();
+    assert_eq!(names, ["bank-as"]);
+    let wanted = payments(&mut model).external.clone();
+    let refused: Vec<_> = Issuers(&model.issuers).resolve_all("bank", &wanted).filter_map(Result::err).collect();
+    assert_eq!(refused[0].0, reason::REF_NOT_PERMITTED);
+}
+
+#[test]
+fn listed_origins_count_beside_the_derived_one_for_every_issuer() {
+    let mut model = with_external();
+    payments(&mut model).origins = vec!["https://api.bank.example:8443".to_owned(), "https://payments.bank".to_owned()];
+    let (snapshot, _) = snapshot_of(&view(model), "payments-1", MESH);
+    let both = ["https://payments.bank", "https://api.bank.example:8443"];
+    assert_eq!(governed(&snapshot).resources[0].origins, both);
+    assert_eq!(governed(&snapshot).external[0].resources[0].origins, both);
+    assert_eq!(governed(&snapshot).resources[0].audience, "https://payments.bank", "the audience is what it was");
 }

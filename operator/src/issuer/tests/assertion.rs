@@ -4,6 +4,7 @@ use fapi::SigningKey;
 
 use super::*;
 use crate::model::{Client, ClientSpec, Key, Seniority};
+use crate::testing::bank::client_of;
 use crate::testing::id;
 
 const TYPE: &str = fapi::CLIENT_ASSERTION_TYPE;
@@ -23,11 +24,8 @@ impl Signer {
                 let mut jwk = signer.key.public_jwk();
                 jwk["kid"] = signer.key.kid().into();
                 let key = Key::new("bank", name);
-                let spec = ClientSpec {
-                    service_account: (*name).to_owned(),
-                    targets: Vec::new(),
-                    jwks: Some(json!({ "keys": [jwk] }).to_string()),
-                };
+                let jwks = Some(json!({ "keys": [jwk] }).to_string());
+                let spec = ClientSpec { jwks, ..client_of(name, Vec::new()) };
                 let seniority = Seniority { created: 0, key: key.clone() };
                 model.clients.insert(key, Client { seniority, generation: 1, spec: Some(spec), fault: None });
             }
@@ -185,6 +183,41 @@ async fn bad_assertions_are_refused_and_logged_by_reason() {
     assert_eq!(told, cases.iter().map(|(_, reason)| *reason).collect::<Vec<_>>());
     let signature = cases[0].0.rsplit('.').next().unwrap();
     assert!(!log.text().contains(signature), "no assertion is logged");
+}
+
+#[tokio::test]
+async fn n29_an_assertion_is_for_the_issuer_as_one_text_at_every_endpoint() {
+    let mesh = Mesh::start().await;
+    let [shop] = Signer::register(&mesh, ["shop"]);
+    let member = mesh.member("shop-1");
+    let issuer = format!("https://{}", mesh.issuer);
+    let held = revoke::token(&mesh, &member, PAYMENTS).await;
+    let audiences = [
+        json!(format!("{issuer}/token")),
+        json!(format!("{issuer}/introspect")),
+        json!(format!("{issuer}/")),
+        json!([issuer]),
+        json!([issuer, "https://other.example"]),
+        json!("https://other.example"),
+        Value::Null,
+        json!(issuer),
+    ];
+    for (at, audience) in audiences.iter().enumerate() {
+        for path in ["/introspect", "/token", "/revoke"] {
+            let mut claims = shop.claims(&mesh, &format!("{at}{path}"));
+            claims["aud"] = audience.clone();
+            let assertion = shop.key.sign_jwt("JWT", &claims).unwrap();
+            let mut parameters = asserted(&assertion);
+            parameters.push(("token", &held));
+            let reply = mesh.http(Some(&member), &post_to(path, "", &form(&parameters))).await;
+            if *audience == json!(issuer) {
+                assert_eq!(reply.status, 200, "{path}: {reply:?}");
+            } else {
+                assert_eq!(error(&reply), (400, "invalid_client".into()), "{path}: {audience}");
+            }
+        }
+    }
+    mesh.end().await;
 }
 
 #[tokio::test]

@@ -82,11 +82,11 @@ fn a_client_that_signs_has_public_keys_that_can_be_used() {
     let keys = fapi::KeySet::from_jwks_json(spec.jwks.unwrap().as_bytes()).unwrap();
     assert_eq!(keys.len(), 2);
     assert_eq!(wrong(&client_with("{}")), [], "by certificate");
+    assert_eq!(wrong(&client_with("{method: PrivateKeyJWT}")), [], "with keys that its sidecars make");
 
     let first = "spec.authentication.jwks.keys[0]";
     let second = "spec.authentication.jwks.keys[1]";
     for (text, fields) in [
-        (client_with("{method: PrivateKeyJWT}"), vec!["spec.authentication"]),
         (client_with(&format!("{{jwks: {{keys: [{}]}}}}", key("one"))), vec!["spec.authentication.jwks"]),
         (client_with("{method: ClientSecret}"), vec!["spec.authentication.method"]),
         (with(""), vec!["spec.authentication.jwks.keys"]),
@@ -104,6 +104,80 @@ fn a_client_that_signs_has_public_keys_that_can_be_used() {
         found.sort();
         assert_eq!(found, fields, "{text}");
     }
+}
+
+#[test]
+fn origins_are_other_names_of_one_service() {
+    let with = |targets: &str, origins: &str| {
+        document("FapiPolicy", "{name: p, namespace: bank}", &format!("  targetRefs: {targets}\n  origins: {origins}"))
+    };
+    let good = r#"["https://api.bank.example", "https://pay.bank.example:8443"]"#;
+    let Parsed::Good(written) = read(&with("[{name: payments}]", good)) else { panic!("in order") };
+    let Body::Policy(policy) = written.body else { panic!("a policy") };
+    assert_eq!(policy.spec.origins, ["https://api.bank.example", "https://pay.bank.example:8443"]);
+    for (targets, origins, field) in [
+        ("[{name: payments}, {name: ledger}]", good, "spec.origins"),
+        ("[{kind: Namespace, name: bank}]", good, "spec.origins"),
+        ("[{name: payments}]", r#"["http://api.bank.example"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", r#"["https://api.bank.example/path"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", r#"["https://api.bank.example:99999"]"#, "spec.origins[0]"),
+        ("[{name: payments}]", "[]", "spec.origins"),
+    ] {
+        let found: Vec<_> = wrong(&with(targets, origins)).into_iter().map(|(_, field)| field).collect();
+        assert_eq!(found, [field], "{targets} {origins}");
+    }
+}
+
+#[test]
+fn a_policy_of_a_port_that_is_not_http_has_callers_alone() {
+    let with = |more: &str| policy(&format!("  protocol: TCP\n{more}"));
+    let target = "  targetRefs: [{name: db, sectionName: postgres}]\n";
+    let rules = "  rules: [{callers: [{serviceAccountName: ledger}]}, {callers: [{namespace: web}]}]";
+    let Parsed::Good(written) = read(&with(&format!("{target}{rules}"))) else { panic!("in order") };
+    let Body::Policy(policy) = written.body else { panic!("a policy") };
+    assert!(policy.spec.opaque);
+    let issuers = "  issuers: [{name: bank-as, audiences: [\"https://db.bank.example\"]}]\n";
+    let origins = "  origins: [\"https://db.bank.example\"]\n";
+    for (text, field) in [
+        (target.to_owned(), "spec.rules"),
+        (format!("{target}  rules: [{{callers: [{{namespace: web}}], methods: [GET]}}]"), "spec.rules"),
+        (format!("{target}  rules: [{{callers: [{{namespace: web}}]}}, {{}}]"), "spec.rules"),
+        (format!("{target}{issuers}{rules}"), "spec.issuers"),
+        (format!("{target}{origins}{rules}"), "spec.origins"),
+        (format!("  targetRefs: [{{kind: Namespace, name: bank}}]\n{rules}"), "spec.targetRefs"),
+    ] {
+        let found: Vec<_> = wrong(&with(&text)).into_iter().map(|(_, field)| field).collect();
+        assert_eq!(found, [field], "{text}");
+    }
+}
+
+#[test]
+fn a_client_of_another_issuer_has_a_client_id_and_no_keys_of_its_own() {
+    let with = |more: &str| {
+        let spec = format!("  serviceAccountName: a\n  targets: [{{serviceName: b}}]\n{more}");
+        document("FapiClient", "{name: a, namespace: bank}", &spec)
+    };
+    let Parsed::Good(written) = read(&with("  issuerName: bank-as\n  clientId: shop-7")) else { panic!("in order") };
+    let Body::Client(spec) = written.body else { panic!("a client") };
+    let external = spec.external.unwrap();
+    assert_eq!((external.issuer.as_str(), external.client_id.as_str()), ("bank-as", "shop-7"));
+    let signs = "  issuerName: bank-as\n  clientId: shop-7\n  authentication: {method: PrivateKeyJWT}";
+    let Parsed::Good(written) = read(&with(signs)) else { panic!("in order") };
+    let Body::Client(spec) = written.body else { panic!("a client") };
+    assert_eq!(spec.authentication, control::ClientAuthentication::PrivateKeyJwt);
+    let jwk = fapi::SigningKey::generate().unwrap().public_jwk();
+    let keys = format!("{{keys: [{{kid: k, kty: EC, crv: P-256, x: {}, y: {}}}]}}", jwk["x"], jwk["y"]);
+    for (text, line, field) in [
+        ("  issuerName: bank-as".to_owned(), 5, "spec.clientId"),
+        ("  clientId: shop-7".to_owned(), 7, "spec.clientId"),
+        ("  issuerName: mesh\n  clientId: shop-7".to_owned(), 8, "spec.clientId"),
+        (signs.replace("JWT}", &format!("JWT, jwks: {keys}}}")), 9, "spec.authentication.jwks"),
+    ] {
+        assert_eq!(wrong(&with(&text)), [(line, field.to_owned())], "{text}");
+    }
+    let exchanged = with("  issuerName: bank-as\n  clientId: shop-7")
+        .replace("{serviceName: b", "{grantType: TokenExchange, serviceName: b");
+    assert_eq!(wrong(&exchanged), [(6, "spec.targets[0].grantType".to_owned())]);
 }
 
 #[test]
@@ -221,7 +295,7 @@ fn what_is_wrong_with_a_fapi_issuer_is_found() {
         (issuer("  maxTokenAge: 4s"), 6, "spec.maxTokenAge"),
         (issuer("  jwksUri: http://login.bank.example/jwks"), 6, "spec.jwksUri"),
         (issuer("  typ: jwt"), 6, "spec.typ"),
-        (issuer("  tokenFormat: Opaque"), 6, "spec.tokenFormat"),
+        (issuer("  tokenFormat: PASETO"), 6, "spec.tokenFormat"),
         (
             issuer("  clients: [{clientId: \"spiffe://bank.example/ns/bank/sa/a\", callers: [{namespace: a}]}]"),
             6,

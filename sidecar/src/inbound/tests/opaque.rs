@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use fapi::{Mode, SenderConstraint::Mtls};
+use fapi::{Mode, Revocation, Revoked, SenderConstraint::Mtls, UnixTime};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -78,6 +78,31 @@ async fn who_is_not_named_never_reaches_the_app() {
         let mut heard = [0; 6];
         server.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"\x00hello");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_caller_loses_its_connection_and_gets_no_other() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let (side, listener) = database(&mesh).await;
+        let shop = mesh.authority.identity(&workload("shop"), LONG);
+        let mut caller = side.dial(&shop, b"h2").await;
+        caller.write_all(b"\x00hello").await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut heard = [0; 8];
+        server.read_exact(&mut heard[..6]).await.unwrap();
+        let revoked = Revoked::SpiffeId(workload("shop"));
+        let entry = Revocation::new(revoked, None, UnixTime::from_secs(u64::MAX)).unwrap();
+        side.shared.install_revocations(1, [entry].into_iter().collect()).unwrap();
+        assert_eq!(caller.read(&mut heard).await.unwrap_or(0), 0);
+        assert_eq!(server.read(&mut heard).await.unwrap_or(0), 0);
+        counted(&side, "refused", "revoked", 1).await;
+        let mut again = side.dial(&shop, b"h2").await;
+        assert_eq!(again.read(&mut heard).await.unwrap_or(0), 0);
+        let line = r#"fapi_handshakes_total{outcome="refused",reason="revoked"} 1"#;
+        until(line, || side.shared.render_metrics().lines().any(|found| found == line)).await;
     })
     .await;
 }

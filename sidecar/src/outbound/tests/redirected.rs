@@ -191,7 +191,7 @@ async fn a_port_that_takes_no_http_is_reached_over_mutual_tls() {
         let side = Side::alone(&mesh.authority, &mesh.issuer, "db", Mtls, Speaks::Http1).await;
         side.apply_tcp("shop", database.local_addr().unwrap());
         let kind = |opaque| match meshed_at("db", &workload("db"), Mtls, &[side.address]) {
-            DestinationKind::Meshed(db) => DestinationKind::Meshed(Meshed { token: None, opaque, ..db }),
+            DestinationKind::Meshed(db) => DestinationKind::Meshed(Box::new(Meshed { token: None, opaque, ..*db })),
             other => other,
         };
         mesh.operator.set_destination("10.96.0.9:5432", kind(true));

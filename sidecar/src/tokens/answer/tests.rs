@@ -18,6 +18,11 @@ fn mtls() -> Binding {
     Binding { certificate: thumbprint(), proof_key: None }
 }
 
+fn wanted<'a>(binding: &Binding, scope: &'a str, opaque: bool) -> Wanted<'a> {
+    let Binding { certificate, proof_key } = *binding;
+    Wanted { binding: Binding { certificate, proof_key }, scope, opaque, exchanged: false }
+}
+
 /// An answer with a token of these claims.
 fn answer(token_type: &str, claims: &Value) -> Value {
     let token = ["e30", &URL_SAFE_NO_PAD.encode(claims.to_string()), "c2ln"].join(".");
@@ -29,7 +34,7 @@ fn claims(cnf: &Value) -> Value {
 }
 
 fn read_ok(answer: &Value, binding: &Binding) -> Result<Granted, FetchError> {
-    read(StatusCode::OK, answer.to_string().as_bytes(), binding, false, NOW)
+    read(StatusCode::OK, answer.to_string().as_bytes(), &wanted(binding, "", false), NOW)
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn a_token_that_is_not_what_was_asked_for_is_refused() {
 fn errors_are_told_apart_by_their_code_alone() {
     let code = |code: &str| {
         let body = json!({ "error": code, "error_description": "secret" }).to_string();
-        read(StatusCode::BAD_REQUEST, body.as_bytes(), &mtls(), false, NOW).map(|_| ()).unwrap_err()
+        read(StatusCode::BAD_REQUEST, body.as_bytes(), &wanted(&mtls(), "", false), NOW).map(|_| ()).unwrap_err()
     };
     for granted in ["invalid_target", "invalid_scope", "access_denied"] {
         assert_eq!(code(granted).rejection(), fapi::Rejection::NotGranted);
@@ -88,14 +93,50 @@ fn errors_are_told_apart_by_their_code_alone() {
         assert!(!code(other).to_string().contains("secret"));
     }
     assert!(matches!(code("use_dpop_nonce"), FetchError::Nonce));
-    let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &mtls(), false, NOW).map(|_| ()).unwrap_err();
+    let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &wanted(&mtls(), "", false), NOW).map(|_| ()).unwrap_err();
     assert!(matches!(broken, FetchError::Status(StatusCode::BAD_GATEWAY)));
+}
+
+#[test]
+fn the_scope_of_the_answer_is_what_was_asked_for_or_more() {
+    let cnf = json!({ "x5t#S256": thumbprint().to_string() });
+    let read_for = |scope: &str, given: Option<&str>| {
+        let mut answer = answer("Bearer", &claims(&cnf));
+        if let Some(given) = given {
+            answer["scope"] = given.into();
+        }
+        read(StatusCode::OK, answer.to_string().as_bytes(), &wanted(&mtls(), scope, false), NOW).map(|_| ())
+    };
+    for (scope, given) in [("a b", None), ("a b", Some("b a")), ("a", Some("a b")), ("", Some("a")), ("", Some(""))] {
+        read_for(scope, given).unwrap();
+    }
+    for (scope, given) in [("a b", "a"), ("a", ""), ("a", "A"), ("a", "ab")] {
+        assert!(matches!(read_for(scope, Some(given)), Err(FetchError::NotGranted(_))), "{scope} {given}");
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_read_needs_a_type_and_an_end() {
+    let read_as = |opaque: bool, answer: Value| {
+        read(StatusCode::OK, answer.to_string().as_bytes(), &wanted(&mtls(), "", opaque), NOW)
+    };
+    let answer = json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 60 });
+    assert_eq!(read_as(true, answer.clone()).unwrap().expires, NOW.plus(60));
+    assert!(matches!(read_as(false, answer), Err(FetchError::Answer(why)) if why.contains("tokenFormat: Opaque")));
+    for bad in [
+        json!({ "access_token": "abc", "token_type": "Bearer" }),
+        json!({ "access_token": "abc", "token_type": "DPoP", "expires_in": 60 }),
+        json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 0 }),
+    ] {
+        assert!(matches!(read_as(true, bad.clone()), Err(FetchError::Answer(_))), "{bad}");
+    }
 }
 
 #[test]
 fn what_is_exchanged_says_what_it_is() {
     let mut answer = answer("Bearer", &claims(&json!({ "x5t#S256": thumbprint().to_string() })));
-    let read = |answer: &Value| read(StatusCode::OK, answer.to_string().as_bytes(), &mtls(), true, NOW);
+    let wanted = Wanted { exchanged: true, ..wanted(&mtls(), "", false) };
+    let read = |answer: &Value| read(StatusCode::OK, answer.to_string().as_bytes(), &wanted, NOW);
     assert!(matches!(read(&answer), Err(FetchError::Answer(_))));
     answer["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:jwt");
     assert!(matches!(read(&answer), Err(FetchError::Answer(_))));

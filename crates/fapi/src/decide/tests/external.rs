@@ -20,6 +20,7 @@ fn external() -> WireExternal {
         issuer: BANK_AS.to_owned(),
         resources: vec![WireResource { audience: API.to_owned(), origins: texts(&[AUDIENCE, API]) }],
         typ: TokenTyp::AccessToken,
+        opaque: false,
         client_id_claim: ClientIdClaim::ClientId,
         max_token_age: 900,
         scopes: None,

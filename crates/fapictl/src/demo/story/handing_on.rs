@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{CHANGE, Story};
+use crate::demo::mesh::Member;
 use crate::demo::report::Outcome;
 use crate::failure::{Failure, OrFail};
 use crate::jose::{self, Key};
@@ -26,7 +27,7 @@ impl Story<'_> {
 
     /// Waits until ledger is told for whom payments calls. The handle of that call, which has ended by then.
     async fn handed_on(&mut self) -> Result<String, Failure> {
-        let [shop, payments] = ["shop", "payments"].map(|name| self.mesh.member(name).map(|member| member.spiffe_id()));
+        let [shop, payments] = ["shop", "payments"].map(|name| self.mesh.member(name).map(Member::spiffe_id));
         let wanted = (json!(payments?), json!(shop?));
         let mut said = Value::Null;
         let told = until(CHANGE, async || {

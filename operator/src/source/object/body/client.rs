@@ -1,12 +1,12 @@
-use control::GrantType;
+use control::{ClientAuthentication, GrantType};
 use crds::FapiClientSpec;
 use crds::client::{Authentication, AuthenticationMethod, JsonWebKeySet};
-use crds::policy::AuthorizationDetail;
+use crds::policy::{AuthorizationDetail, MESH_ISSUER};
 use fapi::{AuthorizationDetails, InvalidValue, KeySet, WireDetail};
 use serde_json::json;
 
 use super::{BodyProblem, ObjectId, all_or};
-use crate::model::{ClientSpec, ClientTarget, Key};
+use crate::model::{ClientSpec, ClientTarget, ExternalClient, Key};
 use crate::source::object::body::policy::{constraint, detail};
 
 /// The authorization details that are asked for; `None`: whatever is given.
@@ -43,8 +43,40 @@ pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Ve
             grant_type: target.grant_type.map_or_else(GrantType::default, grant_type),
         });
     }
+    let external = external(spec.issuer_name, spec.client_id, &mut problems);
+    let method = spec.authentication.as_ref().map(|authentication| authentication.method);
     let jwks = spec.authentication.and_then(|authentication| keys(authentication, &mut problems));
-    all_or(ClientSpec { service_account: spec.service_account_name, targets, jwks }, problems)
+    if external.is_some() && jwks.is_some() {
+        let message = "at a FapiIssuer only sidecars authenticate, with keys of their own";
+        problems.push(BodyProblem::new("spec.authentication.jwks", message, "remove jwks"));
+    }
+    let exchanged = |target: &ClientTarget| target.grant_type == GrantType::TokenExchange;
+    if let Some(position) = targets.iter().position(exchanged).filter(|_| external.is_some()) {
+        let message = "only the mesh's own issuer exchanges the tokens of calls";
+        let field = format!("spec.targets[{position}].grantType");
+        problems.push(BodyProblem::new(field, message, "leave grantType out, or issuerName and clientId"));
+    }
+    let authentication = match method {
+        // Whoever brings keys has no sidecar, so those there are go on with their certificates.
+        Some(AuthenticationMethod::PrivateKeyJwt) if jwks.is_none() => ClientAuthentication::PrivateKeyJwt,
+        _ => ClientAuthentication::TlsClientAuth,
+    };
+    let service_account = spec.service_account_name;
+    all_or(ClientSpec { service_account, targets, external, authentication, jwks }, problems)
+}
+
+/// The client of a FapiIssuer; `None` for the mesh's own.
+fn external(issuer: String, client_id: Option<String>, problems: &mut Vec<BodyProblem>) -> Option<ExternalClient> {
+    match (issuer == MESH_ISSUER, client_id) {
+        (true, None) => None,
+        (false, Some(client_id)) => Some(ExternalClient { issuer, client_id }),
+        (is_mesh, _) => {
+            let message = "clientId is for FapiIssuers, which need it; at the mesh's own issuer it is the SPIFFE ID";
+            let remedy = if is_mesh { "remove it" } else { "write the client id that the FapiIssuer knows" };
+            problems.push(BodyProblem::new("spec.clientId", message, remedy));
+            None
+        }
+    }
 }
 
 fn grant_type(asked: crds::client::GrantType) -> GrantType {
@@ -56,21 +88,15 @@ fn grant_type(asked: crds::client::GrantType) -> GrantType {
 
 /// The keys of a client that signs assertions, as a JWK Set.
 fn keys(authentication: Authentication, problems: &mut Vec<BodyProblem>) -> Option<String> {
-    const FIELD: &str = "spec.authentication";
     match (authentication.method, authentication.jwks) {
-        (AuthenticationMethod::TlsClientAuth, None) => None,
+        (_, None) => None,
         (AuthenticationMethod::PrivateKeyJwt, Some(jwks)) => {
             check(&jwks, problems);
             Some(json!(jwks).to_string())
         }
         (AuthenticationMethod::TlsClientAuth, Some(_)) => {
             let message = "TLSClientAuth takes no keys";
-            problems.push(BodyProblem::new(format!("{FIELD}.jwks"), message, "remove them, or write PrivateKeyJWT"));
-            None
-        }
-        (AuthenticationMethod::PrivateKeyJwt, None) => {
-            let message = "PrivateKeyJWT has no keys";
-            problems.push(BodyProblem::new(FIELD, message, "add jwks with the public keys of the client"));
+            problems.push(BodyProblem::new("spec.authentication.jwks", message, "remove them, or write PrivateKeyJWT"));
             None
         }
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use control::ExternalIssuer;
 use control::tls::Roots;
 use crds::FapiIssuerSpec;
-use crds::issuer::{ClientIdClaim, IssuerCaller, TokenTyp};
+use crds::issuer::{ClientIdClaim, IssuerCaller, TokenFormat, TokenTyp};
 use crds::policy::MESH_ISSUER;
 use fapi::{TrustDomain, WireCaller, WireMapping};
 
@@ -40,8 +40,14 @@ pub(super) fn read(
         callers: client.callers.into_iter().map(caller).collect(),
     });
     let spec = IssuerSpec {
-        server: ExternalIssuer { issuer: spec.issuer, jwks_uri: spec.jwks_uri, ca_bundle: spec.ca_bundle },
+        server: ExternalIssuer {
+            issuer: spec.issuer,
+            jwks_uri: spec.jwks_uri,
+            ca_bundle: spec.ca_bundle,
+            introspect_as: None,
+        },
         allow,
+        opaque: spec.token_format == TokenFormat::Opaque,
         typ: match spec.typ {
             TokenTyp::AccessToken => fapi::TokenTyp::AccessToken,
             TokenTyp::Jwt => fapi::TokenTyp::Jwt,

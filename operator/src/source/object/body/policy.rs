@@ -4,7 +4,7 @@ use crds::policy::{
     AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, Protocol, TargetKind, TargetRef,
 };
 use crds::{FapiPolicySpec, SenderConstraint};
-use fapi::{TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
+use fapi::{Origin, TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::index;
@@ -34,6 +34,7 @@ pub(super) fn read(
     }
     let takes_mesh = spec.issuers.iter().any(|issuer| issuer.name == MESH_ISSUER);
     let external = issuers(spec.issuers, &targets, &mut problems);
+    let origins = origins(spec.origins, &targets, &mut problems);
     let mut rules = Vec::new();
     for (position, rule) in spec.rules.into_iter().enumerate() {
         rules.push(wire_rule(rule, &namespace, &external, &format!("spec.rules[{position}]"), &mut problems));
@@ -43,7 +44,7 @@ pub(super) fn read(
         Mode::Audit => fapi::Mode::Audit,
     };
     let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
-    let spec = PolicySpec { mode, opaque, sender_constraints, takes_mesh, external, rules };
+    let spec = PolicySpec { mode, opaque, sender_constraints, takes_mesh, external, origins, rules };
     if problems.is_empty() {
         let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
         problems.extend(compiled.into_iter().map(|problem| {
@@ -65,6 +66,8 @@ fn tcp_problem(spec: &FapiPolicySpec, targets: &[PolicyTarget]) -> Option<BodyPr
         Some(BodyProblem::new("spec.targetRefs", message, "target Services, or ports of them by sectionName"))
     } else if spec.issuers.iter().any(|issuer| issuer.name != MESH_ISSUER) {
         Some(BodyProblem::new("spec.issuers", "protocol TCP takes no tokens, so no FapiIssuer", "remove it"))
+    } else if !spec.origins.is_empty() {
+        Some(BodyProblem::new("spec.origins", "protocol TCP takes no proofs, so no origins", "remove them"))
     } else if !spec.rules.iter().all(callers_alone) {
         let message = "protocol TCP knows callers and nothing else";
         Some(BodyProblem::new("spec.rules", message, "give rules with callers alone: service accounts or namespaces"))
@@ -113,9 +116,28 @@ pub(super) fn constraint(constraint: SenderConstraint) -> fapi::SenderConstraint
     }
 }
 
+fn is_one_service(targets: &[PolicyTarget]) -> bool {
+    matches!(targets, [PolicyTarget::Service { .. } | PolicyTarget::Section { .. }])
+}
+
+/// Other names of the one Service that a policy targets.
+fn origins(listed: Vec<String>, targets: &[PolicyTarget], problems: &mut Vec<BodyProblem>) -> Vec<String> {
+    if !listed.is_empty() && !is_one_service(targets) {
+        let remedy = "target exactly one Service";
+        problems.push(BodyProblem::new("spec.origins", "origins are names of one Service", remedy));
+    }
+    for (position, origin) in listed.iter().enumerate() {
+        if let Err(error) = Origin::parse(origin) {
+            let remedy = "write https://host or https://host:port";
+            problems.push(BodyProblem::new(format!("spec.origins[{position}]"), error.to_string(), remedy));
+        }
+    }
+    listed
+}
+
 /// The FapiIssuers among the issuers of a policy, each once and with audiences. Whether they are there is told in the status.
 fn issuers(accepted: Vec<AcceptedIssuer>, targets: &[PolicyTarget], problems: &mut Vec<BodyProblem>) -> Vec<IssuerRef> {
-    let one_service = matches!(targets, [PolicyTarget::Service { .. } | PolicyTarget::Section { .. }]);
+    let one_service = is_one_service(targets);
     let mut names: Vec<String> = Vec::new();
     let mut external = Vec::new();
     for (position, AcceptedIssuer { name, audiences }) in accepted.into_iter().enumerate() {

@@ -1,0 +1,172 @@
+//! Public keys of clients whose sidecars sign their assertions (RFC 7523): reported by each sidecar on its stream, and
+//! published for the authorization servers that verify them.
+//!
+//! Nothing of it is stored: a sidecar says it again on every stream, and makes another key when it starts anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fapi::{KeySet, SpiffeId};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::model::Pod;
+use crate::view::View;
+
+/// Keys of one service account; a key set of so many has 50 KB. The pods beyond it are not published.
+const MAX_KEYS: usize = 256;
+const MAX_BYTES: usize = 1024;
+
+/// The keys of all sidecars.
+#[derive(Default)]
+pub(crate) struct ClientKeys(Mutex<HashMap<Account, BTreeMap<String, Reported>>>);
+
+/// Namespace and service account.
+type Account = (String, String);
+
+/// The key of one pod.
+#[derive(Clone)]
+struct Reported {
+    jwk: Jwk,
+    set: Arc<KeySet>,
+}
+
+/// What a sidecar makes: a key for ES256, with its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Jwk {
+    kty: String,
+    crv: String,
+    x: String,
+    y: String,
+    kid: String,
+}
+
+impl ClientKeys {
+    /// Takes the key that the sidecar of `pod` reports, a JWK, in place of the one before.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn report(&self, view: &View, pod: &Pod, jwk: &[u8]) -> Result<(), &'static str> {
+        const NO_KEY: &str = "it is no public JWK with kid for ES256";
+        let jwk = Some(jwk).filter(|jwk| jwk.len() <= MAX_BYTES).and_then(|jwk| serde_json::from_slice(jwk).ok());
+        let jwk: Jwk = jwk.ok_or(NO_KEY)?;
+        let set = KeySet::from_jwks_json(json!({ "keys": [jwk] }).to_string().as_bytes()).map_err(|_| NO_KEY)?;
+        if set.is_empty() {
+            return Err(NO_KEY);
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = (pod.namespace.clone(), pod.service_account.clone());
+        let keys = all.entry(account).or_default();
+        keys.retain(|uid, _| view.pod(uid).is_some());
+        if keys.len() >= MAX_KEYS && !keys.contains_key(&pod.uid) {
+            return Err("its service account has 256 keys already");
+        }
+        keys.insert(pod.uid.clone(), Reported { jwk, set: Arc::new(set) });
+        all.retain(|_, keys| keys.keys().any(|uid| view.pod(uid).is_some()));
+        Ok(())
+    }
+
+    /// The keys of the sidecars of a client, if it signs: for verifying.
+    pub(crate) fn of(&self, view: &View, client: &SpiffeId) -> Vec<Arc<KeySet>> {
+        if client.trust_domain() != view.trust_domain().as_str() {
+            return Vec::new();
+        }
+        let reported = self.reported(view, client.namespace(), client.service_account());
+        reported.unwrap_or_default().into_iter().map(|reported| reported.set).collect()
+    }
+
+    /// The same as a JWK Set, to be published; `None` for whoever does not sign.
+    pub(crate) fn published(&self, view: &View, namespace: &str, account: &str) -> Option<String> {
+        let keys: Vec<Jwk> =
+            self.reported(view, namespace, account)?.into_iter().map(|reported| reported.jwk).collect();
+        Some(json!({ "keys": keys }).to_string())
+    }
+
+    /// Of the pods that are still there, in a stable order.
+    fn reported(&self, view: &View, namespace: &str, account: &str) -> Option<Vec<Reported>> {
+        if !view.signs(namespace, account) {
+            return None;
+        }
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = all.get(&(namespace.to_owned(), account.to_owned()));
+        let alive = keys.into_iter().flatten().filter(|(uid, _)| view.pod(uid).is_some());
+        Some(alive.map(|(_, reported)| reported.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Client, Key, Seniority};
+    use crate::testing::bank::{bank, client_of, pod, view};
+    use crate::testing::id;
+
+    fn jwk() -> String {
+        let key = fapi::SigningKey::generate().unwrap();
+        let mut jwk = key.public_jwk();
+        jwk["kid"] = key.kid().into();
+        jwk.to_string()
+    }
+
+    /// The bank, whose `shop` signs or does not.
+    fn mesh(signs: bool) -> View {
+        let mut model = bank();
+        let mut spec = client_of("shop", Vec::new());
+        if signs {
+            spec.authentication = control::ClientAuthentication::PrivateKeyJwt;
+        }
+        let seniority = Seniority { created: 0, key: Key::new("bank", "shop") };
+        model.clients.insert(seniority.key.clone(), Client { seniority, generation: 1, spec: Some(spec), fault: None });
+        let second = pod("bank", "shop-2", "shop");
+        model.pods.insert(second.uid.clone(), second);
+        view(model)
+    }
+
+    fn count(keys: &ClientKeys, view: &View) -> Option<usize> {
+        let set = keys.published(view, "bank", "shop")?;
+        Some(serde_json::from_str::<serde_json::Value>(&set).unwrap()["keys"].as_array().unwrap().len())
+    }
+
+    #[test]
+    fn the_keys_of_a_client_are_those_of_its_living_pods() {
+        let (keys, view) = (ClientKeys::default(), mesh(true));
+        assert_eq!(count(&keys, &view), Some(0));
+        for uid in ["uid-of-bank-shop-1", "uid-of-bank-shop-2", "uid-of-bank-shop-2"] {
+            keys.report(&view, view.pod(uid).unwrap(), jwk().as_bytes()).unwrap();
+        }
+        assert_eq!((count(&keys, &view), keys.of(&view, &id("shop")).len()), (Some(2), 2), "one of each pod");
+        assert_eq!(keys.published(&view, "bank", "ledger"), None, "it does not sign");
+        let silent = mesh(false);
+        assert_eq!((count(&keys, &silent), keys.of(&silent, &id("shop")).len()), (None, 0));
+        let mut model = view.index().model().clone();
+        model.pods.remove("uid-of-bank-shop-2");
+        assert_eq!(count(&keys, &crate::testing::bank::view(model)), Some(1));
+    }
+
+    #[test]
+    fn only_public_keys_are_taken_and_not_too_many() {
+        let (keys, view) = (ClientKeys::default(), mesh(true));
+        let own = view.pod("uid-of-bank-shop-1").unwrap();
+        let good = jwk();
+        for bad in [
+            String::new(),
+            "{}".to_owned(),
+            good.replace("\"kty\"", "\"d\":\"AAAA\",\"kty\""),
+            good.replace("P-256", "P-384"),
+            good.replace("kid", "id"),
+            format!("{}{good}", " ".repeat(2000)),
+        ] {
+            assert!(keys.report(&view, own, bad.as_bytes()).is_err(), "{bad}");
+        }
+        let mut model = view.index().model().clone();
+        for number in 0..=MAX_KEYS {
+            let pod = pod("bank", &format!("more-{number}"), "shop");
+            model.pods.insert(pod.uid.clone(), pod);
+        }
+        let view = crate::testing::bank::view(model);
+        let more: Vec<_> = view.pods().filter(|pod| pod.name.starts_with("more-")).collect();
+        let taken = more.iter().filter(|pod| keys.report(&view, pod, good.as_bytes()).is_ok()).count();
+        assert_eq!((more.len(), taken), (MAX_KEYS + 1, MAX_KEYS));
+    }
+}

@@ -1,0 +1,235 @@
+//! Asks an issuer about tokens that only it can read (RFC 7662, RFC 9701). The answers are kept by the hash of the token, for
+//! a short while and never beyond its end; whoever wants the same answer waits for the same question.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use control::ExternalIssuer;
+use fapi::{Introspection, IntrospectionFault, Issuer, TokenHash, Unread};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, timeout},
+};
+
+use super::Metadata;
+use crate::{
+    clock::monotonic,
+    identity::Certificate,
+    state::Shared,
+    tokens::{Answered, FetchError, Transport, form},
+};
+
+/// What an issuer said counts for so long: a token that it revokes is refused after this.
+const COUNTS_FOR: u64 = 30;
+/// No question about a token that was not answered is asked again within this time.
+const SILENCE_FOR: Duration = Duration::from_secs(1);
+/// A request waits this long for an answer; the answer may still come for the next one.
+const WAIT: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+/// Most questions at one time, and those that wait for their turn.
+const AT_ONCE: usize = 8;
+const WAITING: usize = 64;
+const MAX_KNOWN: usize = 4096;
+
+const SIGNED: &str = "application/token-introspection+jwt";
+
+/// What is known of the tokens of one issuer, as workers see it.
+pub(super) struct Introspections {
+    known: Mutex<HashMap<TokenHash, Known>>,
+    questions: mpsc::Sender<Question>,
+}
+
+enum Known {
+    Said(Arc<Introspection>),
+    /// There was no answer; until then there is none.
+    Silent(Instant),
+    /// Ends with the question.
+    Asked(watch::Receiver<()>),
+}
+
+struct Question {
+    token: Box<str>,
+    hash: TokenHash,
+    /// Dropped at the end.
+    done: watch::Sender<()>,
+}
+
+/// The one who asks.
+struct Asker {
+    shared: Arc<Shared>,
+    introspections: Arc<Introspections>,
+    transport: Transport,
+    issuer: Issuer,
+    /// Who we are there.
+    client: String,
+}
+
+/// Why there is no answer. The text is for the log.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("there is no certificate yet")]
+    NotCertified,
+    #[error("it did not answer within {ANSWER_WITHIN:?}")]
+    TooSlow,
+    #[error("its answer does not count: {0}")]
+    Fault(#[from] IntrospectionFault),
+}
+
+impl Introspections {
+    /// Both ends: what workers see, and the task that asks, for the control thread. `None` if the issuer cannot be asked by us at all.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        server: &ExternalIssuer,
+        roots: PathBuf,
+    ) -> Option<(Arc<Self>, impl Future<Output = ()> + Send + use<>)> {
+        let issuer = Issuer::parse(&server.issuer).ok()?;
+        let client = server.introspect_as.clone()?;
+        let transport = Transport::outside(server, roots).ok()?;
+        let (sender, questions) = mpsc::channel(WAITING);
+        let introspections = Arc::new(Self { known: Mutex::default(), questions: sender });
+        let (shared, seen) = (Arc::clone(shared), Arc::clone(&introspections));
+        let asker = Asker { shared, introspections: seen, transport, issuer, client };
+        Some((introspections, asker.run(questions)))
+    }
+
+    /// What the issuer says of a token, asked now or a short while ago; `None` if it did not say in time.
+    pub(super) async fn ask(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
+        let mut asked = match self.look(unread, shared) {
+            Known::Said(said) => return Some(said),
+            Known::Silent(_) => return None,
+            Known::Asked(asked) => asked,
+        };
+        // Its end is an error.
+        let _ = timeout(WAIT, asked.changed()).await;
+        match self.lock().get(&unread.hash) {
+            Some(Known::Said(said)) => Some(Arc::clone(said)),
+            _ => None,
+        }
+    }
+
+    /// What is known, after a question was asked if nothing was.
+    fn look(&self, unread: &Unread, shared: &Shared) -> Known {
+        let mut known = self.lock();
+        match known.get(&unread.hash) {
+            Some(Known::Said(said)) if shared.clock.now() < said.until() => return Known::Said(Arc::clone(said)),
+            Some(Known::Silent(until)) if monotonic() < *until => return Known::Silent(*until),
+            Some(Known::Asked(asked)) => return Known::Asked(asked.clone()),
+            _ => {}
+        }
+        let (done, asked) = watch::channel(());
+        let question = Question { token: unread.token.clone(), hash: unread.hash, done };
+        if self.questions.try_send(question).is_err() {
+            return Known::Silent(monotonic());
+        }
+        make_room(&mut known, shared);
+        known.insert(unread.hash, Known::Asked(asked.clone()));
+        Known::Asked(asked)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenHash, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets what has ended; if that is nothing, one answer, which can be asked for again.
+fn make_room(known: &mut HashMap<TokenHash, Known>, shared: &Shared) {
+    if known.len() < MAX_KNOWN {
+        return;
+    }
+    let now = shared.clock.now();
+    known.retain(|_, known| match known {
+        Known::Said(said) => now < said.until(),
+        Known::Silent(until) => monotonic() < *until,
+        Known::Asked(_) => true,
+    });
+    let answered = |(hash, known): (&TokenHash, &Known)| (!matches!(known, Known::Asked(_))).then_some(*hash);
+    if known.len() >= MAX_KNOWN
+        && let Some(one) = known.iter().find_map(answered)
+    {
+        known.remove(&one);
+    }
+}
+
+impl Asker {
+    /// Asks, for ever.
+    async fn run(self, mut questions: mpsc::Receiver<Question>) {
+        let (this, permits) = (Arc::new(self), Arc::new(Semaphore::new(AT_ONCE)));
+        while let Some(question) = questions.recv().await {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            let this = Arc::clone(&this);
+            tokio::spawn(async move {
+                this.answer(question).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn answer(&self, question: Question) {
+        let Question { token, hash, done } = question;
+        let asked = timeout(ANSWER_WITHIN, self.introspect(&token, hash)).await.unwrap_or(Err(NoAnswer::TooSlow));
+        let attempts = &self.shared.metrics.introspections;
+        if asked.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
+        let known = match asked {
+            Ok(said) => Known::Said(Arc::new(said)),
+            Err(error) => {
+                tracing::warn!(issuer = self.issuer.as_str(), %error, "a token could not be introspected");
+                Known::Silent(monotonic() + SILENCE_FOR)
+            }
+        };
+        self.introspections.lock().insert(hash, known);
+        drop(done);
+    }
+
+    async fn introspect(&self, token: &str, hash: TokenHash) -> Result<Introspection, NoAnswer> {
+        let identity = self.shared.identity().map(|generation| generation.identity.clone());
+        let certificate =
+            identity.and_then(|identity| Certificate::new(identity).ok()).ok_or(NoAnswer::NotCertified)?;
+        self.transport.keep_only(certificate.thumbprint);
+        let endpoint = self.transport.endpoint(Metadata::introspection_endpoint).await?;
+        let make = || {
+            let form = form(&[("token", token), ("token_type_hint", "access_token"), ("client_id", &self.client)]);
+            let mut request: Request<Full<bytes::Bytes>> = endpoint.request(Full::new(form.into()));
+            *request.method_mut() = Method::POST;
+            let headers = request.headers_mut();
+            let both = "application/token-introspection+jwt, application/json;q=0.9";
+            headers.insert(header::ACCEPT, HeaderValue::from_static(both));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            Ok(request)
+        };
+        let answered = self.transport.send(&self.shared, &certificate, &endpoint, make).await?;
+        if answered.status != StatusCode::OK {
+            return Err(FetchError::Status(answered.status).into());
+        }
+        match self.read(hash, &answered) {
+            // Its keys may have changed.
+            Err(IntrospectionFault::KeyNotFound) => {
+                self.shared.issuers.fresh(&self.issuer).await;
+                Ok(self.read(hash, &answered)?)
+            }
+            read => Ok(read?),
+        }
+    }
+
+    fn read(&self, hash: TokenHash, answered: &Answered) -> Result<Introspection, IntrospectionFault> {
+        let now = self.shared.clock.now();
+        let until = now.plus(COUNTS_FOR);
+        let media_type = answered.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_signed = media_type.and_then(|text| text.split(';').next()).is_some_and(|text| text.trim() == SIGNED);
+        if !is_signed {
+            return Introspection::parse(&self.issuer, hash, &answered.body, until);
+        }
+        let keys = self.shared.keys();
+        let keys = keys.get(&self.issuer).ok_or(IntrospectionFault::KeyNotFound)?;
+        let jwt = std::str::from_utf8(&answered.body).map_err(|_| IntrospectionFault::Malformed)?;
+        Introspection::verify((&self.issuer, keys), &self.client, hash, jwt.trim(), (now, until))
+    }
+}
