@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
-use control::{DestinationKind, PortPolicyDoc};
+use control::{DestinationKind, PortPolicyDoc, Snapshot};
 use fapi::{SenderConstraint, WireCaller};
 
 use super::*;
@@ -139,7 +139,8 @@ fn a_port_that_is_not_http_is_joined_and_gives_no_token() {
     let client = Client { seniority, generation: 1, spec: Some(client_of("shop", vec![target])), fault: None };
     model.clients.insert(key.clone(), client);
     let view = bank::view(model);
-    let ports = view.snapshot("uid-of-bank-payments-1", &issuer::names("https://127.0.0.1:1")).unwrap().ports;
+    let snapshot = view.snapshot("uid-of-bank-payments-1", &issuer::names("https://127.0.0.1:1")).unwrap();
+    let ports = serde_json::from_slice::<Snapshot>(&snapshot.document).unwrap().ports;
     let PortPolicyDoc::Tcp(policy) = &ports[0].policy else { panic!("{ports:?}") };
     assert_eq!((policy.name.as_str(), &policy.callers), ("bank/payments", &callers));
     let found = view.destination("uid-of-bank-shop-1", "payments").kind;
