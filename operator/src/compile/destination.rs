@@ -41,8 +41,17 @@ impl<'a> Lookup<'a> {
             Some(Holder::Several) => None,
             // The pod itself, in a way that has nothing to do with the mesh.
             None if address.is_loopback() || address.is_unspecified() => None,
-            None => self.index.model().complete.then(|| unmeshed([SocketAddr::new(address, number)])),
+            None if self.index.model().complete => Some(unmeshed([SocketAddr::new(address, number)])),
+            None => self.endpoint(SocketAddr::new(address, number)),
         }
+    }
+
+    /// Where addresses tell no pods apart, an address and a port tell endpoints apart.
+    fn endpoint(self, address: SocketAddr) -> Option<DestinationKind> {
+        let all = self.index.model().endpoints.keys().flat_map(|service| self.index.endpoints_of(service));
+        let mut there = all.map(|(endpoint, _)| endpoint).filter(|endpoint| endpoint.address == address);
+        let (found, None) = (there.next()?, there.next()) else { return None };
+        self.meshed(&found.service, &[&found.service_port], |endpoint| endpoint.address == address)
     }
 
     fn service(self, service: &Service, number: u16) -> Option<DestinationKind> {

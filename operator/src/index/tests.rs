@@ -138,14 +138,18 @@ fn a_port_that_is_not_http_is_joined_and_gives_no_token() {
     let seniority = Seniority { created: 0, key: key.clone() };
     let client = Client { seniority, generation: 1, spec: Some(client_of("shop", vec![target])), fault: None };
     model.clients.insert(key.clone(), client);
+    model.endpoints.get_mut(&payments).unwrap()[0].address = "10.1.2.3:5432".parse().unwrap();
     let view = bank::view(model);
     let snapshot = view.snapshot("uid-of-bank-payments-1", &issuer::names("https://127.0.0.1:1")).unwrap();
     let ports = serde_json::from_slice::<Snapshot>(&snapshot.document).unwrap().ports;
     let PortPolicyDoc::Tcp(policy) = &ports[0].policy else { panic!("{ports:?}") };
     assert_eq!((policy.name.as_str(), &policy.callers), ("bank/payments", &callers));
-    let found = view.destination("uid-of-bank-shop-1", "payments").kind;
-    let DestinationKind::Meshed(meshed) = found else { panic!("{found:?}") };
-    assert!(meshed.opaque && meshed.token.is_none() && meshed.endpoints.len() == 1, "{meshed:?}");
+    for authority in ["payments", "10.1.2.3:5432"] {
+        let found = view.destination("uid-of-bank-shop-1", authority).kind;
+        let DestinationKind::Meshed(meshed) = found else { panic!("{authority}: {found:?}") };
+        assert!(meshed.opaque && meshed.token.is_none() && meshed.endpoints.len() == 1, "{meshed:?}");
+    }
+    assert_eq!(view.destination("uid-of-bank-shop-1", "10.1.2.3:5433").kind, DestinationKind::Unknown);
     assert!(view.index().policies_of(&payments).is_empty(), "the issuer grants nothing for it");
     let status = status::client_of(&view, &key);
     let told = status.targets[0].message.as_deref().unwrap_or_default();
