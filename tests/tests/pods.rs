@@ -273,7 +273,7 @@ fn database_is_for(account: &str) -> String {
 /// A server that speaks first and then repeats what it hears. What each connection said is given once it has ended.
 fn database(pod: &Place) -> Receiver<String> {
     let listener = pod.run(|| TcpListener::bind(SocketAddr::new("::".parse().unwrap(), DATABASE)).unwrap());
-    let (told, heard) = mpsc::channel();
+    let (told, heard) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, told) = (stream.unwrap(), told.clone());

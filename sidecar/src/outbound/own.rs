@@ -35,8 +35,11 @@ pub(super) struct Own {
     pub(super) certificate: Certificate,
     bundle: Arc<TrustBundle>,
     /// As many as there are identities to call, thrice.
-    configs: RefCell<HashMap<(SpiffeId, Option<Protocol>), Arc<ClientConfig>>>,
+    configs: RefCell<HashMap<Toward, Arc<ClientConfig>>>,
 }
+
+/// Whom a connection is for, and what it carries if that is HTTP.
+type Toward = (SpiffeId, Option<Protocol>);
 
 impl Own {
     pub(super) fn new(generation: &Generation) -> Result<Rc<Self>, LeafError> {

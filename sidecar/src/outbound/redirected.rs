@@ -107,7 +107,7 @@ impl Outbound {
             // It was closed before it said anything.
             Ok(None) => {}
             Ok(Some(Begins::Other | Begins::Unsure)) | Err(_) => {
-                self.refuse(Rejection::OpaqueNotAllowed.into(), address)
+                self.refuse(Rejection::OpaqueNotAllowed.into(), address);
             }
         }
     }
