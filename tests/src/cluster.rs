@@ -13,6 +13,7 @@ mod operators;
 mod pki;
 mod programs;
 mod remains;
+mod webhooks;
 mod whole;
 
 use std::ops::{Deref, DerefMut};
@@ -21,6 +22,7 @@ pub use api_server::ApiServer;
 pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators};
 pub use programs::{missing_for_api_server, missing_for_node, program};
+pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, Part, kept, take_down};
 
 use folder::Folder;

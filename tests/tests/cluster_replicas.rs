@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use e2e::cluster::{Kubectl, Operator, Operators};
-use e2e::{Running, get, program, repository, wait_for};
+use e2e::cluster::{Kubectl, Operator, Operators, tell_of_webhooks};
+use e2e::{Running, get, program, wait_for};
 use serde_json::{Value, json};
 
 /// The issuer as all of them name it. Nobody dials it here.
@@ -236,20 +236,6 @@ fn replicas_serve_alike_and_one_that_lives_takes_over() {
     fourth.end();
 }
 
-/// Has the API server ask webhooks at this port of this machine: without pods, a Service is a name for it.
-fn webhooks(kubectl: &Kubectl, port: u16) {
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
-        "spec": {"type": "ExternalName", "externalName": "localhost"},
-    });
-    kubectl.apply(&service.to_string()).unwrap();
-    for name in ["mutating", "validating"] {
-        let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
-        let document: Value = serde_saphyr::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
-        kubectl.apply(&document.to_string().replace("\"port\":443", &format!("\"port\":{port}"))).unwrap();
-    }
-}
-
 /// Whether whoever listens there is a webhook that API servers with this bundle trust.
 fn is_trusted(folder: &Path, bundle: &str, port: u16) -> bool {
     let file = folder.join("webhook.pem");
@@ -267,7 +253,7 @@ fn replicas_serve_webhooks_that_api_servers_trust_alike() {
     let operators = Operators::new("replicas-webhooks");
     let kubectl = operators.kubectl();
     let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-    webhooks(kubectl, ports[0]);
+    tell_of_webhooks(kubectl, ports[0]);
     kubectl.run(&["create", "serviceaccount", "shop", "-n", "bank"]);
     let start = |name: &str, port: u16| {
         let listen = format!("127.0.0.1:{port}");
