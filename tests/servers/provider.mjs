@@ -13,7 +13,7 @@ const SCOPE = "transfers:write accounts:read";
 /** A certificate for `localhost` that vouches for itself. */
 export function serverCertificate(folder) {
   const [key, cert] = [join(folder, "as-key.pem"), join(folder, "as.pem")];
-  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"];
   const made = ["-keyout", key, "-out", cert, "-days", "2", "-nodes"];
   execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", ...made, ...subject], { stdio: "ignore" });
   return { key: readFileSync(key), cert: readFileSync(cert) };
