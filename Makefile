@@ -1,6 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients oracle vectors fuzz fuzz-short mutants generate tools
+.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
+	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -10,11 +11,16 @@ CARGO_MACHETE_VERSION := 0.9.2
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_MUTANTS_VERSION := 27.1.0
 # Fuzzing needs a nightly compiler; nothing else does.
-FUZZ_CARGO ?= cargo +nightly
+FUZZ_TOOLCHAIN ?= nightly-2026-05-20
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
+# Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+IMAGES_PROFILE ?= release
+VERSION = $(shell sed -n '/workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 help: ## Lists the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 demo: ## A whole mesh on this machine: three services, every attack, nothing left behind
 	$(CARGO) build --locked -q --bins -p operator -p sidecar -p fapictl
@@ -44,18 +50,26 @@ oracle: ## A second implementation of the decision, in Python, judges 20000 gene
 	$(CARGO) build --locked -q -p fapi --example decide
 	tests/outsider/run-oracle $(TARGET_DIR)/debug $(ORACLE_FLAGS)
 
+schemas: ## Injected pods against the schemas of Kubernetes 1.33 to 1.37 (needs Python 3.11)
+	tests/schemas/run $(abspath $(TARGET_DIR))
+
 vectors: ## Mints the vectors of tests/vectors anew, by other libraries (needs Node, Python, a JDK, mvn, openssl, jq, xxd)
 	tests/vectors/generate $(TARGET_DIR)/vectors
 
-fuzz: ## Each fuzz target for FUZZ_SECONDS (needs a nightly compiler and `make tools`); what it finds is under fuzz/artifacts
+fuzz: ## Each fuzz target for FUZZ_SECONDS (needs `make tools`; fetches a nightly compiler); what it finds is under fuzz/artifacts
+	rustup toolchain list | grep -q '^$(FUZZ_TOOLCHAIN)' || rustup toolchain install --profile minimal --no-self-update $(FUZZ_TOOLCHAIN)
 	fuzz/seed
-	for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
-		CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/fuzz $(FUZZ_CARGO) fuzz run --dev $$target -- \
+	for target in $(FUZZ_TARGETS); do \
+		CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/fuzz cargo +$(FUZZ_TOOLCHAIN) fuzz run --dev $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -print_final_stats=0 || exit 1; \
 	done
 
-fuzz-short: ## Each fuzz target for 30 seconds
-	$(MAKE) fuzz FUZZ_SECONDS=30
+fuzz-short: ## All fuzz targets together for ten minutes
+	$(MAKE) fuzz FUZZ_SECONDS=$$((600 / $(words $(FUZZ_TARGETS))))
+
+loom: ## Every interleaving of a few threads at what they share, by a model checker
+	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p fapi --lib replay::models
+	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p models
 
 mutants: ## Changes the rules of `fapi` one by one; each change must turn a test red (MUTANTS_FLAGS="-f crates/fapi/src/path.rs")
 	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo install --locked cargo-mutants@$(CARGO_MUTANTS_VERSION)"; exit 1; }
@@ -66,7 +80,30 @@ bench: ## What the rules and the mesh cost, against bare cryptography and a bare
 	$(TARGET_DIR)/release/decide
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
-generate: ## Rewrites what is generated: CRDs, protocol code, golden files, docs/reasons.md
+cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)
+	tests/cluster/build $(TARGET_DIR)/cluster/bin
+
+cluster: cluster-programs ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG (needs Linux, root, containerd)
+	@$(CARGO) build --locked -q -p e2e --bin cluster
+	@$(TARGET_DIR)/debug/cluster up
+
+cluster-down: ## Takes it down
+	@$(CARGO) build --locked -q -p e2e --bin cluster
+	@$(TARGET_DIR)/debug/cluster down
+
+test-cluster: cluster-programs ## Tests on a real Kubernetes; what a failing one leaves is named
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
+
+images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
+		--bin fapi-operator --bin fapi-sidecar --bin fapictl
+	for name in fapi-operator fapi-sidecar fapictl; do \
+		images/pack fapi-mesh.dev/$$name:$(VERSION) $(TARGET_DIR)/images/$$name.tar \
+			$(TARGET_DIR)/$(HOST)/$(subst dev,debug,$(IMAGES_PROFILE))/$$name 65532 || exit 1; \
+	done
+
+generate: ## Rewrites what is generated: CRDs, their reference, protocol code, golden files, docs/reasons.md
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
 	UPDATE=1 $(CARGO) test --locked -p e2e --test tidy
 

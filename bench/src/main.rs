@@ -65,7 +65,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         None => process::own_folder()?,
     };
     let cores = pair::Cores { proxies: args.proxy_core, load: args.load_core };
-    let mut rows = Vec::new();
+    print!("{}", report::head(args.dpop));
     for app in &args.apps {
         for between in &args.between {
             let mesh = Pair::mesh(&bins, cores, *between, args.dpop)?;
@@ -81,10 +81,9 @@ fn run(args: &Args) -> Result<(), Failure> {
                     row.mesh.push(load.measure(&mesh)?);
                 }
                 row.latency = Some((load.p99(&mesh)?, load.p99(&floor)?));
-                rows.push(row);
+                println!("{row}");
             }
         }
     }
-    print!("{}", report::table(&rows, args.dpop));
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -47,11 +48,14 @@ pub(crate) struct Pair {
     folder: PathBuf,
     outbound: SocketAddr,
     proxies: Vec<Process>,
-    _others: Vec<Process>,
+    others: Vec<Process>,
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        // First those who write into the folder.
+        self.proxies.clear();
+        self.others.clear();
         // Logs and throw-away certificates; what stays does no harm.
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -105,7 +109,7 @@ impl Pair {
         for address in [outbound, inbound, app_at] {
             wait_for("the floor", || TcpStream::connect(address).ok())?;
         }
-        Ok(Self { folder, outbound, proxies, _others: vec![app_process] })
+        Ok(Self { folder, outbound, proxies, others: vec![app_process] })
     }
 
     /// Our sidecars: certificates, tokens, all checks, decision log and metrics as in production.
@@ -155,7 +159,7 @@ impl Pair {
             )?);
         }
         let outbound = wait_for("the outbound listener", || listening(&folder.join("caller.log"), "outbound"))?;
-        let pair = Self { folder, outbound, proxies, _others: vec![operator, app] };
+        let pair = Self { folder, outbound, proxies, others: vec![operator, app] };
         wait_for("the first good answer", || pair.answers().then_some(()))?;
         Ok(pair)
     }
@@ -229,9 +233,9 @@ fn listening(log: &Path, listener: &str) -> Option<SocketAddr> {
 }
 
 fn new_folder(name: &str) -> Result<PathBuf, Failure> {
-    let unique = std::process::id();
-    let count = fs::read_dir(std::env::temp_dir())?.count();
-    let folder = std::env::temp_dir().join(format!("fapi-bench-{unique}-{count}-{name}"));
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(format!("fapi-bench-{process}-{number}-{name}"));
     fs::create_dir(&folder)?;
     Ok(folder)
 }

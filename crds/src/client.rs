@@ -4,6 +4,7 @@ mod authentication;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::authentication::{
@@ -43,7 +44,11 @@ use crate::policy::{AuthorizationDetail, MESH_ISSUER};
     validation = Rule::new(
         "self.issuerName == 'mesh' || !has(self.authentication) || !has(self.authentication.jwks)"
     )
-    .message("at a FapiIssuer only sidecars authenticate, with keys of their own: remove jwks")
+    .message("at a FapiIssuer only sidecars authenticate, with keys of their own: remove jwks"),
+    validation = Rule::new(
+        "self.issuerName == 'mesh' || !self.targets.exists(t, has(t.grantType) && t.grantType == 'TokenExchange')"
+    )
+    .message("only the mesh's own issuer exchanges the tokens of calls: leave grantType out, or issuerName and clientId")
 )]
 pub struct FapiClientSpec {
     /// The service account, in this namespace, whose pods call. Immutable: make another FapiClient instead. FapiClients of
@@ -113,6 +118,22 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SenderConstraint")]
     pub sender_constraint: Option<SenderConstraint>,
+
+    /// How its tokens are asked for; without it, `ClientCredentials`. `TokenExchange` hands on the calls that this service
+    /// account gets: the app passes the header `x-fapi-context` of such a call on, and calls without it are refused. Only at
+    /// the mesh's own issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "GrantType")]
+    pub grant_type: Option<GrantType>,
+}
+
+/// The ways to ask for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GrantType {
+    /// RFC 6749 section 4.4: for the service account itself.
+    ClientCredentials,
+    /// RFC 8693: for whoever called it, in exchange for the token of that call.
+    TokenExchange,
 }
 
 /// What became of the request.
@@ -157,7 +178,12 @@ pub struct TargetStatus {
     #[schemars(with = "SenderConstraint")]
     pub sender_constraint: Option<SenderConstraint>,
 
-    /// The scopes of the tokens.
+    /// How the tokens are asked for, if not by `ClientCredentials`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "GrantType")]
+    pub grant_type: Option<GrantType>,
+
+    /// The scopes of the tokens; of those got by `TokenExchange`, the most that they can have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4096), inner(length(max = 128)))]
     pub scopes: Vec<String>,

@@ -2,9 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::patterns::{DURATION, TRUST_DOMAIN};
+use crate::patterns::{DURATION, LABEL, TRUST_DOMAIN};
 
 /// The settings of the whole mesh. There is at most one, named `default`; without it the mesh runs on the defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -61,6 +62,35 @@ pub struct FapiMeshSpec {
             .message("from 5s to 12h")
     )]
     pub token_lifetime: String,
+
+    /// What authors of pods may loosen by annotations, and in which namespaces. Without it, nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub pod_annotations: Vec<PodAnnotations>,
+}
+
+/// What authors of pods may loosen in some namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodAnnotations {
+    /// What they may do.
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allow: Vec<Loosening>,
+
+    /// The namespaces of the pods.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63), regex(pattern = LABEL)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub namespaces: Vec<String>,
+}
+
+/// What weakens the guard of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Loosening {
+    /// Going without a sidecar in a namespace that asks for them.
+    OptOut,
+    /// Leaving ports beside TCP unguarded.
+    SkipPorts,
 }
 
 /// What became of the settings.
@@ -89,6 +119,11 @@ fn token_lifetime() -> String {
 
 impl Default for FapiMeshSpec {
     fn default() -> Self {
-        Self { trust_domain: None, certificate_lifetime: certificate_lifetime(), token_lifetime: token_lifetime() }
+        Self {
+            trust_domain: None,
+            certificate_lifetime: certificate_lifetime(),
+            token_lifetime: token_lifetime(),
+            pod_annotations: Vec::new(),
+        }
     }
 }

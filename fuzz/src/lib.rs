@@ -12,7 +12,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fapi::{
     CertThumbprint, Context, Issuer, IssuerKeys, JwkThumbprint, KeySet, NonceMinter, Peer, Policy, PortPolicy,
-    ProvenTokens, ReplaySet, Request, SigningKey, SpiffeId, TokenHash, TrustDomain, UnixTime, Verdict, decide,
+    ProvenTokens, ReplaySet, Request, Revocations, SigningKey, SpiffeId, TokenHash, TrustDomain, UnixTime, Verdict,
+    decide,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value, json};
@@ -46,7 +47,7 @@ impl World {
         Self {
             policy: any_path_policy(),
             keys,
-            peer: Peer { spiffe_id, thumbprint, pod_uid: None, not_after },
+            peer: Peer { spiffe_id, thumbprint, pod_uid: None, issued: UnixTime::from_secs(NOW - 60), not_after },
             nonces: NonceMinter::new([7; 32]),
             issuer,
             holder: key(0x22),
@@ -117,6 +118,7 @@ impl World {
                 peer: &self.peer,
                 nonces: &self.nonces,
                 replay: &replay,
+                revocations: &Revocations::none(),
                 generation: 1,
                 now: UnixTime::from_secs(NOW),
             };

@@ -32,7 +32,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How a server proves its identity and checks its callers.
 pub(crate) struct Tls {
     identity: watch::Receiver<Arc<Identity>>,
-    bundle: TrustBundle,
+    /// Whose certificates callers may present; `None`: they are asked for none.
+    bundle: Option<TrustBundle>,
     alpn: &'static [&'static [u8]],
 }
 
@@ -43,12 +44,20 @@ impl Tls {
         bundle: TrustBundle,
         alpn: &'static [&'static [u8]],
     ) -> Self {
-        Self { identity, bundle, alpn }
+        Self { identity, bundle: Some(bundle), alpn }
+    }
+
+    /// Serves callers outside the mesh with the current `identity`.
+    pub(crate) fn public(identity: watch::Receiver<Arc<Identity>>, alpn: &'static [&'static [u8]]) -> Self {
+        Self { identity, bundle: None, alpn }
     }
 
     fn acceptor(&mut self) -> Result<TlsAcceptor, TlsError> {
         let identity = self.identity.borrow_and_update().clone();
-        let config = control::tls::server_config(&self.bundle, &identity, ClientAuth::Optional, self.alpn)?;
+        let config = match &self.bundle {
+            Some(bundle) => control::tls::server_config(bundle, &identity, ClientAuth::Optional, self.alpn)?,
+            None => control::tls::public_server_config(&identity, self.alpn)?,
+        };
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 

@@ -11,9 +11,10 @@ use fapi::TrustDomain;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fapi-operator", version)]
 pub struct Args {
-    /// Where the desired state comes from: a folder of YAML documents, which is watched.
-    #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR", value_parser = directory)]
-    pub source: PathBuf,
+    /// Where the desired state comes from: a folder of YAML documents, which is watched, or the cluster that the operator runs
+    /// in (outside of one, that of KUBECONFIG).
+    #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR|kubernetes", value_parser = source)]
+    pub source: SourceArg,
     /// The state folder: keys, certificates, tokens, status. Made if it is not there, and closed to others.
     #[arg(long, env = "FAPI_STATE", value_name = "DIR")]
     pub state: PathBuf,
@@ -35,17 +36,45 @@ pub struct Args {
     /// How often the issuer begins to sign with a new key, such as 12h or 1h30m.
     #[arg(long, env = "FAPI_KEY_ROTATION", value_name = "DURATION", default_value = "24h", value_parser = rotation)]
     pub key_rotation: Duration,
+    /// Where API servers ask whether pods and objects pass [default: nowhere]. The cluster is that of KUBECONFIG, or the one that
+    /// the operator runs in.
+    #[arg(long, env = "FAPI_WEBHOOK_LISTEN", value_name = "ADDRESS", requires_all = ["sidecar_image", "sidecar_control"])]
+    pub webhook_listen: Option<SocketAddr>,
+    /// The Service by which API servers reach the webhooks, and the name of the webhook configurations.
+    #[arg(long, env = "FAPI_SERVICE_NAME", value_name = "NAME", default_value = "fapi-operator")]
+    pub service_name: String,
+    /// The image of the sidecars that pods get.
+    #[arg(long, env = "FAPI_SIDECAR_IMAGE", value_name = "IMAGE")]
+    pub sidecar_image: Option<String>,
+    /// When that image is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "FAPI_SIDECAR_PULL_POLICY", value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub sidecar_pull_policy: String,
+    /// The control server as those sidecars reach it.
+    #[arg(long, env = "FAPI_SIDECAR_CONTROL", value_name = "HOST:PORT")]
+    pub sidecar_control: Option<String>,
+}
+
+/// Where the desired state comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceArg {
+    /// This folder.
+    Directory(PathBuf),
+    /// A cluster.
+    Kubernetes,
 }
 
 /// Half of it, a new key is known before it signs: time for a sidecar that has lost its stream to come back.
 const SHORTEST_ROTATION: Duration = Duration::from_secs(600);
 const LONGEST_ROTATION: Duration = Duration::from_secs(90 * 24 * 3600);
 
-fn directory(text: &str) -> Result<PathBuf, String> {
+fn source(text: &str) -> Result<SourceArg, String> {
+    if text == "kubernetes" {
+        return Ok(SourceArg::Kubernetes);
+    }
     let folder = text.strip_prefix("directory:").filter(|folder| !folder.is_empty());
     folder
-        .map(PathBuf::from)
-        .ok_or_else(|| "write directory: and the path of a folder, such as directory:mesh".to_owned())
+        .map(|folder| SourceArg::Directory(folder.into()))
+        .ok_or_else(|| "write kubernetes, or directory: and the path of a folder, such as directory:mesh".to_owned())
 }
 
 fn trust_domain(text: &str) -> Result<TrustDomain, String> {
@@ -70,10 +99,11 @@ mod tests {
 
     #[test]
     fn a_source_has_a_kind_and_a_place() {
-        assert_eq!(directory("directory:a/b"), Ok(PathBuf::from("a/b")));
-        assert!(directory("a/b").is_err());
-        assert!(directory("directory:").is_err());
-        assert!(directory("kubernetes").is_err());
+        assert_eq!(source("directory:a/b"), Ok(SourceArg::Directory(PathBuf::from("a/b"))));
+        assert_eq!(source("kubernetes"), Ok(SourceArg::Kubernetes));
+        for text in ["a/b", "directory:", "kubernetes:", ""] {
+            assert!(source(text).is_err(), "{text}");
+        }
     }
 
     #[test]

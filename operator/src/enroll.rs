@@ -4,6 +4,7 @@
 //! exists from the view, and everything in the certificate but the key from those two. A renewal also shows the
 //! certificate it replaces, and all three must mean the same pod.
 
+mod cluster;
 mod directory;
 mod refusal;
 mod review;
@@ -25,6 +26,7 @@ use crate::pki::{Authority, Issued, PublicKey, public_key_info};
 use crate::revocations::{Revocations, ShutOut};
 use crate::view::View;
 
+pub(crate) use cluster::ClusterTokens;
 pub(crate) use directory::{DirectoryTokens, TokenKeyError};
 pub(crate) use refusal::EnrollRefusal;
 pub(crate) use review::{Reviewed, TokenRefused, TokenReview};
@@ -108,24 +110,41 @@ impl Enroller {
             .map_err(|_| EnrollRefusal::Token(TokenRefused::Unavailable))?
             .map_err(EnrollRefusal::Token)?;
         let view = self.view.borrow().clone();
-        let (pod, id) = self.pod_of(&view, &reviewed)?;
-        self.check_revoked(pod, &id)?;
+        let pod = self.pod(&view, &reviewed).await?;
+        if pod.terminating && caller.is_none() {
+            return Err(EnrollRefusal::Terminating);
+        }
+        let id = self.identity_of(&pod, &reviewed)?;
+        self.check_revoked(&pod, &id)?;
         let key = PublicKey::from_csr(csr_der)?;
         self.check_key(&key, caller)?;
         if let Some(caller) = caller {
-            self.check_renewal(caller, pod, &id)?;
+            self.check_renewal(caller, &pod, &id)?;
         }
         let lifetime = view.lifetimes().certificate;
         let issued = self.authority.issue_pod(&id, &pod.uid, &key, lifetime, self.clock.now())?;
-        Ok((pod.clone(), issued))
+        Ok((pod, issued))
     }
 
-    /// The pod that a reviewed token means, if the mesh has it, and its identity.
-    fn pod_of<'a>(&self, view: &'a View, reviewed: &Reviewed) -> Result<(&'a Pod, SpiffeId), EnrollRefusal> {
-        let pod = view.pod(&reviewed.pod_uid).ok_or(EnrollRefusal::PodUnknown)?;
-        let same = pod.namespace == reviewed.namespace
+    /// The pod that a reviewed token means: as the view has it, or, for one that is too new, as it is now.
+    async fn pod(&self, view: &View, reviewed: &Reviewed) -> Result<Pod, EnrollRefusal> {
+        // A token names the node once the pod has one; the view may not have heard of that yet.
+        let is_known = |pod: &&Pod| pod.node.is_some() || reviewed.node.is_none();
+        if let Some(pod) = view.pod(&reviewed.pod_uid).filter(is_known) {
+            return Ok(pod.clone());
+        }
+        let live = tokio::time::timeout(REVIEW, self.review.look_for(reviewed)).await;
+        let live = live.map_err(|_| TokenRefused::Unavailable).and_then(|live| live).map_err(EnrollRefusal::Token)?;
+        live.ok_or(EnrollRefusal::PodUnknown)
+    }
+
+    /// The identity of a pod, if it is the one that the token means, and may have one.
+    fn identity_of(&self, pod: &Pod, reviewed: &Reviewed) -> Result<SpiffeId, EnrollRefusal> {
+        let same = pod.uid == reviewed.pod_uid
+            && pod.namespace == reviewed.namespace
             && pod.name == reviewed.pod_name
-            && pod.service_account == reviewed.service_account;
+            && pod.service_account == reviewed.service_account
+            && (reviewed.node.is_none() || pod.node == reviewed.node);
         if !same {
             return Err(EnrollRefusal::PodMismatch);
         }
@@ -137,7 +156,7 @@ impl Enroller {
         if id == self.reserved {
             return Err(EnrollRefusal::Reserved);
         }
-        Ok((pod, id))
+        Ok(id)
     }
 
     /// A certificate that is revoked from its first moment is not issued.

@@ -3,6 +3,7 @@
 //! Attachment is decided here and only here. The most specific policy governs a port alone: a port of a Service, then the
 //! Service, then the namespace, then the built-in one. At one level the older wins.
 
+mod addresses;
 mod attach;
 mod issuers;
 mod plan;
@@ -10,11 +11,14 @@ mod plan;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use control::ClientAuthentication;
+use control::{ClientAuthentication, GrantType};
 use fapi::{KeySet, SpiffeId, TrustDomain};
 
+use self::addresses::Addresses;
+pub(crate) use self::addresses::Holder;
 use self::attach::Attachments;
 pub(crate) use self::issuers::Issuers;
 use self::plan::Planner;
@@ -29,8 +33,9 @@ pub(crate) struct Index {
     attachments: Attachments,
     /// By pod uid, then by the name of the port.
     plans: HashMap<String, BTreeMap<String, Arc<PortPlan>>>,
-    /// Positions in `model.endpoints`.
-    endpoints: HashMap<Key, Vec<usize>>,
+    /// The Services that a pod answers for, by its uid.
+    fronts: HashMap<String, Vec<Key>>,
+    addresses: Addresses,
     /// FapiClients by namespace and service account, oldest first.
     clients: HashMap<(String, String), Vec<Seniority>>,
     /// The keys of their FapiClients, by the same.
@@ -42,13 +47,11 @@ impl Index {
     pub(crate) fn new(trust_domain: TrustDomain, model: Model) -> Self {
         let attachments = Attachments::new(model.policies.values());
         let plans = plans(&trust_domain, &model, &attachments);
-        let mut endpoints: HashMap<Key, Vec<usize>> = HashMap::new();
-        for (position, endpoint) in model.endpoints.iter().enumerate() {
-            endpoints.entry(endpoint.service.clone()).or_default().push(position);
-        }
+        let fronts = fronts(&model);
+        let addresses = Addresses::new(&model);
         let clients = clients(model.clients.values());
         let client_keys = client_keys(model.clients.values());
-        Self { trust_domain, model, attachments, plans, endpoints, clients, client_keys }
+        Self { trust_domain, model, attachments, plans, fronts, addresses, clients, client_keys }
     }
 
     pub(crate) fn trust_domain(&self) -> &TrustDomain {
@@ -72,17 +75,45 @@ impl Index {
 
     /// The pods of the Service's own namespace behind it, with a sidecar or without.
     pub(crate) fn pods_behind<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
-        let positions = self.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();
-        positions.iter().filter_map(|position| {
-            let endpoint = self.model.endpoints.get(*position)?;
+        let endpoints = self.model.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();
+        endpoints.iter().filter_map(|endpoint| {
             let pod = self.model.pods.get(&endpoint.pod_uid)?;
             (pod.namespace == *endpoint.service.namespace).then_some((endpoint, pod))
         })
     }
 
+    /// The Services that a pod answers for, in the order of their names; those of other namespaces do not count.
+    pub(crate) fn fronts_of(&self, pod: &Pod) -> impl Iterator<Item = &Key> {
+        let fronts = self.fronts.get(&pod.uid).map(Vec::as_slice).unwrap_or_default();
+        fronts.iter().filter(|service| *service.namespace == *pod.namespace)
+    }
+
+    /// Who has this address.
+    pub(crate) fn holder(&self, address: IpAddr) -> Option<Holder<'_>> {
+        self.addresses.holder(&self.model, address)
+    }
+
     /// The meshed pods of the Service's own namespace that answer for it; no other pod counts.
     pub(crate) fn endpoints_of<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
         self.pods_behind(service).filter(|(_, pod)| pod.meshed)
+    }
+
+    /// Whether a meshed pod with this identity answers for a Service.
+    pub(crate) fn is_behind(&self, service: &Key, identity: &SpiffeId) -> bool {
+        self.endpoints_of(service).any(|(_, pod)| self.identity(pod).is_some_and(|id| id == *identity))
+    }
+
+    /// Whether it answers for any Service.
+    pub(crate) fn is_called(&self, identity: &SpiffeId) -> bool {
+        self.model.endpoints.keys().any(|service| self.is_behind(service, identity))
+    }
+
+    /// Whether a service account has a target that is called by token exchange.
+    pub(crate) fn exchanges(&self, namespace: &str, account: &str) -> bool {
+        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned())).map(Vec::as_slice);
+        let specs =
+            clients.unwrap_or_default().iter().filter_map(|client| self.model.clients.get(&client.key)?.spec.as_ref());
+        specs.flat_map(|spec| &spec.targets).any(|target| target.grant_type == GrantType::TokenExchange)
     }
 
     /// What governs the port behind an endpoint.
@@ -162,7 +193,7 @@ fn plans(
     attachments: &Attachments,
 ) -> HashMap<String, BTreeMap<String, Arc<PortPlan>>> {
     let mut fronts: HashMap<(&str, &str), Vec<(&Key, &str)>> = HashMap::new();
-    for endpoint in &model.endpoints {
+    for endpoint in model.endpoints.values().flatten() {
         let port = (endpoint.pod_uid.as_str(), endpoint.pod_port.as_str());
         fronts.entry(port).or_default().push((&endpoint.service, &endpoint.service_port));
     }
@@ -175,6 +206,20 @@ fn plans(
         (pod.uid.clone(), ports.collect())
     };
     model.pods.values().map(plan_pod).collect()
+}
+
+fn fronts(model: &Model) -> HashMap<String, Vec<Key>> {
+    let mut fronts: HashMap<String, Vec<Key>> = HashMap::new();
+    for (service, endpoints) in &model.endpoints {
+        for endpoint in endpoints {
+            let of_pod = fronts.entry(endpoint.pod_uid.clone()).or_default();
+            // A Service comes once for each of its ports.
+            if of_pod.last() != Some(service) {
+                of_pod.push(service.clone());
+            }
+        }
+    }
+    fronts
 }
 
 fn clients<'a>(all: impl Iterator<Item = &'a Client>) -> HashMap<(String, String), Vec<Seniority>> {

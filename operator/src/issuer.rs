@@ -1,11 +1,12 @@
 //! The mesh issuer: a small OAuth 2.0 authorization server for workloads (FAPI 2.0, RFC 6749 section 4.4).
 //!
-//! `client_credentials` with `tls_client_auth` (RFC 8705 section 2.1) or `private_key_jwt` (RFC 7523), tokens of RFC 9068
-//! bound to the certificate of the connection or to a DPoP key, revocation (RFC 7009) and introspection (RFC 7662, RFC 9701).
+//! `client_credentials` and token exchange (RFC 8693), with `tls_client_auth` (RFC 8705 section 2.1) or `private_key_jwt`
+//! (RFC 7523), tokens of RFC 9068 bound to the certificate of the connection or to a DPoP key, revocation (RFC 7009) and introspection (RFC 7662, RFC 9701).
 //! It grants only what the policies of the target grant; there are no client secrets and no refresh tokens.
 
 mod client;
 mod error;
+mod exchange;
 mod form;
 mod grant;
 mod http;
@@ -35,6 +36,7 @@ use crate::crypto;
 use crate::revocations::Revocations;
 use crate::view::View;
 
+pub(crate) use exchange::LONGEST_CHAIN;
 pub(crate) use grant::{Asked, NotGranted, grant as granted, grant_by as granted_by};
 pub(crate) use kept::Kept;
 #[cfg(test)]

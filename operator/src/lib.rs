@@ -18,7 +18,9 @@ mod crypto;
 mod enroll;
 mod files;
 mod index;
+pub mod inject;
 mod issuer;
+mod kubernetes;
 mod model;
 mod pki;
 mod publish;
@@ -30,6 +32,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod view;
+mod webhook;
 
-pub use args::Args;
+pub use args::{Args, SourceArg};
 pub use run::{RunError, run};

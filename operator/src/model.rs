@@ -4,11 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
+
+use crate::inject;
 
 /// Namespace and name of an object, ordered as written: `bank/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,18 +35,26 @@ pub(crate) struct Pod {
     pub(crate) service_account: String,
     /// Where its sidecar listens and its app answers.
     pub(crate) ports: Vec<PodPort>,
+    /// The addresses that are its own; none where addresses tell nobody apart.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Labels, for display only: no rule is made of them.
     pub(crate) labels: BTreeMap<String, String>,
     /// Whether it runs a sidecar.
     pub(crate) meshed: bool,
+    /// Whether it asked for one: it is never called in plaintext, also while it has none.
+    pub(crate) opted_in: bool,
+    /// The machine that it runs on, if there are several.
+    pub(crate) node: Option<String>,
+    /// Whether it is on its way out.
+    pub(crate) terminating: bool,
 }
 
-/// A port of a pod behind its sidecar.
+/// A port of a pod behind its sidecar, at one of the pod's addresses: a pod with two has each port twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodPort {
-    /// The name, unique within the pod.
+    /// The name; one port has one.
     pub(crate) name: String,
-    /// The number that callers of the Service dial.
+    /// Its number in the pod, which need not be the one that callers of a Service dial.
     pub(crate) number: u16,
     /// Where the sidecar accepts mutual TLS.
     pub(crate) listen: SocketAddr,
@@ -58,6 +69,12 @@ pub(crate) struct Service {
     pub(crate) key: Key,
     /// Its ports, by unique name.
     pub(crate) ports: Vec<ServicePort>,
+    /// The addresses that stand for it as a whole; none for one whose pods are dialled themselves.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What else answers for it, and is no pod: a port's name, and where.
+    pub(crate) others: Vec<(String, SocketAddr)>,
+    /// Whether it is a mere alias for a name outside.
+    pub(crate) alias: bool,
 }
 
 /// A port of a Service.
@@ -83,7 +100,18 @@ pub(crate) struct Endpoint {
     /// The address callers' sidecars connect to.
     pub(crate) address: SocketAddr,
     /// Whether it takes new connections.
-    pub(crate) ready: bool,
+    pub(crate) state: EndpointState,
+}
+
+/// Whether an endpoint takes new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EndpointState {
+    /// It does not.
+    Unready,
+    /// It ends, and still serves: good enough where nobody is ready.
+    Draining,
+    /// It does.
+    Ready,
 }
 
 /// Which of two objects is older, for conflicts: creation time in seconds (0
@@ -101,7 +129,7 @@ pub(crate) struct Seniority {
 pub(crate) struct Client {
     /// Age and name.
     pub(crate) seniority: Seniority,
-    /// The generation of the version in force.
+    /// The generation that its status speaks of.
     pub(crate) generation: i64,
     /// The version in force; `None` if there never was a good one.
     pub(crate) spec: Option<ClientSpec>,
@@ -144,6 +172,8 @@ pub(crate) struct ClientTarget {
     pub(crate) details: Option<AuthorizationDetails>,
     /// The binding asked for; `None` follows the target.
     pub(crate) sender_constraint: Option<SenderConstraint>,
+    /// How tokens for it are asked for.
+    pub(crate) grant_type: GrantType,
 }
 
 /// A FapiPolicy: who may call.
@@ -151,7 +181,7 @@ pub(crate) struct ClientTarget {
 pub(crate) struct Policy {
     /// Age and name.
     pub(crate) seniority: Seniority,
-    /// The generation of the version in force.
+    /// The generation that its status speaks of.
     pub(crate) generation: i64,
     /// What it targets; `None` if that could not be read, which means its whole namespace.
     pub(crate) targets: Option<Vec<PolicyTarget>>,
@@ -211,7 +241,7 @@ pub(crate) struct IssuerRef {
 pub(crate) struct Issuer {
     /// Age and name; the namespace is empty.
     pub(crate) seniority: Seniority,
-    /// The generation of the version in force.
+    /// The generation that its status speaks of.
     pub(crate) generation: i64,
     /// The version in force; `None` if there never was a good one.
     pub(crate) spec: Option<IssuerSpec>,
@@ -250,16 +280,20 @@ pub(crate) struct Allowed {
 /// The settings of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mesh {
-    /// The generation of the version in force.
+    /// The generation that its status speaks of.
     pub(crate) generation: i64,
     /// What is wrong with the version that was written last, if it is not the one in force.
     pub(crate) fault: Option<String>,
+    /// Whether any version is in force; if not, these are the defaults.
+    pub(crate) in_force: bool,
     /// The trust domain that the object names.
     pub(crate) trust_domain: Option<String>,
     /// Of a workload certificate.
     pub(crate) certificate_lifetime: Duration,
     /// Of an access token.
     pub(crate) token_lifetime: Duration,
+    /// What authors of pods may loosen.
+    pub(crate) allowed: inject::Allowed,
 }
 
 /// Everything that a source knows, by key: the same however it was learned, and in whatever order.
@@ -271,14 +305,23 @@ pub(crate) struct Model {
     pub(crate) pods: BTreeMap<String, Pod>,
     /// Services.
     pub(crate) services: BTreeMap<Key, Service>,
-    /// Which pods answer for which Service, ordered by Service, port and pod.
-    pub(crate) endpoints: Vec<Endpoint>,
+    /// Which pods answer for which Service, ordered by port and pod.
+    pub(crate) endpoints: BTreeMap<Key, Vec<Endpoint>>,
     /// FapiClients.
     pub(crate) clients: BTreeMap<Key, Client>,
     /// FapiIssuers, by name.
     pub(crate) issuers: BTreeMap<String, Issuer>,
     /// FapiPolicies.
     pub(crate) policies: BTreeMap<Key, Policy>,
+    /// Whether pods and Services are all that the mesh could mean: an address that is none of theirs is outside it, for sure.
+    pub(crate) complete: bool,
+}
+
+impl Endpoint {
+    /// Endpoints of one Service stand in this order.
+    pub(crate) fn rank(&self) -> (&str, &str, SocketAddr) {
+        (&self.service_port, &self.pod_uid, self.address)
+    }
 }
 
 impl Key {

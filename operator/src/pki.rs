@@ -26,6 +26,7 @@ use store::Store;
 
 pub(crate) use csr::{CsrError, PublicKey};
 pub(crate) use error::PkiError;
+pub(crate) use leaf::set_validity;
 pub(crate) use serving::{Serving, identity_of};
 pub(crate) use x509::pem;
 
@@ -120,7 +121,7 @@ impl Authority {
             return Err(PkiError::Ended { which: "issuing", ended: issuing.not_after });
         }
         let not_after = now.plus(lifetime.as_secs()).min(issuing.not_after);
-        let serial = leaf::set_validity(&mut params, now, not_after);
+        let serial = set_validity(&mut params, now, not_after);
         let issuer = Issuer::from_ca_cert_der(&issuing.certificate, &self.issuing_key)?;
         let leaf = params.signed_by(key, &issuer)?;
         Ok(Issued { chain: vec![leaf.into(), issuing.certificate], not_after, serial })
@@ -148,6 +149,12 @@ impl Authority {
 /// The DER of the SubjectPublicKeyInfo of a certificate; the error says what is wrong with the certificate.
 pub(crate) fn public_key_info(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
     Ok(x509::facts(certificate)?.public_key_info)
+}
+
+/// When a certificate ends, if it is one and it is for this key.
+pub(crate) fn validity_end(certificate: &CertificateDer<'_>, key: &KeyPair) -> Option<UnixTime> {
+    let facts = x509::facts(certificate).ok()?;
+    (facts.public_key_info == key.subject_public_key_info()).then_some(facts.not_after)
 }
 
 impl Issuing {

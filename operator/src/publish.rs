@@ -89,7 +89,10 @@ impl Publisher {
         if now.synced() && now.index().model() == &desired.model {
             return Ok(());
         }
-        let order = self.order.next()?;
+        let order = match desired.order {
+            Some(order) => order.max(now.order() + 1),
+            None => self.order.next()?,
+        };
         let view = View::new(self.trust_domain.clone(), order, desired.model.clone());
         tracing::info!(event = "view", order, pods = view.pods().count(), "published");
         self.view.send_replace(Arc::new(view));
@@ -153,8 +156,15 @@ mod tests {
         assert!(view.borrow().synced());
         assert_eq!(view.borrow().order(), 1);
         let hour = Duration::from_secs(3600);
-        let mesh =
-            Mesh { generation: 1, fault: None, trust_domain: None, certificate_lifetime: hour, token_lifetime: hour };
+        let mesh = Mesh {
+            generation: 1,
+            fault: None,
+            in_force: true,
+            trust_domain: None,
+            certificate_lifetime: hour,
+            token_lifetime: hour,
+            allowed: crate::inject::Allowed::default(),
+        };
         desired.model = Model { mesh: Some(mesh), ..Model::default() };
         publisher.publish(&desired).unwrap();
         assert_eq!(view.borrow().order(), 2);

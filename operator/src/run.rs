@@ -3,6 +3,7 @@
 mod error;
 mod parts;
 mod signals;
+mod webhooks;
 
 use std::fs::File;
 use std::path::Path;
@@ -14,10 +15,12 @@ use self::error::Failure;
 pub use self::error::RunError;
 use self::parts::Parts;
 use self::signals::Signals;
+use self::webhooks::Webhooks;
 use crate::addresses::{self, Addresses};
-use crate::args::Args;
+use crate::args::{Args, SourceArg};
 use crate::files::{self, FileError};
-use crate::source::Directory;
+use crate::kubernetes;
+use crate::source::{Cluster, Directory, Source};
 
 /// The trust domain of a mesh that nobody has named.
 const TRUST_DOMAIN: &str = "cluster.local";
@@ -53,10 +56,10 @@ async fn start(args: &Args) -> Result<Running, Failure> {
     files::private_folder(&args.state)?;
     let lock = lock(&args.state)?;
     let before = Addresses::load(&args.state)?;
-    let directory = open_source(args, before.as_ref())?;
+    let source = open_source(args, before.as_ref()).await?;
     let listeners = Listeners::bind(args, before.as_ref()).await?;
-    let addresses = listeners.addresses(directory.trust_domain())?;
-    let parts = Parts::start(args, directory, listeners, &addresses)?;
+    let addresses = listeners.addresses(source.trust_domain())?;
+    let parts = Parts::start(args, source, listeners, &addresses)?;
     // Last: whoever finds the addresses finds an operator behind them.
     addresses.save(&args.state)?;
     tracing::info!(
@@ -81,8 +84,8 @@ fn lock(state: &Path) -> Result<File, Failure> {
     }
 }
 
-/// Opens the folder, with the trust domain that this state has always had, if it had one.
-fn open_source(args: &Args, before: Option<&Addresses>) -> Result<Directory, Failure> {
+/// Opens the source, with the trust domain that this state has always had, if it had one.
+async fn open_source(args: &Args, before: Option<&Addresses>) -> Result<Source, Failure> {
     let parse = |text: &str| TrustDomain::parse(text).map_err(|_| Failure::State(text.to_owned()));
     let fixed = before.map(|before| parse(&before.trust_domain)).transpose()?;
     let otherwise = match (&args.trust_domain, &fixed) {
@@ -93,12 +96,20 @@ fn open_source(args: &Args, before: Option<&Addresses>) -> Result<Directory, Fai
         (None, Some(fixed)) => fixed.clone(),
         (None, None) => parse(TRUST_DOMAIN)?,
     };
-    let directory = Directory::open(&args.source, &args.state, fixed, &otherwise)?;
-    match &args.trust_domain {
-        Some(asked) if asked != directory.trust_domain() => {
-            Err(Failure::TrustDomain { asked: asked.clone(), fixed: directory.trust_domain().clone() })
+    let source = match &args.source {
+        SourceArg::Directory(folder) => {
+            Source::Directory(Box::new(Directory::open(folder, &args.state, fixed, &otherwise)?))
         }
-        _ => Ok(directory),
+        SourceArg::Kubernetes => {
+            let client = kubernetes::client().await?;
+            Source::Cluster(Box::new(Cluster::open(client, fixed, &otherwise).await?))
+        }
+    };
+    match &args.trust_domain {
+        Some(asked) if asked != source.trust_domain() => {
+            Err(Failure::TrustDomain { asked: asked.clone(), fixed: source.trust_domain().clone() })
+        }
+        _ => Ok(source),
     }
 }
 
@@ -107,6 +118,7 @@ struct Listeners {
     control: TcpListener,
     issuer: TcpListener,
     admin: TcpListener,
+    webhooks: Option<Webhooks>,
 }
 
 impl Listeners {
@@ -119,6 +131,7 @@ impl Listeners {
             control: addresses::bind(args.control_listen, before.map(|before| before.control)).await?,
             issuer: addresses::bind(args.issuer_listen, issuer).await?,
             admin: addresses::bind(args.admin_listen, before.map(|before| before.admin)).await?,
+            webhooks: Webhooks::bind(args).await?,
         })
     }
 

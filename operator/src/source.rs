@@ -1,11 +1,12 @@
-//! Where the desired state comes from. One source so far: a folder of YAML, watched.
+//! Where the desired state comes from: a folder of YAML, or a Kubernetes cluster, watched.
 //!
 //! A source gives the neutral model and never less than it gave before because of a mistake: what is wrong is reported with
 //! its place, and the last good version of that object stays in force.
 
-mod documents;
+pub(crate) mod documents;
 mod expand;
 mod folder;
+mod kubernetes;
 mod last_good;
 mod located;
 mod object;
@@ -18,19 +19,22 @@ mod tests;
 mod watch;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fapi::{Revocation, TrustDomain};
+use tokio::sync::watch as channel;
 
 use self::folder::File;
+pub(crate) use self::kubernetes::{Cluster, pod_of, pods};
 use self::last_good::LastGood;
-use self::object::Schemas;
-pub(crate) use self::object::{Kind, ObjectId};
+use self::located::Node;
+use self::object::Parsed;
+pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
-pub(crate) use self::watch::run;
 use crate::model::Model;
 
 /// What a source wants to be so.
@@ -42,6 +46,18 @@ pub(crate) struct Desired {
     pub(crate) revocations: Vec<Revocation>,
     /// What is wrong, by place.
     pub(crate) problems: Vec<Problem>,
+    /// Which of two is newer, where the source itself knows: never less than before, also across restarts.
+    pub(crate) order: Option<u64>,
+    /// The namespaces in which pods of the mesh may start.
+    pub(crate) opted_in: BTreeSet<Arc<str>>,
+}
+
+/// A source that was read once.
+pub(crate) enum Source {
+    /// A folder of YAML.
+    Directory(Box<Directory>),
+    /// A cluster.
+    Cluster(Box<Cluster>),
 }
 
 /// Why the folder cannot be read; the message says what to do.
@@ -66,6 +82,44 @@ pub(crate) enum SourceError {
     /// At the first start the trust domain is settled for good, so nothing about it may be unclear.
     #[error("the FapiMesh cannot be read, and it decides the trust domain of a new mesh: {0}")]
     Mesh(String),
+    /// A defect: watches go on for ever.
+    #[error("the cluster is not watched any more; start the operator again, and report it if it stays")]
+    Watches,
+}
+
+impl Source {
+    /// The trust domain of the mesh.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        match self {
+            Self::Directory(directory) => directory.trust_domain(),
+            Self::Cluster(cluster) => cluster.trust_domain(),
+        }
+    }
+
+    /// What it said when it was last read.
+    pub(crate) fn desired(&self) -> &Desired {
+        match self {
+            Self::Directory(directory) => directory.desired(),
+            Self::Cluster(cluster) => cluster.desired(),
+        }
+    }
+
+    /// Publishes what it says until `shutdown` says true.
+    pub(crate) async fn run(self, desired: channel::Sender<Arc<Desired>>, shutdown: channel::Receiver<bool>) {
+        match self {
+            Self::Directory(directory) => watch::run(*directory, desired, shutdown).await,
+            Self::Cluster(cluster) => cluster.run(desired, shutdown).await,
+        }
+    }
+}
+
+/// Everything that is wrong with one document, for the one who wrote it: field, problem and remedy.
+pub(crate) fn problems(schemas: &Schemas, trust_domain: &TrustDomain, document: &serde_json::Value) -> Vec<String> {
+    let findings = match object::parse_node(schemas, trust_domain, Node::from_json(document, 1)) {
+        Parsed::Good(_) => Vec::new(),
+        Parsed::Bad(bad) => bad.findings,
+    };
+    findings.into_iter().map(|found| format!("{}: {}; {}", found.field, found.message, found.remedy)).collect()
 }
 
 /// The folder of YAML.
@@ -155,6 +209,7 @@ impl Directory {
             model: expand::model(&settled),
             revocations: expand::revocations(&settled),
             problems: settled.problems.clone(),
+            ..Desired::default()
         };
         self.settled = settled;
         self.files = files;

@@ -1,6 +1,7 @@
 //! What tests share.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+pub(crate) mod api;
 pub(crate) mod bank;
 pub(crate) mod foreign;
 pub(crate) mod mesh;

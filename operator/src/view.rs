@@ -158,8 +158,7 @@ impl View {
     /// Whether a pod with this identity answers for the Service whose audience this is.
     pub(crate) fn answers_for(&self, audience: &str, identity: &SpiffeId) -> bool {
         let service = Audience::parse(audience).ok().and_then(|audience| service_of(&audience));
-        let is_meant = |pod: &Pod| self.index.identity(pod).is_some_and(|id| id == *identity);
-        service.is_some_and(|service| self.index.endpoints_of(&service).any(|(_, pod)| is_meant(pod)))
+        service.is_some_and(|service| self.index.is_behind(&service, identity))
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -3,13 +3,24 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
+use control::pod::probes::Probes;
 use fapi::{SpiffeId, TrustDomain};
 
-use crate::{identity::Settings, outbound::Between};
+pub use crate::health::InvalidProbe;
+use crate::{
+    health::{Question, Questions},
+    identity::Settings,
+    interception::Interception,
+    outbound::Between,
+};
 
 /// The sidecar of fapi-mesh: mutual TLS, bound tokens and their checks for one workload.
 #[derive(Debug, Parser)]
-#[command(name = "fapi-sidecar", version)]
+#[command(
+    name = "fapi-sidecar",
+    version,
+    after_help = "`fapi-sidecar redirect` sets the rules that bring the calls of a pod to its sidecar; see its --help."
+)]
 pub struct Args {
     /// The operator's control server, host:port.
     #[arg(long, env = "FAPI_CONTROL", value_name = "HOST:PORT")]
@@ -29,12 +40,18 @@ pub struct Args {
     /// The roots of the system, PEM, for issuers outside the mesh whose FapiIssuer brings none; read at each fetch of keys.
     #[arg(long, env = "FAPI_ROOTS_FILE", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     pub roots_file: PathBuf,
-    /// Where the app's calls come in, as an HTTP proxy.
-    #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub outbound_listen: SocketAddr,
-    /// Probes, metrics and the applied configuration.
-    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub admin_listen: SocketAddr,
+    /// How calls come to the sidecar.
+    #[arg(long, env = "FAPI_INTERCEPTION", value_enum, default_value = "none")]
+    pub interception: Interception,
+    /// Where the app's calls come in, as an HTTP proxy [default: 127.0.0.1:0, in a pod 127.0.0.1:15002]
+    #[arg(long, env = "FAPI_OUTBOUND_LISTEN", value_name = "ADDRESS")]
+    pub outbound_listen: Option<SocketAddr>,
+    /// Probes, metrics and the applied configuration [default: 127.0.0.1:0, in a pod 127.0.0.1:15000]
+    #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// The app's probes, which the sidecar performs for the kubelet: JSON, from path to probe.
+    #[arg(long, env = "FAPI_PROBES", value_name = "JSON")]
+    pub probes: Option<String>,
     /// Threads that carry calls: one per core that the process may use.
     #[arg(long, env = "FAPI_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
@@ -56,6 +73,17 @@ pub enum ArgsError {
         given: String,
         /// What is wrong with it.
         problem: fapi::InvalidValue,
+    },
+    /// Not the probes of a pod.
+    #[error("--probes: {0}; they are written by the injector, so use an injector of the sidecar's version")]
+    Probes(#[from] serde_json::Error),
+    /// A probe that cannot be asked.
+    #[error("--probes: {path}: {problem}; correct the probe in the pod")]
+    Probe {
+        /// Which one.
+        path: String,
+        /// What is wrong with it.
+        problem: InvalidProbe,
     },
     /// Not the name of a namespace.
     #[error("--operator-namespace {given}: {problem}; give the namespace that the operator runs in")]
@@ -92,6 +120,19 @@ impl Args {
             token: self.token_file.clone(),
             roots: self.roots_file.clone(),
         })
+    }
+
+    /// What to ask of the app.
+    ///
+    /// # Errors
+    /// The flag holds no probes, or one that cannot be asked.
+    pub(crate) fn questions(&self) -> Result<Questions, ArgsError> {
+        let probes: Probes = serde_json::from_str(self.probes.as_deref().unwrap_or("{}"))?;
+        let question = |(path, probe)| match Question::new(&probe) {
+            Ok(question) => Ok((path, question)),
+            Err(problem) => Err(ArgsError::Probe { path, problem }),
+        };
+        probes.into_iter().map(question).collect()
     }
 
     /// How long calls in progress have to finish.

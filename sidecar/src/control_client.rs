@@ -51,7 +51,8 @@ impl ControlPlane {
         tokio::join!(
             identity::keep(shared.clone(), settings.clone(), tokens.clone(), renew.clone()),
             lookups.keep_swept(),
-            stream::keep(shared, settings, lookups.clone(), tokens, renew),
+            tokens.keep_swept(),
+            stream::keep(shared, settings, lookups.clone(), tokens.clone(), renew),
         );
     }
 }

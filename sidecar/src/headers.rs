@@ -17,6 +17,10 @@ use http::{
 pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-fapi-caller");
 /// The client that the token was issued to.
 pub(crate) const CLIENT_ID: HeaderName = HeaderName::from_static("x-fapi-client-id");
+/// On whose behalf the call is made, if its caller was called for it itself: the `sub` of its token (RFC 8693 section 4.1).
+pub(crate) const SUBJECT: HeaderName = HeaderName::from_static("x-fapi-subject");
+/// The handle of a call, which the app passes on with the calls that it makes for it. It never leaves this sidecar and its app.
+pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("x-fapi-context");
 /// One id for a call in the logs of everybody on its way.
 pub(crate) const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
 /// The proof of possession (RFC 9449 section 4.1).
@@ -93,7 +97,7 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
         if name == CONNECTION {
             drop.named_by(value);
         }
-        if names::is_hop_by_hop(name) || name == DPOP_NONCE {
+        if names::is_hop_by_hop(name) || name == DPOP_NONCE || name == CONTEXT {
             drop.name(name);
         }
     }
@@ -106,6 +110,7 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
 /// Takes out of the answer's trailers what only a sidecar may say.
 pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
     trailers.remove(DPOP_NONCE);
+    trailers.remove(CONTEXT);
     trailers.remove(INTERACTION_ID);
 }
 

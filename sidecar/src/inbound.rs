@@ -20,10 +20,9 @@ pub(crate) use connection::{Connection, Passage};
 pub(crate) use lifetime::TICK;
 pub(crate) use standing::Standing;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use control::tls::TrustBundle;
-use fapi::{Revocations, UnixTime};
+use fapi::{Rejection, Revocations, UnixTime};
 use http::HeaderValue;
 
 use crate::{forward::Apps, local::Local};
@@ -34,7 +33,6 @@ pub(crate) struct Inbound {
     local: Rc<Local>,
     apps: Apps,
     lifetimes: Lifetimes,
-    bundle: RefCell<Option<Arc<TrustBundle>>>,
     revocations: RefCell<Arc<Revocations>>,
     nonce: RefCell<(UnixTime, HeaderValue)>,
 }
@@ -42,23 +40,21 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub(crate) fn new(local: Rc<Local>) -> Rc<Self> {
         let apps = Apps::new(Arc::clone(&local.shared));
-        let bundle = RefCell::new(local.shared.bundle());
         let revocations = RefCell::new(local.shared.revocations());
         let nonce = RefCell::new((UnixTime::from_secs(0), HeaderValue::from_static("")));
-        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), bundle, revocations, nonce })
+        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), revocations, nonce })
+    }
+
+    /// Tells of a connection that was made to the port of the sidecar itself: no policy can govern it.
+    pub(crate) fn refuse_direct(&self, address: SocketAddr) {
+        self.local.shared.metrics.handshakes_refused.count(Rejection::PolicyMissing);
+        self.local.log.refused_handshake(Rejection::PolicyMissing, address);
     }
 
     /// One [`TICK`] has passed.
     pub(crate) fn tick(&self) {
-        self.lifetimes.tick(self.local.shared.clock.now());
+        self.lifetimes.tick(self.local.shared.clock.now(), self.local.shared.bundle().as_ref());
         self.apps.tick();
-        let bundle = self.local.shared.bundle();
-        let identity = |bundle: &Option<Arc<TrustBundle>>| bundle.as_ref().map(Arc::as_ptr);
-        if identity(&self.bundle.borrow()) != identity(&bundle) {
-            // A peer whose root is gone must not stay: all come again and are verified again.
-            self.lifetimes.close_all();
-            *self.bundle.borrow_mut() = bundle;
-        }
         let revocations = self.local.shared.revocations();
         if !Arc::ptr_eq(&self.revocations.borrow(), &revocations) {
             // Its requests are refused already; who holds it is not to hold it any longer.

@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::{log::LogBuffer, state::Shared};
+use http::{HeaderMap, HeaderValue};
+
+use crate::{headers::INTERACTION_ID, log::LogBuffer, state::Shared};
 
 /// The state of one data worker, or of the control thread.
 pub(crate) struct Local {
@@ -24,10 +26,21 @@ impl Local {
         Rc::new(Self { shared, log, ids: Cell::new(RandomState::new().hash_one(0_u8)) })
     }
 
-    /// A fresh interaction id: a random (version 4) UUID. It names a call in logs and guards nothing.
-    pub(crate) fn interaction_id(&self) -> [u8; 36] {
-        let random = u128::from(self.next_random()) << 64 | u128::from(self.next_random());
-        uuid_text(random)
+    /// The id of a call: the one that came with it if it is one UUID, else a new one (RFC 9562, version 4). It names the
+    /// call in logs and guards nothing.
+    pub(crate) fn interaction_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let mut given = headers.get_all(INTERACTION_ID).iter();
+        let mut id = match (given.next(), given.next()) {
+            (Some(id), None) if is_uuid(id.as_bytes()) => id.clone(),
+            _ => {
+                let random = u128::from(self.next_random()) << 64 | u128::from(self.next_random());
+                // Digits and dashes are a legal value.
+                HeaderValue::from_bytes(&uuid_text(random)).unwrap_or(HeaderValue::from_static(""))
+            }
+        };
+        // No secret, but no value comes twice: HTTP/2 must not fill its table of headers with them, nor search it.
+        id.set_sensitive(true);
+        id
     }
 
     /// The next number of a sequence that starts at a random place (splitmix64).

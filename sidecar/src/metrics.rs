@@ -138,6 +138,10 @@ pub(crate) struct Metrics {
     pub(crate) introspections: Attempts,
     /// Destinations asked of the operator.
     pub(crate) lookups: Attempts,
+    /// Calls and redirected connections of the app that went to what is not in the mesh.
+    pub(crate) unmeshed: Counter,
+    /// Calls that the app could not hand on, for want of room for their handles.
+    pub(crate) contexts_full: Counter,
     /// 1 while the control stream is open.
     pub(crate) control_stream: Gauge,
 }
@@ -152,7 +156,9 @@ pub(crate) struct Facts {
     pub(crate) revocations: u64,
     pub(crate) revocation_epoch: u64,
     pub(crate) replay_entries: u64,
+    pub(crate) contexts: u64,
     pub(crate) lost_lines: u64,
+    pub(crate) bypasses: u64,
 }
 
 impl Metrics {
@@ -183,6 +189,10 @@ impl Metrics {
         let help = "Tokens that issuers outside the mesh were asked about";
         text.attempts("fapi_introspections_total", help, &self.introspections);
         text.attempts("fapi_lookups_total", "Destinations asked of the operator", &self.lookups);
+        let help = "Calls and connections of the app to what is not in the mesh";
+        text.single("fapi_unmeshed_calls_total", "counter", help, self.unmeshed.get());
+        let help = "Calls that got no handle by which they could be handed on, for want of room";
+        text.single("fapi_call_contexts_full_total", "counter", help, self.contexts_full.get());
         text.single("fapi_control_stream_up", "gauge", "1 while the control stream is open", self.control_stream.get());
         text.facts(facts);
         text.0
@@ -237,6 +247,10 @@ impl Text {
         self.single("fapi_revocations", "gauge", "Revocations in force", facts.revocations);
         self.single("fapi_revocation_epoch", "gauge", "Epoch of the revocations in force", facts.revocation_epoch);
         self.single("fapi_replay_entries", "gauge", "Proofs remembered against replay", facts.replay_entries);
+        let help = "Sockets by which the app can be reached past the sidecar";
+        self.single("fapi_inbound_bypasses", "gauge", help, facts.bypasses);
+        let help = "Calls in progress that have a handle by which they can be handed on";
+        self.single("fapi_call_contexts", "gauge", help, facts.contexts);
         self.single("fapi_log_lines_lost_total", "counter", "Decision lines lost to a full queue", facts.lost_lines);
     }
 

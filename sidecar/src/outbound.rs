@@ -10,6 +10,7 @@ mod body;
 
 mod call;
 mod connect;
+mod detect;
 mod dpop;
 mod exchange;
 mod failure;
@@ -18,6 +19,7 @@ mod lease;
 mod own;
 mod peer;
 mod pool;
+mod redirected;
 mod resend;
 mod serve;
 mod target;

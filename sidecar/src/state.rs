@@ -2,6 +2,7 @@
 
 mod compile;
 mod listeners;
+mod pod;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +27,13 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use listeners::NewListener;
+pub(crate) use pod::OwnCall;
 
 use crate::{
+    bypass::Bypass,
     clock::Clock,
+    contexts::Contexts,
+    interception::Interception,
     issuers::Issuers,
     log::{Log, Writer},
     metrics::{Facts, Metrics},
@@ -39,6 +44,9 @@ use crate::{
 const REPLAY_CAPACITY: usize = 200_000;
 /// ... of which one caller may hold half, so that no caller can close the others out.
 const REPLAY_PER_CALLER: usize = REPLAY_CAPACITY / 2;
+
+/// Connections of the process to itself that no worker has taken yet.
+const OWN_CALLS: usize = 128;
 
 /// Protocols offered to peers inbound, the preferred one first.
 pub(crate) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -53,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) issuers: Issuers,
     /// Signs our client assertions. In memory only, for the life of the process; the operator publishes its public half.
     pub(crate) assertion_key: SigningKey,
+    pub(crate) contexts: Contexts,
     trust_domain: TrustDomain,
     applied: ArcSwapOption<Applied>,
     identity: ArcSwapOption<Generation>,
@@ -61,9 +70,12 @@ pub(crate) struct Shared {
     /// Of the revocations in force; 0 before the first have come.
     revocation_epoch: AtomicU64,
     bundle: ArcSwapOption<TrustBundle>,
+    bypass: ArcSwap<Bypass>,
     generation: AtomicU64,
     changed: watch::Sender<u64>,
     listeners: listeners::Listeners,
+    interception: Interception,
+    own_calls: mpsc::Sender<OwnCall>,
 }
 
 /// The snapshot in force.
@@ -102,6 +114,8 @@ pub(crate) struct Generation {
 pub(crate) struct Ends {
     /// Listeners to accept from.
     pub(crate) new_listeners: mpsc::Receiver<NewListener>,
+    /// Connections of the process to itself.
+    pub(crate) own_calls: mpsc::Receiver<OwnCall>,
     /// The reading end of the log.
     pub(crate) log_writer: Writer,
 }
@@ -128,9 +142,13 @@ impl Shared {
     ///
     /// # Errors
     /// The random generator of the system failed.
-    pub(crate) fn new(trust_domain: TrustDomain) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        interception: Interception,
+    ) -> Result<(Arc<Self>, Ends), rustls::crypto::GetRandomFailed> {
         let (log, log_writer) = Log::new();
-        let (listeners, new_listeners) = listeners::Listeners::new();
+        let (listeners, new_listeners) = listeners::Listeners::new(interception);
+        let (own_calls, own_calls_end) = mpsc::channel(OWN_CALLS);
         let shared = Self {
             clock: Clock::default(),
             metrics: Metrics::default(),
@@ -139,6 +157,7 @@ impl Shared {
             replay: ReplaySet::new(REPLAY_CAPACITY, REPLAY_PER_CALLER),
             issuers: Issuers::default(),
             assertion_key: SigningKey::generate().map_err(|_| rustls::crypto::GetRandomFailed)?,
+            contexts: Contexts::new(),
             trust_domain,
             applied: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
@@ -146,11 +165,18 @@ impl Shared {
             revocations: ArcSwap::from_pointee(Revocations::none()),
             revocation_epoch: AtomicU64::new(0),
             bundle: ArcSwapOption::empty(),
+            // Nobody has looked yet.
+            bypass: ArcSwap::from_pointee(match interception {
+                Interception::Proxy => Bypass::Unknown,
+                Interception::None | Interception::Redirect => Bypass::Closed,
+            }),
             generation: AtomicU64::new(0),
             changed: watch::channel(0).0,
             listeners,
+            interception,
+            own_calls,
         };
-        Ok((Arc::new(shared), Ends { new_listeners, log_writer }))
+        Ok((Arc::new(shared), Ends { new_listeners, own_calls: own_calls_end, log_writer }))
     }
 
     /// The trust domain that this process belongs to, for ever.
@@ -239,11 +265,15 @@ impl Shared {
         self.install(identity, bundle)
     }
 
-    /// Trusts these roots from now on, and no others.
+    /// Trusts these roots from now on, and no others. The same roots again change nothing: connections that were
+    /// verified by them stay.
     ///
     /// # Errors
     /// See [`StateError`]; the previous roots then stay in use.
     pub(crate) fn install_bundle(&self, bundle: Arc<TrustBundle>) -> Result<(), StateError> {
+        if self.bundle().is_some_and(|current| current.is_same(&bundle)) {
+            return Ok(());
+        }
         if let Some(current) = self.identity() {
             self.install(Arc::clone(&current.identity), Arc::clone(&bundle))?;
         }
@@ -286,12 +316,6 @@ impl Shared {
         self.bump();
     }
 
-    /// Whether calls can be served: a certificate that is valid and an accepted snapshot.
-    pub(crate) fn is_ready(&self) -> bool {
-        let certified = self.identity.load().as_ref().is_some_and(|generation| generation.not_after > self.clock.now());
-        certified && self.applied.load().is_some()
-    }
-
     /// All metrics as text.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.render(Facts {
@@ -300,7 +324,9 @@ impl Shared {
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.len() as u64,
+            contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
+            bypasses: self.bypasses(),
         })
     }
 

@@ -25,16 +25,16 @@ use tokio::{task::LocalSet, time::timeout};
 
 /// Runs a test with local tasks; one that hangs fails.
 pub(crate) async fn local<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(60), LocalSet::new().run_until(test)).await.expect("the test ends within 60 seconds")
+    timeout(Duration::from_secs(180), LocalSet::new().run_until(test)).await.expect("the test ends within 180 seconds")
 }
 
 /// Waits until a condition holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..2000 {
+    for _ in 0..6000 {
         if condition() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("within 10 seconds: {what}");
+    panic!("within 30 seconds: {what}");
 }

@@ -3,10 +3,12 @@
 //! A [`TokenSlot`] is the place of one token. A data worker reads it without waiting on anybody; on the control thread
 //! one keeper per slot fetches, refreshes and retries. Every token belongs to one certificate, told by its number, and
 //! travels only over connections of that certificate: a rotation first fetches the tokens of the new certificate
-//! ([`Tokens::prepare`]) and only then lets connections be made with it.
+//! ([`Tokens::prepare`]) and only then lets connections be made with it. Calls that the app hands on carry tokens of an
+//! [`Exchanger`], which are fetched when they are needed.
 
 mod answer;
 mod error;
+mod exchanged;
 mod issuer;
 mod keeper;
 mod request;
@@ -15,6 +17,7 @@ mod slot;
 mod transport;
 
 pub(crate) use error::FetchError;
+pub(crate) use exchanged::Exchanger;
 pub(crate) use request::form_of as form;
 pub(crate) use server::{AuthorizationServer, Place};
 pub(crate) use slot::{ProofMaterial, Token, TokenSlot};
@@ -24,6 +27,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use fapi::{SenderConstraint, SpiffeId};
@@ -34,8 +38,9 @@ use issuer::IssuerClient;
 
 /// Most tokens kept; one more is not fetched. More than the destinations that a sidecar may know.
 const MAX_SLOTS: usize = 8192;
-/// From this number on, clients of authorization servers without a slot are dropped.
+/// From this number on, clients of authorization servers that nobody uses are dropped.
 const MANY_ISSUERS: usize = 64;
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What a token is for. The client is always this workload itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,6 +76,7 @@ impl From<SenderConstraint> for Constraint {
 pub(crate) struct Tokens {
     shared: Arc<Shared>,
     slots: Mutex<HashMap<TokenKey, Arc<TokenSlot>>>,
+    exchangers: Mutex<HashMap<TokenKey, Arc<Exchanger>>>,
     issuers: Mutex<HashMap<Arc<AuthorizationServer>, Arc<IssuerClient>>>,
     /// The identity that the certificate of the mesh issuer must name: it is part of the operator.
     operator: SpiffeId,
@@ -83,7 +89,8 @@ pub(crate) struct Tokens {
 impl Tokens {
     pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId, roots: PathBuf) -> Arc<Self> {
         let in_use = watch::Sender::new(None);
-        Arc::new(Self { shared, slots: Mutex::default(), issuers: Mutex::default(), operator, roots, in_use })
+        let (slots, exchangers, issuers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { shared, slots, exchangers, issuers, operator, roots, in_use })
     }
 
     /// The slot of a token, which is fetched at once when it is new. `None` when the cache is full or `key` names no
@@ -107,6 +114,31 @@ impl Tokens {
         Some(slot)
     }
 
+    /// Where calls that are handed on get their tokens. `None` as for [`Tokens::slot`]. Call it on the control thread.
+    pub(crate) fn exchanger(&self, key: &TokenKey) -> Option<Arc<Exchanger>> {
+        let mut exchangers = lock(&self.exchangers);
+        if let Some(exchanger) = exchangers.get(key) {
+            return Some(exchanger.clone());
+        }
+        if exchangers.len() >= MAX_SLOTS {
+            tracing::warn!(audience = key.audience, "too many targets ({MAX_SLOTS}); calls to this one get no token");
+            return None;
+        }
+        let exchanger = Arc::new(Exchanger::new(key.clone(), self.issuer(&key.server)?, self.shared.clone()));
+        exchangers.insert(key.clone(), exchanger.clone());
+        Some(exchanger)
+    }
+
+    /// Forgets exchanged tokens that are not needed any more, for ever.
+    pub(crate) async fn keep_swept(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let mut exchangers = lock(&self.exchangers);
+            exchangers.retain(|_, exchanger| Arc::strong_count(exchanger) > 1);
+            exchangers.values().for_each(|exchanger| exchanger.sweep());
+        }
+    }
+
     /// Fetches, with a certificate that is not in use yet, a token for every key in use.
     ///
     /// # Errors
@@ -117,7 +149,7 @@ impl Tokens {
             let Some(issuer) = self.issuer(&key.server) else { continue };
             let (shared, next) = (self.shared.clone(), next.clone());
             fetches.spawn(async move {
-                slot.store(issuer.fetch(&shared, &next, &key).await?, shared.clock.now());
+                slot.store(issuer.fetch(&shared, &next, &key, None).await?, shared.clock.now());
                 Ok(())
             });
         }
@@ -158,7 +190,7 @@ impl Tokens {
             return Some(issuer.clone());
         }
         if issuers.len() >= MANY_ISSUERS {
-            // Keepers hold those that are in use.
+            // Keepers and exchangers hold those that are in use.
             issuers.retain(|_, issuer| Arc::strong_count(issuer) > 1);
         }
         match IssuerClient::new(Arc::clone(server), &self.operator, self.roots.clone()) {

@@ -21,7 +21,10 @@ use std::{
 use tokio::sync::{Semaphore, mpsc};
 use worker::Worker;
 
-use crate::state::NewListener;
+use crate::{
+    interception::OriginalDestination,
+    state::{NewListener, OwnCall},
+};
 
 /// Handshakes in progress on one worker.
 const HANDSHAKES: usize = 64;
@@ -40,8 +43,12 @@ struct Arrival {
 /// Where a connection came in.
 #[derive(Debug, Clone, Copy)]
 enum From {
+    /// The other end, and the port that it wants.
     Peer { listen: SocketAddr, address: SocketAddr },
+    /// To the HTTP proxy.
     App,
+    /// Redirected; it was meant to go there.
+    AppTo(SocketAddr),
 }
 
 /// One connection in the load of a worker, until it is dropped.
@@ -71,7 +78,21 @@ struct Seat {
 /// What comes in: sockets that only the first worker accepts from.
 pub(crate) struct Doors {
     pub(crate) new_listeners: mpsc::Receiver<NewListener>,
-    pub(crate) outbound: TcpListener,
+    /// What the app calls of its own pod.
+    pub(crate) own_calls: mpsc::Receiver<OwnCall>,
+    /// The app's HTTP proxy.
+    pub(crate) proxy: TcpListener,
+    pub(crate) redirected: Option<Redirected>,
+}
+
+/// Where redirected connections come in.
+pub(crate) struct Redirected {
+    /// Those of peers.
+    pub(crate) inbound: Vec<TcpListener>,
+    /// Those of the app.
+    pub(crate) outbound: Vec<TcpListener>,
+    /// Tells where they were meant to go.
+    pub(crate) original: Box<dyn OriginalDestination + Send>,
 }
 
 /// Starts `count` workers. Each ends by itself after [`Parts::stop`], its calls ended or its time to drain over; the last

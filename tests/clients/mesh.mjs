@@ -45,13 +45,13 @@ class Mesh {
     return this.about.workloads.find((one) => one.service_account === account);
   }
 
-  /** The certificate and key of a workload, and the way to fetch from the mesh with them. */
+  /** The certificate and key of a workload, and the way to fetch with them. */
   identity(account) {
     const { namespace, name, spiffe_id: id } = this.workload(account);
     const out = join(this.folder, `client-${account}`);
     execFileSync(this.fapictl, ["identity", "--state", this.folder, "--workload", `${namespace}/${name}`, "--out", out]);
     const tls = { ca: this.ca, cert: readFileSync(join(out, "chain.pem")), key: readFileSync(join(out, "key.pem")) };
-    return { id, tls, fetch: this.fetcher(tls) };
+    return { id, fetch: this.fetcher(tls) };
   }
 
   /** Adds a document to the folder that the operator reads. */

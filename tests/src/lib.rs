@@ -3,8 +3,11 @@
 //! Everything here panics when something is not as it must be: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod cluster;
 mod http;
 mod mesh;
+#[cfg(target_os = "linux")]
+mod netns;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 pub use http::{Answer, exchange, get};
 pub use mesh::Mesh;
+#[cfg(target_os = "linux")]
+pub use netns::{Node, Place, SIDECAR};
 pub use process::{Running, living, signal};
 
 /// The program `name` that was built together with this test.

@@ -123,6 +123,19 @@ fn files_stay_small() {
 }
 
 #[test]
+fn a_sidecar_writes_no_file() {
+    for file in files(".rs") {
+        if is_test(&file) || !file.starts_with(root().join("sidecar/src")) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for way in ["fs::write", "fs::copy", "fs::rename", "fs::hard_link", "fs::create", "File::", "OpenOptions"] {
+            assert!(!text.contains(way), "{}: {way}: keys and tokens stay in memory", file.display());
+        }
+    }
+}
+
+#[test]
 fn each_crate_names_the_crypto_library_in_one_file() {
     let mut naming: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in files(".rs") {

@@ -73,24 +73,58 @@ fn every_flag_is_documented_and_every_documented_flag_exists() {
     }
 }
 
+/// The cells of each row of the tables whose first column has this head.
+fn rows<'a>(document: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let (mut inside, mut rows) = (false, Vec::new());
+    for line in document.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        if !line.starts_with('|') {
+            inside = false;
+        } else if inside && !line.starts_with("|---") {
+            rows.push(cells);
+        } else {
+            inside |= cells.first() == Some(&head);
+        }
+    }
+    rows
+}
+
+/// What is wrong with rows that end with where something is kept and the tests that show it.
+fn problems(rows: &[Vec<&str>], columns: usize) -> Vec<String> {
+    let mut problems = Vec::new();
+    for cells in rows {
+        let [id, .., kept, shown] = cells.as_slice() else { panic!("{cells:?}") };
+        if cells.len() == columns {
+            let found = kept_problem(kept).into_iter().chain(shown_problem(shown));
+            problems.extend(found.map(|problem| format!("{id}: {problem}")));
+        } else {
+            problems.push(format!("{id}: want {columns} columns"));
+        }
+    }
+    problems
+}
+
 #[test]
 fn every_rule_names_tests_that_exist_or_says_why_it_has_none() {
     let document = read("docs/conformance.md");
-    let rows = document.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
-    let rows = rows.filter(|line| !line.starts_with("| id |"));
-    let (mut count, mut problems) = (0, Vec::new());
-    for row in rows {
-        count += 1;
-        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [id, _, _, kept, shown] = cells.as_slice() else {
-            problems.push(format!("{row}: want five columns"));
-            continue;
-        };
-        problems.extend(kept_problem(kept).map(|problem| format!("{id}: {problem}")));
-        problems.extend(shown_problem(shown).map(|problem| format!("{id}: {problem}")));
-    }
-    assert!(count > 100, "only {count} rows are found: has the form of the table changed?");
+    let rows = rows(&document, "id");
+    assert!(rows.len() > 100, "only {} rows are found: has the form of the table changed?", rows.len());
+    let problems = problems(&rows, 5);
     assert!(problems.is_empty(), "docs/conformance.md\n{}", problems.join("\n"));
+}
+
+#[test]
+fn every_threat_names_the_code_and_the_tests_that_stop_it() {
+    let document = read("docs/threat-model.md");
+    let rows = rows(&document, "threat");
+    assert!(rows.len() > 40, "only {} rows are found: has the form of the tables changed?", rows.len());
+    let mut problems = problems(&rows, 4);
+    let stopped =
+        |cells: &&Vec<&str>| cells.last().is_some_and(|shown| shown.starts_with('`')) && cells[2] != "nowhere";
+    let open = rows.iter().filter(|cells| !stopped(cells));
+    problems.extend(open.map(|cells| format!("{}: what nothing stops belongs to the last section", cells[0])));
+    assert!(problems.is_empty(), "docs/threat-model.md\n{}", problems.join("\n"));
+    assert!(section(&document, "What is not covered").lines().filter(|line| line.starts_with("- ")).count() > 5);
 }
 
 /// What is wrong with the column that says where a rule is kept.
@@ -121,9 +155,24 @@ fn shown_problem(shown: &str) -> Option<String> {
 fn is_test(name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else { return false };
     let Ok(text) = fs::read_to_string(root().join(file)) else { return false };
-    let head = format!("fn {function}(");
+    has_test(&text, &format!("fn {function}("))
+}
+
+/// Whether a text has a function whose head begins so, with a test attribute above it.
+fn has_test(text: &str, head: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let at = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&head));
+    let at = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(head));
     let above = at.map(|at| lines.iter().take(at).rev().take_while(|line| !line.is_empty() && !line.ends_with('}')));
     above.is_some_and(|mut above| above.any(|line| line.starts_with("#[") && line.contains("test")))
+}
+
+#[test]
+fn every_known_mistake_has_a_test_of_its_number() {
+    let code: String = ["crates", "operator", "sidecar"].iter().map(|folder| sources(Path::new(folder))).collect();
+    let document = read("docs/conformance.md");
+    for number in 1..=50 {
+        let head = format!("fn n{number}_");
+        assert!(has_test(&code, &head), "N{number}: there is no test n{number}_...");
+        assert!(document.contains(&format!("::n{number}_")), "N{number}: docs/conformance.md does not name its test");
+    }
 }

@@ -29,7 +29,7 @@ pub enum DestinationKind {
     /// Nobody knows it.
     Unknown,
     /// A service of the mesh.
-    Meshed(Meshed),
+    Meshed(Box<Meshed>),
 }
 
 /// A service of the mesh.
@@ -70,7 +70,10 @@ pub struct TokenDoc {
     pub authorization_details: Option<String>,
     /// How the token is bound to its sender.
     pub sender_constraint: SenderConstraint,
-    /// Who gives it. Left out like the field below, so that an older reader still takes what it can do.
+    /// How it is asked for. Left out when it is the default, so that an older reader still takes the rest.
+    #[serde(default, skip_serializing_if = "GrantType::is_default")]
+    pub grant_type: GrantType,
+    /// Who gives it. Left out when it is the mesh's own issuer, and the field below when it is the default, like the one above.
     #[serde(default, skip_serializing_if = "TokenSource::is_mesh")]
     pub source: TokenSource,
     /// How the client authenticates there.
@@ -128,5 +131,22 @@ impl ClientAuthentication {
     /// Whether it is by certificate.
     pub fn is_by_certificate(&self) -> bool {
         *self == Self::TlsClientAuth
+    }
+}
+
+/// How a token is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum GrantType {
+    /// For the caller itself (RFC 6749 section 4.4).
+    #[default]
+    ClientCredentials,
+    /// For the call that the caller has been called with, in exchange for that call's token (RFC 8693).
+    TokenExchange,
+}
+
+impl GrantType {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }

@@ -18,10 +18,20 @@ pub const REVOCATIONS: &str = "revocations/1";
 pub const EXTERNAL_ISSUERS: &str = "external-issuers/1";
 /// Tokens that only their issuer can read, which the sidecar asks about.
 pub const INTROSPECTION: &str = "introspection/1";
+/// Calls handed on by token exchange (RFC 8693).
+pub const TOKEN_EXCHANGE: &str = "token-exchange/1";
 
 /// Everything that this build enforces.
-pub const SUPPORTED: &[&str] =
-    &[RULES, REVOCATIONS, AUTHORIZATION_DETAILS, MAX_TOKEN_AGE, ACTORS, EXTERNAL_ISSUERS, INTROSPECTION];
+pub const SUPPORTED: &[&str] = &[
+    RULES,
+    REVOCATIONS,
+    AUTHORIZATION_DETAILS,
+    MAX_TOKEN_AGE,
+    ACTORS,
+    EXTERNAL_ISSUERS,
+    INTROSPECTION,
+    TOKEN_EXCHANGE,
+];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
 /// a policy asks for more than they know.
@@ -31,8 +41,12 @@ pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
         PortPolicyDoc::Invalid { .. } => None,
     });
     let policies: Vec<&WirePolicy> = policies.collect();
-    // Revocations hold on every connection, also those that a pure caller makes.
-    let needed = |feature: &&str| *feature == REVOCATIONS || policies.iter().any(|policy| uses(policy, feature));
+    let needed = |feature: &&str| match *feature {
+        // They hold on every connection, also those that a pure caller makes.
+        REVOCATIONS => true,
+        TOKEN_EXCHANGE => snapshot.token_exchange,
+        feature => policies.iter().any(|policy| uses(policy, feature)),
+    };
     SUPPORTED.iter().copied().filter(needed).collect()
 }
 
@@ -103,16 +117,21 @@ mod tests {
     }
 
     fn needed(ports: Vec<PortPolicyDoc>) -> Vec<&'static str> {
+        required(&snapshot(ports))
+    }
+
+    fn snapshot(ports: Vec<PortPolicyDoc>) -> Snapshot {
         let name = String::new;
-        required(&Snapshot {
+        Snapshot {
             trust_domain: name(),
             spiffe_id: name(),
             pod_uid: name(),
             workload: WorkloadName { namespace: name(), name: name() },
             mesh_issuer: MeshIssuer { issuer: name(), token_endpoint: name() },
             external_issuers: vec![],
+            token_exchange: false,
             ports: ports.into_iter().map(port).collect(),
-        })
+        }
     }
 
     #[test]
@@ -135,5 +154,7 @@ mod tests {
         );
         assert_eq!(needed(vec![with_rules(vec![actors.clone()])]), [RULES, REVOCATIONS, ACTORS]);
         assert_eq!(needed(vec![with_rules(vec![actors, age, details])]), SUPPORTED[..5]);
+        let exchanging = Snapshot { token_exchange: true, ..snapshot(vec![]) };
+        assert_eq!(required(&exchanging), [REVOCATIONS, TOKEN_EXCHANGE]);
     }
 }

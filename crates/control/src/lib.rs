@@ -4,7 +4,7 @@
 //! - [`snapshot`], [`destination`]: the JSON documents inside those messages.
 //! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
 //! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
-//! - [`pod`]: the ports and ids of a meshed pod.
+//! - [`pod`]: the ports, ids and probes of a meshed pod.
 //! - [`tls`]: the only place that builds TLS configurations for mesh connections.
 
 pub mod destination;
@@ -29,7 +29,7 @@ pub mod pb {
 }
 
 pub use destination::{
-    ClientAuthentication, Destination, DestinationKind, EndpointDoc, ExternalToken, TokenDoc, TokenSource,
+    ClientAuthentication, Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, TokenDoc, TokenSource,
 };
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 

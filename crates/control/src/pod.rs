@@ -1,5 +1,7 @@
 //! What injector, init step and sidecar agree on about a meshed pod.
 
+pub mod probes;
+
 /// Where redirected calls of peers arrive, on every address of the pod.
 pub const INBOUND_PORT: u16 = 15006;
 /// Where redirected calls of the app arrive, on loopback.

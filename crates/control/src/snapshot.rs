@@ -23,6 +23,10 @@ pub struct Snapshot {
     /// enforce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_issuers: Vec<ExternalIssuer>,
+    /// Whether the app may hand calls on: each that it gets then has a handle, and some targets are called with a token that
+    /// was exchanged for the call's. Left out when false, for the same reason.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_exchange: bool,
     /// Every port that the sidecar guards.
     pub ports: Vec<Port>,
 }

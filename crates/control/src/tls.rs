@@ -16,6 +16,7 @@ use rustls::{
 use crate::identity::LeafError;
 use verify::{MemberVerifier, ServerIdentityVerifier};
 
+pub mod danger;
 mod verify;
 
 /// Why a TLS configuration cannot be built.
@@ -62,6 +63,11 @@ impl TrustBundle {
             return Err(TlsError::Bundle("it holds no certificate".to_owned()));
         }
         Ok(Self { trust_domain: trust_domain.clone(), roots: Arc::new(roots) })
+    }
+
+    /// Whether both hold the same roots.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain && self.roots.roots == other.roots.roots
     }
 
     /// The trust domain that the roots vouch for.
@@ -147,6 +153,21 @@ pub fn server_config(
         .with_client_cert_verifier(Arc::new(MemberVerifier::new(bundle, client_auth)?))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
     // A resumed session would not be verified again: an expired certificate would live on.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A server's configuration for callers outside the mesh, who are asked for no certificate.
+///
+/// # Errors
+/// [`TlsError`] if the library refuses the parts.
+pub fn public_server_config(identity: &Identity, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();

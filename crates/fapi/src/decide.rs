@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use crate::{
     bind::{AllowedCall, BoundToken, ReservedCall},
     challenge::{Answer, Needed, Scheme, answer},
@@ -148,6 +150,15 @@ impl Seen {
         self.token.as_ref().map(|token| Arc::clone(&token.claims().client_id))
     }
 
+    /// Of a token of the mesh alone.
+    fn subject(&self) -> Option<Arc<str>> {
+        self.token.as_ref().and_then(|token| token.claims().behind.last().map(Arc::clone))
+    }
+
+    fn is_external(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.external().is_some())
+    }
+
     fn token_hash(&self) -> Option<TokenHash> {
         self.token.as_ref().map(|token| *token.hash()).or(self.hash)
     }
@@ -158,6 +169,8 @@ impl Seen {
 pub struct Admission {
     kind: AdmissionKind,
     client_id: Option<Arc<str>>,
+    subject: Option<Arc<str>>,
+    external: bool,
     caller: SpiffeId,
     token_hash: Option<TokenHash>,
     expires: Option<UnixTime>,
@@ -185,6 +198,23 @@ impl Admission {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// On whose behalf the caller calls, if another has handed the call on to it: the `sub` beside an `act` (RFC 8693 section
+    /// 4.1). `None` unless the token is of the mesh and its signature was good.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// The token of the admitted request, for its receiver to exchange (RFC 8693). `None` if it was not proven, or is from an
+    /// issuer outside the mesh: the mesh's own could not read it.
+    #[must_use]
+    pub fn exchangeable<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        if self.kind != AdmissionKind::Proven || self.external {
+            return None;
+        }
+        ReceivedToken::find(headers, None).ok()?.text().ok()
     }
 
     /// The workload at the other end of the connection.
@@ -226,6 +256,8 @@ fn admit(basis: Basis, ctx: &Context<'_>, policy: &Policy, seen: Seen) -> Admiss
     Admission {
         kind,
         client_id: seen.client_id(),
+        subject: seen.subject(),
+        external: seen.is_external(),
         caller: ctx.peer.spiffe_id.clone(),
         token_hash: seen.token_hash(),
         expires,

@@ -88,7 +88,7 @@ pub struct Revocations {
     clients: ByIssuer,
     certificates: HashMap<CertThumbprint, Terms>,
     pods: HashMap<Arc<str>, Terms>,
-    spiffe_ids: HashMap<SpiffeId, Terms>,
+    spiffe_ids: HashMap<Arc<str>, Terms>,
     count: usize,
 }
 
@@ -125,7 +125,7 @@ impl Revocations {
     #[must_use]
     pub fn hit_workload(&self, id: &SpiffeId, pod_uid: Option<&str>, issued: UnixTime, now: UnixTime) -> bool {
         !self.is_empty()
-            && (hit(self.spiffe_ids.get(id), issued, now)
+            && (hit(self.spiffe_ids.get(id.as_str()), issued, now)
                 || pod_uid.is_some_and(|uid| hit(self.pods.get(uid), issued, now)))
     }
 
@@ -135,8 +135,8 @@ impl Revocations {
         !self.is_empty() && hit(of_issuer(&self.clients, issuer, client_id), issued, now)
     }
 
-    /// Whether a token that its issuer knows again would count for nothing: by itself, with its client, or with the
-    /// certificate that it is bound to.
+    /// Whether a token that its issuer knows again would count for nothing: by itself, with its client, with the certificate
+    /// that it is bound to, or with one of those who handed the call on.
     #[must_use]
     pub fn hit_token(&self, token: &IssuedToken, now: UnixTime) -> bool {
         if self.is_empty() {
@@ -144,11 +144,11 @@ impl Revocations {
         }
         let claims = token.read();
         let certificate = claims.confirmation.certificate.and_then(|thumbprint| self.certificates.get(&thumbprint));
-        let holder = SpiffeId::parse(&claims.actor).ok().and_then(|holder| self.spiffe_ids.get(&holder));
         self.hit_id(claims, now)
             || self.hit_client(&claims.issuer, &claims.client_id, claims.issued, now)
             || hit(certificate, claims.issued, now)
-            || hit(holder, claims.issued, now)
+            || hit(self.spiffe_ids.get(&*claims.actor), claims.issued, now)
+            || self.hit_behind(claims, now)
     }
 
     /// Refuses the holder of a revoked certificate, whatever it sends.
@@ -157,19 +157,29 @@ impl Revocations {
     }
 
     /// Refuses a signed token that is revoked by itself, with its client, or with the identity that holds it: a token bound
-    /// to a key outlives the certificate that it was got with.
+    /// to a key outlives the certificate that it was got with. It counts for nothing either when one of those who handed the
+    /// call on does.
     pub(crate) fn check_token(&self, claims: &Claims, peer: &Peer, now: UnixTime) -> Result<(), Rejection> {
         let (issuer, issued) = (&*claims.issuer, claims.issued);
         let revoked = !self.is_empty()
             && (self.hit_id(claims, now)
                 || self.hit_client(issuer, &claims.client_id, issued, now)
-                || self.hit_workload(&peer.spiffe_id, None, issued, now));
+                || self.hit_workload(&peer.spiffe_id, None, issued, now)
+                || self.hit_behind(claims, now));
         if revoked { Err(Rejection::Revoked) } else { Ok(()) }
     }
 
     fn hit_id(&self, claims: &Claims, now: UnixTime) -> bool {
         let id = claims.token_id.as_deref();
         hit(id.and_then(|id| of_issuer(&self.tokens, &claims.issuer, id)), claims.issued, now)
+    }
+
+    /// Those behind the actor of a token of the mesh are clients of its issuer and identities alike.
+    fn hit_behind(&self, claims: &Claims, now: UnixTime) -> bool {
+        claims.behind.iter().any(|party| {
+            hit(self.spiffe_ids.get(party), claims.issued, now)
+                || self.hit_client(&claims.issuer, party, claims.issued, now)
+        })
     }
 
     fn terms(&mut self, revoked: &Revoked) -> &mut Terms {
@@ -183,7 +193,7 @@ impl Revocations {
             }
             Revoked::Certificate(thumbprint) => self.certificates.entry(*thumbprint).or_default(),
             Revoked::Pod(uid) => self.pods.entry(Arc::clone(uid)).or_default(),
-            Revoked::SpiffeId(id) => self.spiffe_ids.entry(id.clone()).or_default(),
+            Revoked::SpiffeId(id) => self.spiffe_ids.entry(id.as_str().into()).or_default(),
         }
     }
 }

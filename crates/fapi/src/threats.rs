@@ -32,6 +32,7 @@
 //! | a token with two bindings, one of them proven (N7) | `BoundToken::prove` | `both_members_are_proven_or_none_counts` |
 //! | a stolen DPoP key together with its token | `BoundToken::prove` | `a_stolen_proof_key_does_not_help_on_another_connection` |
 //! | an inner actor, or the subject, poses as the sender | `BoundToken::prove` | `the_current_actor_is_the_peer` |
+//! | a call handed on for someone, or by someone, who is revoked since | `CurrentToken::check` | `whoever_stands_behind_the_caller_can_be_revoked` |
 //! | an issuer outside the mesh names a workload of the mesh as client, subject or actor | `BoundToken::prove` | `a_token_from_outside_names_nobody_of_the_mesh` |
 //! | a client of an external issuer calls from a workload that is not its own | `BoundToken::prove` | `a_mapped_client_calls_from_its_workload` |
 //! | a token for the audience of another issuer | `CurrentToken::check` | `audiences_belong_to_their_issuer` |

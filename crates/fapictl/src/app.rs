@@ -3,7 +3,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/transfers` | what it was told, and, when it calls another service, that one's answer |
+//! | `/transfers` | what it was told, and, when it calls another service, that one's answer; it passes on `x-fapi-context` |
 //! | `/bank.Payments/Transfer` | a gRPC-like echo: the message back, then trailers |
 //! | `/ws` | a WebSocket echo; its first message says what it was told |
 //! | `/call/{http1,http2,grpc,websocket}` | calls the other service that way and says how it went |

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use fapi::TrustDomain;
+use operator::inject::Loosening;
 
 /// See and attack a mesh that gives every call mutual TLS and a token bound to its sender.
 #[derive(Debug, Parser)]
@@ -24,6 +26,10 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Make a DPoP proof with the key that `token --dpop` kept, and print it
     Proof(ProofArgs),
+    /// Bring the sidecar into the workloads of YAML documents: Pods and whatever has a pod template
+    Inject(InjectArgs),
+    /// Take the sidecar out of the workloads of YAML documents again
+    Uninject(UninjectArgs),
     /// The plain-HTTP program behind each sidecar of the demo
     #[command(hide = true)]
     App(AppArgs),
@@ -119,6 +125,46 @@ pub(crate) struct ProofArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct InjectArgs {
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
+    /// The sidecar's image
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// When the image is pulled
+    #[arg(long, default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub(crate) pull_policy: String,
+    /// The operator's control server, as pods reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) control: String,
+    /// The trust domain of the mesh
+    #[arg(long, default_value = "cluster.local", value_parser = TrustDomain::parse)]
+    pub(crate) trust_domain: TrustDomain,
+    /// The namespace that the operator runs in
+    #[arg(long, default_value = "fapi-mesh")]
+    pub(crate) operator_namespace: String,
+    /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts
+    #[arg(long, value_name = "LOOSENING", value_delimiter = ',', value_parser = loosening)]
+    pub(crate) allow: Vec<Loosening>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UninjectArgs {
+    #[command(flatten)]
+    pub(crate) documents: DocumentArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DocumentArgs {
+    /// Files of YAML documents; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The namespace of documents that name none
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct AppArgs {
     /// Its name, as it stands in answers
     #[arg(long)]
@@ -151,6 +197,12 @@ fn workload(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write it as NAMESPACE/NAME, as in bank/shop-1".to_owned()),
     }
+}
+
+fn loosening(text: &str) -> Result<Loosening, String> {
+    let known = [("OptOut", Loosening::OptOut), ("SkipPorts", Loosening::SkipPorts)];
+    let found = known.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, loosening)| loosening).ok_or_else(|| "write OptOut or SkipPorts".to_owned())
 }
 
 #[cfg(test)]

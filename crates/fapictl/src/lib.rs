@@ -19,6 +19,7 @@ mod demo;
 mod failure;
 mod files;
 mod identity;
+mod inject;
 mod jose;
 mod proof;
 mod raw;
@@ -52,6 +53,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Identity(args) => identity::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Token(args) => token::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Proof(args) => proof::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Inject(args) => inject::inject(args).map(|()| ExitCode::SUCCESS),
+        Command::Uninject(args) => inject::uninject(&args).map(|()| ExitCode::SUCCESS),
         Command::App(args) => app::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::WithParent(args) => with_parent::run(&args),
     }

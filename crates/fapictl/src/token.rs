@@ -1,5 +1,5 @@
 //! `fapictl token`: asks the mesh issuer for an access token, with the certificate of an identity folder
-//! (RFC 6749 section 4.4, RFC 8705 section 2, RFC 8707).
+//! (RFC 6749 section 4.4, RFC 8705 section 2, RFC 8707). The demo also has tokens exchanged (RFC 8693).
 
 use std::net::SocketAddr;
 
@@ -21,6 +21,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) scope: Option<&'a str>,
     /// The key to bind the token to, instead of the certificate.
     pub(crate) dpop: Option<&'a Key>,
+    /// The token to get it in exchange for.
+    pub(crate) subject: Option<&'a str>,
 }
 
 /// An issuer, as found at its URL.
@@ -38,7 +40,7 @@ pub(crate) async fn run(args: &TokenArgs) -> Result<(), Failure> {
     let issuer = Issuer::parse(&args.issuer)?;
     let tls = Tls::verified(identity.towards_operator(&args.operator_namespace, b"http/1.1")?);
     let dpop = if args.dpop { Some(Key::generate()?) } else { None };
-    let wish = Wish { audience: &args.audience, scope: args.scope.as_deref(), dpop: dpop.as_ref() };
+    let wish = Wish { audience: &args.audience, scope: args.scope.as_deref(), dpop: dpop.as_ref(), subject: None };
     let reply = issuer.ask(&tls, identity.spiffe_id.as_str(), &wish).await?;
     let answer = reply.json();
     let Some(token) = answer["access_token"].as_str() else {
@@ -162,7 +164,12 @@ impl Issuer {
 }
 
 fn form(client_id: &str, wish: &Wish<'_>) -> String {
-    let mut fields = vec![("grant_type", "client_credentials"), ("client_id", client_id), ("resource", wish.audience)];
+    let grant_type = wish.subject.map_or("client_credentials", |_| "urn:ietf:params:oauth:grant-type:token-exchange");
+    let mut fields = vec![("grant_type", grant_type), ("client_id", client_id), ("resource", wish.audience)];
+    if let Some(subject) = wish.subject {
+        let kind = "urn:ietf:params:oauth:token-type:access_token";
+        fields.extend([("subject_token", subject), ("subject_token_type", kind)]);
+    }
     fields.extend(wish.scope.map(|scope| ("scope", scope)));
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     fields.join("&")
@@ -184,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_form_escapes_what_would_break_it() {
-        let wish = Wish { audience: "https://ledger.bank", scope: Some("a b&c"), dpop: None };
+        let wish = Wish { audience: "https://ledger.bank", scope: Some("a b&c"), dpop: None, subject: None };
         let form = form("spiffe://d/ns/a/sa/b", &wish);
         assert_eq!(
             form,

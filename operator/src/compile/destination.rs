@@ -1,46 +1,175 @@
 //! What a pod needs to call an authority: endpoints, identities, audience and token together.
 
+mod authority;
+
+use std::net::{IpAddr, SocketAddr};
+
 use control::destination::Meshed;
 use control::{Destination, DestinationKind, EndpointDoc, ExternalToken, TokenDoc, TokenSource};
 use fapi::{Audience, SenderConstraint};
 
+use self::authority::{Authority, Host};
 use super::external::{self, External, external};
-use crate::index::Index;
-use crate::model::{ClientTarget, ExternalClient, Key, Pod};
-
-/// The domain under which a cluster's DNS answers for Services.
-const CLUSTER_DOMAIN: [&str; 2] = ["cluster", "local"];
-/// What plain `http://` dials.
-const HTTP: u16 = 80;
+use crate::index::{Holder, Index};
+use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, Pod, Service};
 
 /// What `authority` stands for, as seen by `caller`.
 ///
-/// A name that no Service has is [`DestinationKind::Unknown`]: the directory source knows nobody outside the mesh, and what
-/// is not known is never called in plaintext.
+/// A name that no Service has is [`DestinationKind::Unknown`], and what is not known is never called in plaintext. Nor is what
+/// asked to be in the mesh, or what the caller's FapiClient names.
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
-    let meshed = parse(authority, &caller.namespace).and_then(|(service, port)| meshed(index, caller, &service, port));
-    let kind = meshed.map_or(DestinationKind::Unknown, DestinationKind::Meshed);
-    Destination { authority: authority.to_owned(), kind }
+    let lookup = Lookup { index, caller };
+    let kind = Authority::parse(authority, &caller.namespace).and_then(|Authority { host, port }| match host {
+        Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
+        Host::Address(address) => lookup.address(address, port),
+    });
+    Destination { authority: authority.to_owned(), kind: kind.unwrap_or(DestinationKind::Unknown) }
 }
 
-fn meshed(index: &Index, caller: &Pod, key: &Key, number: u16) -> Option<Meshed> {
-    let service = index.model().services.get(key)?;
-    let names: Vec<&str> =
-        service.ports.iter().filter(|port| port.number == number).map(|port| port.name.as_str()).collect();
-    if names.is_empty() {
-        return None;
+/// One question.
+#[derive(Clone, Copy)]
+struct Lookup<'a> {
+    index: &'a Index,
+    caller: &'a Pod,
+}
+
+impl<'a> Lookup<'a> {
+    fn address(self, address: IpAddr, number: u16) -> Option<DestinationKind> {
+        match self.index.holder(address) {
+            Some(Holder::Service(service)) => self.service(service, number),
+            Some(Holder::Pod(pod)) => self.pod(pod, SocketAddr::new(address, number)),
+            Some(Holder::Several) => None,
+            // The pod itself, in a way that has nothing to do with the mesh.
+            None if address.is_loopback() || address.is_unspecified() => None,
+            None => self.index.model().complete.then(|| unmeshed([SocketAddr::new(address, number)])),
+        }
     }
-    let endpoints = index.endpoints_of(key).filter(|(endpoint, _)| names.contains(&endpoint.service_port.as_str()));
-    let endpoints = endpoints.filter_map(|(endpoint, pod)| {
-        let spiffe_id = index.identity(pod)?.to_string();
-        Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.ready })
-    });
-    Some(Meshed {
-        service: format!("{}.{}", key.name, key.namespace),
-        audience: Audience::for_service(&key.name, &key.namespace).ok()?.to_string(),
-        endpoints: endpoints.collect(),
-        token: token(index, caller, key, &names),
-    })
+
+    fn service(self, service: &Service, number: u16) -> Option<DestinationKind> {
+        if service.alias {
+            // The address is known to whoever resolves the other name.
+            return (!self.is_named(&service.key)).then(|| unmeshed([]));
+        }
+        let ports = self.ports(service, number);
+        if ports.is_empty() {
+            return None;
+        }
+        if self.is_outside(service) {
+            return Some(unmeshed(self.plain(service, &ports, number)));
+        }
+        self.meshed(&service.key, &ports, |_| true)
+    }
+
+    /// The Service's ports of this number. Where its pods are dialled themselves, the number is that of the pods.
+    fn ports(self, service: &'a Service, number: u16) -> Vec<&'a str> {
+        let by_number = service.ports.iter().filter(|port| port.number == number).map(|port| port.name.as_str());
+        let mut ports: Vec<&str> = by_number.collect();
+        if ports.is_empty() && service.addresses.is_empty() && self.index.model().complete {
+            let endpoints = self.index.pods_behind(&service.key).map(|(endpoint, _)| endpoint);
+            let of_pods = endpoints.filter(|endpoint| endpoint.address.port() == number);
+            ports.extend(of_pods.map(|endpoint| endpoint.service_port.as_str()));
+            ports.sort_unstable();
+            ports.dedup();
+        }
+        ports
+    }
+
+    /// Whether somebody answers for the Service, and nobody of them is or wants to be in the mesh.
+    fn is_outside(self, service: &Service) -> bool {
+        let mut pods = self.index.pods_behind(&service.key).map(|(_, pod)| pod).peekable();
+        let answered = pods.peek().is_some() || !service.others.is_empty();
+        answered
+            && !pods.any(|pod| pod.meshed || pod.opted_in)
+            && service.others.iter().all(|(_, address)| self.is_free(address.ip()))
+            && !self.is_named(&service.key)
+    }
+
+    /// Whether no pod of the mesh can be at an address.
+    fn is_free(self, address: IpAddr) -> bool {
+        match self.index.holder(address) {
+            Some(Holder::Pod(pod)) => !pod.meshed && !pod.opted_in,
+            Some(Holder::Several) => false,
+            Some(Holder::Service(_)) | None => true,
+        }
+    }
+
+    /// Where a Service outside the mesh is reached.
+    fn plain(self, service: &Service, ports: &[&str], number: u16) -> Vec<SocketAddr> {
+        if !service.addresses.is_empty() {
+            return service.addresses.iter().map(|address| SocketAddr::new(*address, number)).collect();
+        }
+        let endpoints: Vec<&Endpoint> = self.index.pods_behind(&service.key).map(|(endpoint, _)| endpoint).collect();
+        let wanted =
+            least(endpoints.iter().filter(|endpoint| ports.contains(&endpoint.service_port.as_str())).copied());
+        let ready = endpoints.iter().filter(|endpoint| endpoint.state >= wanted);
+        let ready = ready.filter(|endpoint| ports.contains(&endpoint.service_port.as_str()));
+        let others = service.others.iter().filter(|(port, _)| ports.contains(&port.as_str()));
+        ready.map(|endpoint| endpoint.address).chain(others.map(|(_, address)| *address)).collect()
+    }
+
+    /// One pod, dialled by its own address: as the one Service that it can mean.
+    fn pod(self, pod: &Pod, address: SocketAddr) -> Option<DestinationKind> {
+        let fronts: Vec<&Key> =
+            self.index.fronts_of(pod).filter(|service| self.answers_at(service, pod, address)).collect();
+        let mut named = fronts.iter().copied().filter(|service| self.is_named(service));
+        let service = match (fronts.as_slice(), named.next(), named.next()) {
+            ([one], _, _) => Some(*one),
+            (_, one, None) => one,
+            // Any of them could be meant, and each has an audience of its own.
+            _ => None,
+        };
+        if !pod.meshed && !pod.opted_in {
+            let wanted = fronts.iter().any(|service| self.is_named(service));
+            return (!wanted).then(|| unmeshed([address]));
+        }
+        let service = service?;
+        let here = |endpoint: &Endpoint| endpoint.pod_uid == pod.uid && endpoint.address.port() == address.port();
+        let mut ports: Vec<&str> = self
+            .index
+            .pods_behind(service)
+            .filter(|(endpoint, _)| here(endpoint))
+            .map(|(endpoint, _)| endpoint.service_port.as_str())
+            .collect();
+        ports.dedup();
+        self.meshed(service, &ports, here)
+    }
+
+    fn answers_at(self, service: &Key, pod: &Pod, address: SocketAddr) -> bool {
+        let mut endpoints = self.index.pods_behind(service).map(|(endpoint, _)| endpoint);
+        endpoints.any(|endpoint| endpoint.pod_uid == pod.uid && endpoint.address.port() == address.port())
+    }
+
+    fn meshed(self, key: &Key, ports: &[&str], which: impl Fn(&Endpoint) -> bool) -> Option<DestinationKind> {
+        let behind = self.index.endpoints_of(key);
+        let behind = behind.filter(|(endpoint, _)| ports.contains(&endpoint.service_port.as_str()) && which(endpoint));
+        let behind: Vec<(&Endpoint, &Pod)> = behind.collect();
+        let wanted = least(behind.iter().map(|(endpoint, _)| *endpoint));
+        let endpoints = behind.iter().filter_map(|(endpoint, pod)| {
+            let spiffe_id = self.index.identity(pod)?.to_string();
+            Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.state >= wanted })
+        });
+        Some(DestinationKind::Meshed(Box::new(Meshed {
+            service: format!("{}.{}", key.name, key.namespace),
+            audience: Audience::for_service(&key.name, &key.namespace).ok()?.to_string(),
+            endpoints: endpoints.collect(),
+            token: token(self.index, self.caller, key, ports),
+        })))
+    }
+
+    /// Whether a FapiClient of the caller names the Service.
+    fn is_named(self, service: &Key) -> bool {
+        self.index.client_target(&self.caller.namespace, &self.caller.service_account, service).is_some()
+    }
+}
+
+fn unmeshed(addresses: impl IntoIterator<Item = SocketAddr>) -> DestinationKind {
+    DestinationKind::Unmeshed { addresses: addresses.into_iter().collect() }
+}
+
+/// What an endpoint must be to be called: ready, or, where none is, at least still serving.
+fn least<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> EndpointState {
+    let best = endpoints.map(|endpoint| endpoint.state).max();
+    best.map_or(EndpointState::Ready, |best| best.max(EndpointState::Draining))
 }
 
 /// The token that the caller's FapiClient asks for. Without one the call carries none, and the server decides.
@@ -51,6 +180,7 @@ fn token(index: &Index, caller: &Pod, service: &Key, ports: &[&str]) -> Option<T
         scopes: target.scopes.clone(),
         authorization_details: target.details.as_ref().and_then(external::parameter),
         sender_constraint: target.sender_constraint.unwrap_or_else(follow),
+        grant_type: target.grant_type,
         source: TokenSource::Mesh,
         authentication: spec.authentication,
     };
@@ -92,68 +222,4 @@ pub(crate) fn preferred_constraint(index: &Index, service: &Key, port: impl Fn(&
     let plans = index.endpoints_of(service).filter(|(endpoint, _)| port(&endpoint.service_port));
     let mut open = plans.filter_map(|(endpoint, _)| index.plan_of(endpoint)).filter(|plan| plan.policy.is_some());
     if open.all(|plan| plan.accepts(SenderConstraint::Mtls)) { SenderConstraint::Mtls } else { SenderConstraint::Dpop }
-}
-
-/// Reads `svc`, `svc.ns`, `svc.ns.svc` or `svc.ns.svc.cluster.local`, in any case, with or without a dot at the end and a
-/// port.
-fn parse(authority: &str, own_namespace: &str) -> Option<(Key, u16)> {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, digits(port)?),
-        None => (authority, HTTP),
-    };
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
-        return None;
-    }
-    let labels: Vec<&str> = host.split('.').collect();
-    let key = match labels.as_slice() {
-        [service] => Key::new(own_namespace, service),
-        [service, namespace] | [service, namespace, "svc"] => Key::new(namespace, service),
-        [service, namespace, "svc", domain @ ..] if domain == CLUSTER_DOMAIN => Key::new(namespace, service),
-        _ => return None,
-    };
-    Some((key, port))
-}
-
-fn digits(port: &str) -> Option<u16> {
-    // `parse` alone would take `+80`.
-    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_spelling_of_a_service_is_one() {
-        let payments = (Key::new("bank", "payments"), 80);
-        for authority in [
-            "payments",
-            "payments.bank",
-            "Payments.BANK",
-            "payments.bank:80",
-            "payments.bank.",
-            "payments.bank.svc",
-            "payments.bank.svc.cluster.local",
-            "payments.bank.svc.cluster.local.:80",
-        ] {
-            assert_eq!(parse(authority, "bank"), Some(payments.clone()), "{authority}");
-        }
-        assert_eq!(parse("payments", "web"), Some((Key::new("web", "payments"), 80)));
-        assert_eq!(parse("payments.bank:8080", "bank"), Some((Key::new("bank", "payments"), 8080)));
-    }
-
-    #[test]
-    fn anything_else_is_unknown() {
-        for authority in [
-            "payments.bank.svc.example.com",
-            "a.b.c",
-            "payments.bank:",
-            "payments.bank:+80",
-            "payments.bank:99999",
-            "[::1]:80",
-        ] {
-            assert_eq!(parse(authority, "bank"), None, "{authority}");
-        }
-    }
 }

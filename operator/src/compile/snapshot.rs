@@ -38,6 +38,7 @@ pub(crate) fn snapshot(index: &Index, pod_uid: &str, issuer: &MeshIssuer) -> Opt
         workload: WorkloadName { namespace: pod.namespace.clone(), name: pod.name.clone() },
         mesh_issuer: issuer.clone(),
         external_issuers: index.issuers().servers(named.into_iter(), pod),
+        token_exchange: index.exchanges(&pod.namespace, &pod.service_account),
         ports,
     })
 }

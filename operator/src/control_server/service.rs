@@ -108,6 +108,7 @@ fn code(refusal: &EnrollRefusal) -> Code {
         EnrollRefusal::PodUnknown => Code::NotFound,
         EnrollRefusal::Revoked
         | EnrollRefusal::PodMismatch
+        | EnrollRefusal::Terminating
         | EnrollRefusal::NotMeshed
         | EnrollRefusal::Reserved
         | EnrollRefusal::OtherPod => Code::PermissionDenied,

@@ -8,15 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{SigningError, SigningKey, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use super::review::Review;
+use super::review::{AUDIENCE, Review};
 use super::{Reviewed, TokenRefused, TokenReview};
 use crate::clock::Clock;
 use crate::crypto;
 use crate::files::{self, FileError, PRIVATE};
 use crate::model::Pod;
 
-/// The audience of workload tokens: the operator, and nobody else.
-const AUDIENCE: &str = "fapi-mesh";
 const ISSUER: &str = "https://directory.fapi-mesh.invalid";
 const TYP: &str = "JWT";
 /// As long as a projected token of this kind lives at most in a cluster.
@@ -162,7 +160,13 @@ impl Claims {
         if self.sub != format!("{USER}:{namespace}:{}", serviceaccount.name) {
             return Err(TokenRefused::Malformed);
         }
-        Ok(Reviewed { namespace, service_account: serviceaccount.name, pod_name: pod.name, pod_uid: pod.uid })
+        Ok(Reviewed {
+            namespace,
+            service_account: serviceaccount.name,
+            pod_name: pod.name,
+            pod_uid: pod.uid,
+            node: None,
+        })
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) enum EnrollRefusal {
     /// A token may outlive its pod by minutes.
     #[error("the mesh has no such pod; if it is new, try again")]
     PodUnknown,
+    /// It has no use for a first certificate any more.
+    #[error("the pod is being deleted: it may renew its certificate, and gets no first one")]
+    Terminating,
     /// Another pod, or another service account, than the token says.
     #[error("the pod of the token is not the pod of this name and service account")]
     PodMismatch,
@@ -54,6 +57,7 @@ impl EnrollRefusal {
             Self::NotReady => "not_ready",
             Self::Token(refused) => refused.id(),
             Self::PodUnknown => "pod_unknown",
+            Self::Terminating => "pod_terminating",
             Self::PodMismatch => "pod_mismatch",
             Self::NotMeshed => "pod_not_meshed",
             Self::Reserved => "identity_reserved",

@@ -96,7 +96,7 @@ async fn tokens_have_the_claims_of_a_projected_one() {
         claims,
         json!({
             "iss": "https://directory.fapi-mesh.invalid",
-            "aud": ["fapi-mesh"],
+            "aud": ["fapi-mesh.dev"],
             "sub": "system:serviceaccount:bank:shop",
             "iat": now, "nbf": now, "exp": now + 600,
             "kubernetes.io": {
@@ -163,8 +163,8 @@ async fn tokens_that_we_signed_for_something_else_are_refused() {
     let later = NOW.as_secs() + 60;
     for (name, value, reason) in [
         ("aud", json!(["https://kubernetes.default.svc"]), "token_audience_mismatch"),
-        ("aud", json!(["fapi-mesh", "other"]), "token_audience_mismatch"),
-        ("aud", json!("fapi-mesh"), "token_malformed"),
+        ("aud", json!(["fapi-mesh.dev", "other"]), "token_audience_mismatch"),
+        ("aud", json!("fapi-mesh.dev"), "token_malformed"),
         ("iss", json!("https://kubernetes.default.svc"), "token_audience_mismatch"),
         ("sub", json!("system:serviceaccount:bank:payments"), "token_malformed"),
         ("nbf", json!(later), "token_expired"),

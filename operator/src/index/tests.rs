@@ -4,7 +4,7 @@ use fapi::SenderConstraint;
 
 use super::*;
 use crate::model::{Policy, PolicySpec};
-use crate::testing::bank::{bank, client_of};
+use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
 
 fn section() -> PolicyTarget {
@@ -65,6 +65,18 @@ fn the_most_specific_governs_alone() {
 }
 
 #[test]
+fn a_policy_of_another_namespace_governs_nothing() {
+    for target in [section(), service(), PolicyTarget::Namespace] {
+        let mut model = governed(&[("own", 0, Some(target), true)]);
+        let (_, mut policy) = model.policies.pop_first().unwrap();
+        let key = Key::new("web", "own");
+        policy.seniority.key = key.clone();
+        model.policies.insert(key, policy);
+        assert_eq!(payments(model).0, "built-in of bank");
+    }
+}
+
+#[test]
 fn at_one_level_the_older_wins_then_the_name() {
     assert_eq!(governor(&[("a", 2, Some(service()), true), ("b", 1, Some(service()), true)]), "b");
     assert_eq!(governor(&[("b", 0, Some(service()), true), ("a", 0, Some(service()), true)]), "a");
@@ -93,11 +105,12 @@ fn unreadable_targets_close_the_whole_namespace() {
 fn a_second_service_before_the_same_pods_opens_nothing() {
     let mut model = governed(&[("service", 0, Some(service()), true)]);
     let front = Key::new("bank", "front");
-    let endpoint = model.endpoints.iter().find(|endpoint| &*endpoint.service.name == "payments").unwrap().clone();
-    model.services.insert(front.clone(), crate::model::Service { key: front.clone(), ports: Vec::new() });
-    model.endpoints.push(Endpoint { service: front, ..endpoint.clone() });
+    let endpoint = model.endpoints[&Key::new("bank", "payments")][0].clone();
+    model.services.insert(front.clone(), bank::service(&front, Vec::new()));
     // Nor does one of another namespace.
-    model.endpoints.push(Endpoint { service: Key::new("web", "payments"), ..endpoint });
+    for service in [front, Key::new("web", "payments")] {
+        model.endpoints.insert(service.clone(), vec![Endpoint { service, ..endpoint.clone() }]);
+    }
     let index = Index::new(domain(), model.clone());
     assert_eq!(payments(model).0, "service");
     assert_eq!(index.policies_of(&Key::new("bank", "front")).len(), 1);
@@ -114,6 +127,7 @@ fn a_target_named_twice_is_the_older_clients() {
             scopes: Vec::new(),
             details: None,
             sender_constraint: Some(constraint),
+            grant_type: Default::default(),
         };
         let spec = client_of("shop", vec![target]);
         let seniority = Seniority { created, key: key.clone() };

@@ -3,6 +3,7 @@
 use fapi::{AssertionFault, Rejection, ScopeSet, SenderConstraint};
 use http::StatusCode;
 
+use super::exchange::{ACCESS_TOKEN, SubjectFault};
 use crate::state::NotRemembered;
 
 /// Why a request is refused. The text becomes `error_description`: plain ASCII, no quotes, nothing secret.
@@ -36,7 +37,7 @@ pub(super) enum TokenError {
     #[error("grant_type is missing")]
     GrantTypeMissing,
     /// Another grant type.
-    #[error("the only grant_type is client_credentials")]
+    #[error("grant_type is client_credentials or {}", super::exchange::TOKEN_EXCHANGE)]
     GrantTypeUnsupported,
     /// Neither a client certificate (RFC 8705 section 2) nor an assertion.
     #[error("the connection has no client certificate, and the request no client_assertion")]
@@ -114,6 +115,30 @@ pub(super) enum TokenError {
     /// The target does not take tokens bound like this.
     #[error("the target does not take tokens bound by {}", binding(*.0))]
     ConstraintNotAccepted(SenderConstraint),
+    /// One of the two parameters is missing (RFC 8693 section 2.1).
+    #[error("a token exchange takes a subject_token and a subject_token_type")]
+    SubjectTokenMissing,
+    /// Another type of token is given or wanted.
+    #[error("the only type of token is {ACCESS_TOKEN}")]
+    TokenType,
+    /// The client itself is the actor.
+    #[error("the client is the actor; send no actor_token")]
+    ActorToken,
+    /// One way to name a target is enough.
+    #[error("name the target by resource; audience is not understood")]
+    AudienceParameter,
+    /// The subject token is not taken (RFC 8693 section 2.2.2).
+    #[error("subject_token: {0}")]
+    Subject(#[from] SubjectFault),
+    /// Whoever is never called has nothing to hand on.
+    #[error("no service stands before this client, so it has no calls to hand on")]
+    NeverCalled,
+    /// The subject token does not have these.
+    #[error("the subject_token does not have the scopes: {0}")]
+    ScopeNotDelegated(ScopeSet),
+    /// The subject token does not have all of these.
+    #[error("the subject_token does not have all of these authorization_details")]
+    DetailsNotDelegated,
     /// Neither a certificate nor a proof: there is nothing to bind a token to (FAPI 2.0 SP 5.3.2.1).
     #[error("every token is bound to its sender: send a DPoP proof, or connect with the certificate of the client")]
     NothingToBind,
@@ -159,8 +184,8 @@ pub(super) struct Wire {
 }
 
 impl TokenError {
-    /// Status and error code (RFC 6585 section 4, RFC 6749 section 5.2, RFC 7009 section 2.2.1, RFC 8707 section 2, RFC 9396
-    /// section 5, RFC 9449 sections 5 and 8).
+    /// Status and error code (RFC 6585 section 4, RFC 6749 section 5.2, RFC 7009 section 2.2.1, RFC 8693 section 2.2.2, RFC
+    /// 8707 section 2, RFC 9396 section 5, RFC 9449 sections 5 and 8).
     pub(super) fn wire(&self) -> Wire {
         let (status, code) = match self {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST),
@@ -174,6 +199,10 @@ impl TokenError {
             | Self::GrantTypeMissing
             | Self::TokenTooLarge
             | Self::TokenMissing
+            | Self::SubjectTokenMissing
+            | Self::TokenType
+            | Self::ActorToken
+            | Self::Subject(_)
             | Self::NothingToBind
             | Self::ConstraintNotAccepted(_) => (StatusCode::BAD_REQUEST, INVALID_REQUEST),
             Self::GrantTypeUnsupported => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
@@ -191,11 +220,16 @@ impl TokenError {
             | Self::PodUnknown
             | Self::CertificateEnded
             | Self::Revoked => (StatusCode::BAD_REQUEST, INVALID_CLIENT),
-            Self::ResourceMissing | Self::ResourceMalformed | Self::AudienceUnknown | Self::CallerNotAllowed => {
-                (StatusCode::BAD_REQUEST, "invalid_target")
+            Self::NeverCalled => (StatusCode::BAD_REQUEST, "unauthorized_client"),
+            Self::ResourceMissing
+            | Self::ResourceMalformed
+            | Self::AudienceParameter
+            | Self::AudienceUnknown
+            | Self::CallerNotAllowed => (StatusCode::BAD_REQUEST, "invalid_target"),
+            Self::ScopeMalformed | Self::ScopeNotAllowed(_) | Self::ScopeNotDelegated(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_scope")
             }
-            Self::ScopeMalformed | Self::ScopeNotAllowed(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
-            Self::DetailsMalformed | Self::DetailsNotAllowed => {
+            Self::DetailsMalformed | Self::DetailsNotAllowed | Self::DetailsNotDelegated => {
                 (StatusCode::BAD_REQUEST, "invalid_authorization_details")
             }
             Self::Proof(_) if self.wants_nonce() => (StatusCode::BAD_REQUEST, "use_dpop_nonce"),
@@ -259,6 +293,14 @@ impl TokenError {
             Self::DetailsNotAllowed => "details_not_allowed",
             Self::TokenTooLarge => "token_too_large",
             Self::ConstraintNotAccepted(_) => "sender_constraint_not_accepted",
+            Self::SubjectTokenMissing => "subject_token_missing",
+            Self::TokenType => "token_type",
+            Self::ActorToken => "actor_token",
+            Self::AudienceParameter => "audience_parameter",
+            Self::Subject(fault) => fault.id(),
+            Self::NeverCalled => "never_called",
+            Self::ScopeNotDelegated(_) => "scope_not_delegated",
+            Self::DetailsNotDelegated => "details_not_delegated",
             Self::NothingToBind => "binding_missing",
             Self::TokenMissing => "token_parameter_missing",
             Self::TokenOfAnother => "token_of_another",

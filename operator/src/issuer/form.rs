@@ -20,6 +20,14 @@ pub(super) struct Form {
     pub(super) secret: bool,
     /// The token that a revocation or an introspection is about.
     pub(super) token: Option<String>,
+    /// The token that is exchanged (RFC 8693 section 2.1).
+    pub(super) subject_token: Option<String>,
+    pub(super) subject_token_type: Option<String>,
+    pub(super) requested_token_type: Option<String>,
+    /// Whether an actor is named; the client is the actor.
+    pub(super) actor: bool,
+    /// Whether a target is named by `audience`; it is named by `resource`.
+    pub(super) audience: bool,
 }
 
 impl Form {
@@ -57,6 +65,11 @@ impl Form {
             "client_assertion_type" => self.assertion_type = Some(value),
             "client_secret" => self.secret = true,
             "token" => self.token = Some(value),
+            "subject_token" => self.subject_token = Some(value),
+            "subject_token_type" => self.subject_token_type = Some(value),
+            "requested_token_type" => self.requested_token_type = Some(value),
+            "actor_token" | "actor_token_type" => self.actor = true,
+            "audience" => self.audience = true,
             _ => {}
         }
     }

@@ -16,7 +16,7 @@ pub(crate) struct Asked {
 /// Why a client may have nothing there.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NotGranted {
-    /// No rule of the target names it.
+    /// No rule of the target names it, for a call that was handed on so often.
     Caller,
     /// Those that name it do not give these scopes.
     Scopes(ScopeSet),
@@ -37,7 +37,7 @@ impl From<NotGranted> for TokenError {
     }
 }
 
-/// What a token for `caller`, bound by `constraint`, may say at the service that `policies` govern.
+/// What a token for `caller`, bound by `constraint` and naming so many `actors`, may say at the service that `policies` govern.
 ///
 /// The ports of a service may have several policies, and a token is good at all of them: scopes and authorization details
 /// are what those of them give that name the caller and take the binding. Each port's sidecar judges again. What was not
@@ -45,10 +45,11 @@ impl From<NotGranted> for TokenError {
 pub(crate) fn grant(
     policies: &[Arc<Policy>],
     caller: &SpiffeId,
+    actors: u8,
     constraint: SenderConstraint,
     asked: &Asked,
 ) -> Result<Grant, NotGranted> {
-    grant_by(policies, |policy| policy.grant(caller, None).ok(), constraint, asked)
+    grant_by(policies, |policy| policy.grant_chain(caller, actors, None).ok(), constraint, asked)
 }
 
 /// As [`grant`], for whomever `named_in` finds in the rules.

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::MeshAuthorizationServer;
 use super::error::TokenError;
+use super::exchange::ACCESS_TOKEN;
 use super::form::Form;
 use super::token::{self, Facts, Issued};
 use super::{introspect, revoke};
@@ -189,13 +190,16 @@ fn is_form(content_type: Option<&HeaderValue>) -> bool {
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 
-/// RFC 6749 section 5.1, RFC 9396 section 7.
+/// RFC 6749 section 5.1, RFC 8693 section 2.2.1, RFC 9396 section 7.
 fn issued_answer(issued: &Issued) -> Answer {
     let mut body = json!({
         "access_token": issued.token,
         "token_type": issued.token_type,
         "expires_in": issued.expires_in,
     });
+    if let (true, Some(members)) = (issued.exchanged, body.as_object_mut()) {
+        members.insert("issued_token_type".to_owned(), ACCESS_TOKEN.into());
+    }
     if let (false, Some(members)) = (issued.scopes.is_empty(), body.as_object_mut()) {
         members.insert("scope".to_owned(), issued.scopes.to_string().into());
     }

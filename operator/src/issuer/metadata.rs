@@ -4,6 +4,7 @@ use bytes::Bytes;
 use control::MeshIssuer;
 use serde_json::json;
 
+use super::exchange::TOKEN_EXCHANGE;
 use super::http;
 
 /// The metadata document. It names only what exists.
@@ -22,7 +23,7 @@ pub(super) fn document(names: &MeshIssuer) -> Bytes {
             "revocation_endpoint": revocation,
             "introspection_endpoint": introspection,
         },
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": ["client_credentials", TOKEN_EXCHANGE],
         // Required by RFC 8414, and there is no authorization endpoint.
         "response_types_supported": [],
         "token_endpoint_auth_methods_supported": METHODS,

@@ -1,5 +1,7 @@
 mod assertion;
+mod exchange;
 mod introspect;
+mod known;
 mod limits;
 mod resources;
 mod revoke;
@@ -95,7 +97,8 @@ async fn everyone_may_read_metadata_and_keys() {
     let metadata = reply.json();
     let issuer = format!("https://{}", mesh.issuer);
     assert_eq!(metadata["issuer"], issuer);
-    assert_eq!(metadata["grant_types_supported"], json!(["client_credentials"]));
+    let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+    assert_eq!(metadata["grant_types_supported"], json!(["client_credentials", exchange]));
     let algs = json!(["ES256", "PS256", "EdDSA", "Ed25519"]);
     for (endpoint, path) in [("token", "/token"), ("revocation", "/revoke"), ("introspection", "/introspect")] {
         let url = format!("{issuer}{path}");
@@ -153,13 +156,18 @@ async fn a_certificate_bound_token_admits_its_holder() {
 
 /// Whether payments' sidecar would let the holder of a token in.
 fn admitted(mesh: &Mesh, member: &Member, token: &str) -> bool {
+    admits(mesh, "payments-1", member, token)
+}
+
+/// Whether the sidecar of a pod would let the holder of a token in.
+fn admits(mesh: &Mesh, pod: &str, member: &Member, token: &str) -> bool {
     let mut keys = IssuerKeys::new();
     let issuer = format!("https://{}", mesh.issuer);
     let jwks = KeySet::from_jwks_json(&mesh.keys.published().borrow().jwks).unwrap();
     keys.insert(Issuer::parse(&issuer).unwrap(), jwks);
-    let snapshot = mesh.view.borrow().snapshot(&mesh.pod("payments-1").uid, &super::names(&issuer)).unwrap();
+    let snapshot = mesh.view.borrow().snapshot(&mesh.pod(pod).uid, &super::names(&issuer)).unwrap();
     let snapshot: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
-    let PortPolicyDoc::Policy(policy) = &snapshot.ports[0].policy else { panic!("payments has a policy") };
+    let PortPolicyDoc::Policy(policy) = &snapshot.ports[0].policy else { panic!("it has a policy") };
     let policy = Arc::new(Policy::compile(&domain(), policy).unwrap());
     let mut headers = http::HeaderMap::new();
     headers.insert("authorization", format!("Bearer {token}").parse().unwrap());

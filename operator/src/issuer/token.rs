@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fapi::{
     Audience, AuthorizationDetails, CertThumbprint, Grant, JwkThumbprint, MAX_TOKEN_BYTES, ScopeSet, SenderConstraint,
-    SpiffeId, TokenHash, check_token_endpoint_proof,
+    SpiffeId, TokenHash, UnixTime, check_token_endpoint_proof,
 };
 use http::{HeaderMap, Method};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::MeshAuthorizationServer;
 use super::client::{Client, authenticate};
 use super::error::TokenError;
+use super::exchange::{Actor, Subject, TOKEN_EXCHANGE};
 use super::form::Form;
 use super::grant::{self, Asked};
 use crate::caller::Caller;
@@ -25,6 +26,8 @@ pub(super) struct Issued {
     pub(super) expires_in: u64,
     pub(super) scopes: ScopeSet,
     pub(super) details: AuthorizationDetails,
+    /// By which grant type (RFC 8693 section 2.2.1).
+    pub(super) exchanged: bool,
 }
 
 /// What the log says about a request besides its outcome.
@@ -33,7 +36,7 @@ pub(super) struct Facts {
     pub(super) client: Option<SpiffeId>,
     /// The audiences asked for, once they have the form of one.
     audiences: Vec<Audience>,
-    /// The token that a request is about.
+    /// The token that a request is about, or that it exchanges.
     token: Option<TokenHash>,
 }
 
@@ -63,11 +66,14 @@ enum Binding {
     Key(JwkThumbprint),
 }
 
-/// The claims of RFC 9068 section 2.2, `authorization_details` of RFC 9396 section 9.1, and `cnf` of RFC 8705 section 3.1 or RFC 9449 section 6.1.
+/// The claims of RFC 9068 section 2.2, `act` of RFC 8693 section 4.1, `authorization_details` of RFC 9396 section 9.1, and
+/// `cnf` of RFC 8705 section 3.1 or RFC 9449 section 6.1.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Actor<'a>>,
     client_id: &'a str,
     aud: Aud<'a>,
     iat: u64,
@@ -106,23 +112,23 @@ pub(super) async fn decide(
 ) -> Result<Issued, TokenError> {
     let view = server.view.borrow().clone();
     let client = authenticate(server, &view, caller, headers, form, facts)?;
-    check_grant_type(form)?;
+    let subject = match form.grant_type.as_deref() {
+        None => return Err(TokenError::GrantTypeMissing),
+        Some("client_credentials") => None,
+        Some(TOKEN_EXCHANGE) => Some(Subject::read(server, &view, &client, form, facts)?),
+        Some(_) => return Err(TokenError::GrantTypeUnsupported),
+    };
     let audiences = audiences(form)?;
     facts.audiences.clone_from(&audiences);
     let constraint = if headers.contains_key(DPOP) { SenderConstraint::Dpop } else { SenderConstraint::Mtls };
-    let grant = grant(&view, &audiences, &client, constraint, &asked(form)?)?;
+    let asked = asked(form)?;
+    let actors = subject.as_ref().map_or(0, Subject::actors);
+    let given = grant(&view, &audiences, &client, actors, constraint, &asked)?;
+    let grant = subject.as_ref().map_or(Ok(given.clone()), |subject| subject.narrow(&given, &asked))?;
     // Last, because a proof and an assertion count once: they are spent only on a request that is otherwise good.
     let binding = bind(server, &client, constraint, headers)?;
     client.spend(server).await?;
-    sign(server, &view, &client, &audiences, grant, binding)
-}
-
-fn check_grant_type(form: &Form) -> Result<(), TokenError> {
-    match form.grant_type.as_deref() {
-        None => Err(TokenError::GrantTypeMissing),
-        Some("client_credentials") => Ok(()),
-        Some(_) => Err(TokenError::GrantTypeUnsupported),
-    }
+    sign(server, &view, &client, &audiences, subject.as_ref(), grant, binding)
 }
 
 /// The audiences that are asked for (RFC 8707 section 2), each once.
@@ -146,13 +152,14 @@ fn grant(
     view: &View,
     audiences: &[Audience],
     client: &Client<'_>,
+    actors: u8,
     constraint: SenderConstraint,
     asked: &Asked,
 ) -> Result<Grant, TokenError> {
     let mut common: Option<Grant> = None;
     for audience in audiences {
         let policies = view.audience_policies(audience).ok_or(TokenError::AudienceUnknown)?;
-        let given = grant::grant(&policies, &client.id, constraint, asked)?;
+        let given = grant::grant(&policies, &client.id, actors, constraint, asked)?;
         common = Some(common.map_or_else(|| given.clone(), |common| common.intersection(&given)));
     }
     common.ok_or(TokenError::ResourceMissing)
@@ -194,6 +201,7 @@ fn sign(
     view: &View,
     client: &Client<'_>,
     audiences: &[Audience],
+    subject: Option<&Subject>,
     grant: Grant,
     binding: Binding,
 ) -> Result<Issued, TokenError> {
@@ -201,8 +209,8 @@ fn sign(
     let Grant { scopes, details, max_token_age } = grant;
     let longest = view.lifetimes().token;
     let life = max_token_age.map_or(longest.as_secs(), |age| age.min(longest.as_secs()));
-    let end = now.plus(life);
-    let exp = client.peer.map_or(end, |peer| end.min(peer.not_after));
+    let ends = [client.peer.map(|peer| peer.not_after), subject.map(|subject| subject.token().expires())];
+    let exp = ends.into_iter().flatten().fold(now.plus(life), UnixTime::min);
     let expires_in = exp.as_secs().saturating_sub(now.as_secs());
     let (token_type, cnf) = match binding {
         Binding::Certificate(thumbprint) => ("Bearer", Confirmation::Certificate(thumbprint.to_string())),
@@ -211,7 +219,8 @@ fn sign(
     let id = client.id.as_str();
     let claims = Claims {
         iss: &server.names.issuer,
-        sub: id,
+        sub: subject.map_or(id, |subject| subject.token().subject()),
+        act: subject.map(|subject| subject.actor(client)),
         client_id: id,
         aud: match audiences {
             [one] => Aud::One(one.as_str()),
@@ -232,24 +241,33 @@ fn sign(
     if token.len() > MAX_TOKEN_BYTES || details.len() > AuthorizationDetails::MOST_GIVEN {
         return Err(TokenError::TokenTooLarge);
     }
-    Ok(Issued { token, token_type, expires_in, scopes, details })
+    Ok(Issued { token, token_type, expires_in, scopes, details, exchanged: subject.is_some() })
 }
 
 /// Every decision, good or bad, is one line of the log; never a token or a proof.
 pub(super) fn log(facts: &Facts, outcome: &Result<Issued, TokenError>) {
-    let client_id = facts.client_id();
+    let (client_id, subject_token) = (facts.client_id(), facts.token());
     let audience = facts.audiences.iter().map(Audience::as_str).collect::<Vec<_>>().join(" ");
     match outcome {
         Ok(issued) => {
             let (token, scope) = (TokenHash::of(&issued.token), &issued.scopes);
             let (token_type, expires_in) = (issued.token_type, issued.expires_in);
             tracing::info!(
-                event = "token", outcome = "issued", reason = "", client_id, audience, %scope, token_type, expires_in, %token
+                event = "token", outcome = "issued", reason = "", client_id, audience, %scope, token_type, expires_in, %token,
+                subject_token
             );
         }
         Err(error) => {
             let (reason, code) = (error.id(), error.wire().code);
-            tracing::info!(event = "token", outcome = "refused", reason, error = code, client_id, audience);
+            tracing::info!(
+                event = "token",
+                outcome = "refused",
+                reason,
+                error = code,
+                client_id,
+                audience,
+                subject_token
+            );
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn add_hosts(params: &mut CertificateParams, hosts: &[String]) -> Res
 }
 
 /// Sets the validity and a random serial; returns the serial in hexadecimal.
-pub(super) fn set_validity(params: &mut CertificateParams, now: UnixTime, not_after: UnixTime) -> String {
+pub(crate) fn set_validity(params: &mut CertificateParams, now: UnixTime, not_after: UnixTime) -> String {
     ca::set_validity(params, now.minus(BACKDATED_SECONDS), not_after);
     let serial = ca::serial();
     let text = serial.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

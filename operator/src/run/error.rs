@@ -10,6 +10,7 @@ use crate::addresses::AddressError;
 use crate::enroll::TokenKeyError;
 use crate::files::FileError;
 use crate::issuer::KeysError;
+use crate::kubernetes::ClientError;
 use crate::pki::PkiError;
 use crate::publish::OrderError;
 use crate::revocations::RevocationsError;
@@ -29,6 +30,8 @@ pub(super) enum Failure {
     Address(#[from] AddressError),
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error(transparent)]

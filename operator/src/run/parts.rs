@@ -21,12 +21,12 @@ use crate::args::Args;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
-use crate::enroll::{DirectoryTokens, Enroller, TokenFiles};
+use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::revocations::Revocations;
-use crate::source::{self, Desired, Directory};
+use crate::source::{Desired, Source};
 use crate::status::Reporter;
 use crate::view::View;
 
@@ -42,12 +42,20 @@ pub(super) struct Parts {
     tasks: JoinSet<(&'static str, Result<(), String>)>,
 }
 
+/// Whose word is taken for who a pod is.
+enum Tokens {
+    /// Our own.
+    Directory(Arc<DirectoryTokens>),
+    /// The API server's.
+    Cluster(Arc<ClusterTokens>),
+}
+
 /// What several parts read.
 struct Shared {
     clock: Clock,
     authority: Arc<Authority>,
     kept: Kept,
-    tokens: Arc<DirectoryTokens>,
+    tokens: Tokens,
     acks: Arc<Acks>,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
@@ -61,23 +69,25 @@ impl Parts {
     /// Starts everything. The first view and all revocations are in force, and the first workload tokens are written, before anyone is served.
     pub(super) fn start(
         args: &Args,
-        directory: Directory,
+        source: Source,
         listeners: Listeners,
         addresses: &Addresses,
     ) -> Result<Self, Failure> {
         let (clock, order) = (Clock::system(), Order::open(&args.state)?);
         // Before the order, whose file tells later starts that there was this one.
-        let revocations = Arc::new(Revocations::open(&args.state, order.is_first_start(), clock.clone())?);
-        revocations.revoke(directory.desired().revocations.iter().cloned())?;
-        let mut publisher = Publisher::new(directory.trust_domain().clone(), order);
-        let desired = watch::Sender::new(Arc::new(directory.desired().clone()));
+        // A cluster counts by itself, and leaves only the addresses.
+        let first_start = order.is_first_start() && Addresses::load(&args.state)?.is_none();
+        let revocations = Arc::new(Revocations::open(&args.state, first_start, clock.clone())?);
+        revocations.revoke(source.desired().revocations.iter().cloned())?;
+        let mut publisher = Publisher::new(source.trust_domain().clone(), order);
+        let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
-        let shared = Shared::new(args, &directory, addresses, clock, read)?;
-        publisher.publish(directory.desired())?;
+        let shared = Shared::new(args, &source, addresses, clock, read)?;
+        publisher.publish(source.desired())?;
         let renew = watch::Sender::new(UnixTime::default());
         let mut parts =
             Self { renew, clock: shared.clock.clone(), shutdown: watch::Sender::new(false), tasks: JoinSet::new() };
-        parts.start_source(directory, publisher, desired);
+        parts.start_source(source, publisher, desired);
         parts.start_servers(&shared, listeners)?;
         parts.start_keepers(shared, &args.state);
         Ok(parts)
@@ -117,10 +127,10 @@ impl Parts {
         }
     }
 
-    fn start_source(&mut self, directory: Directory, publisher: Publisher, desired: watch::Sender<Arc<Desired>>) {
+    fn start_source(&mut self, source: Source, publisher: Publisher, desired: watch::Sender<Arc<Desired>>) {
         let publishing = publisher.run(desired.subscribe(), self.shutdown.subscribe());
         self.spawn("publishing", publishing);
-        self.spawn("watching the source", source::run(directory, desired, self.shutdown.subscribe()));
+        self.spawn("watching the source", source.run(desired, self.shutdown.subscribe()));
     }
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
@@ -162,21 +172,26 @@ impl Parts {
             acks: acks.clone(),
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
+        if let Some(webhooks) = listeners.webhooks {
+            webhooks.start(self, authority.trust_domain(), desired.clone(), clock)?;
+        }
         Ok(())
     }
 
     fn start_keepers(&mut self, shared: Shared, state: &Path) {
         let Shared { clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
         let reporter = Reporter::new(state, &names, acks, clock.clone());
-        let mut token_files = TokenFiles::new(tokens, state, clock);
-        token_files.step(&view.borrow());
+        if let Tokens::Directory(tokens) = tokens {
+            let mut token_files = TokenFiles::new(tokens, state, clock);
+            token_files.step(&view.borrow());
+            self.spawn("writing workload tokens", token_files.run(view.clone(), self.shutdown.subscribe()));
+        }
         let shutdown = || self.shutdown.subscribe();
         let revoking = revocations.follow(desired.clone(), shutdown());
-        let (reporting, writing) = (reporter.run(view.clone(), desired, shutdown()), token_files.run(view, shutdown()));
+        let reporting = reporter.run(view, desired, shutdown());
         let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(shutdown()));
         self.spawn("the status reporter", reporting);
         self.spawn("revoking", revoking);
-        self.spawn("writing workload tokens", writing);
         self.spawn("renewing the operator's certificate", serving);
         self.spawn("rotating the issuer's keys", rotating);
     }
@@ -186,14 +201,19 @@ impl Parts {
         self.spawn("a test", std::future::ready(()));
     }
 
-    fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
+    /// Told when everything ends.
+    pub(super) fn shutdown(&self) -> watch::Receiver<bool> {
+        self.shutdown.subscribe()
+    }
+
+    pub(super) fn spawn(&mut self, part: &'static str, running: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             running.await;
             (part, Ok(()))
         });
     }
 
-    fn spawn_fallible<E: std::fmt::Display + 'static>(
+    pub(super) fn spawn_fallible<E: std::fmt::Display + 'static>(
         &mut self,
         part: &'static str,
         running: impl Future<Output = Result<(), E>> + Send + 'static,
@@ -205,25 +225,32 @@ impl Parts {
 impl Shared {
     fn new(
         args: &Args,
-        directory: &Directory,
+        source: &Source,
         addresses: &Addresses,
         clock: Clock,
         (view, desired, revocations): (watch::Receiver<Arc<View>>, watch::Receiver<Arc<Desired>>, Arc<Revocations>),
     ) -> Result<Self, Failure> {
-        let authority = Arc::new(Authority::open(&args.state, directory.trust_domain(), clock.now())?);
+        let authority = Arc::new(Authority::open(&args.state, source.trust_domain(), clock.now())?);
         let operator = identity_of(&authority, &args.operator_namespace)
             .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
         let host = addresses.issuer_address().map(|address| address.ip().to_string()).unwrap_or_default();
         let serving = Serving::start(authority.clone(), operator.clone(), &host, clock.clone())?;
         let kept = Kept::open(&args.state, Rotation::every(args.key_rotation), &clock)?;
-        let tokens = Arc::new(DirectoryTokens::open(&args.state, clock.clone())?);
+        let tokens = match source {
+            Source::Directory(_) => Tokens::Directory(Arc::new(DirectoryTokens::open(&args.state, clock.clone())?)),
+            Source::Cluster(cluster) => Tokens::Cluster(Arc::new(ClusterTokens::new(cluster.client()))),
+        };
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
         Ok(Self { clock, authority, kept, tokens, acks, view, desired, revocations, serving, names, operator })
     }
 
     fn enroller(&self) -> Enroller {
-        let (authority, tokens, revocations) = (self.authority.clone(), self.tokens.clone(), self.revocations.clone());
+        let (authority, revocations) = (self.authority.clone(), self.revocations.clone());
+        let tokens: Arc<dyn TokenReview> = match &self.tokens {
+            Tokens::Directory(tokens) => tokens.clone(),
+            Tokens::Cluster(tokens) => tokens.clone(),
+        };
         Enroller::new(authority, tokens, self.view.clone(), revocations, self.clock.clone(), self.operator.clone())
     }
 }

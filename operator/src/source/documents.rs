@@ -2,16 +2,16 @@
 
 /// One document of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     /// The line of the file that it starts on, from 1.
-    pub(super) line: u32,
-    pub(super) text: &'a str,
+    pub(crate) line: u32,
+    pub(crate) text: &'a str,
 }
 
 /// The documents of a file that say anything.
 ///
 /// A line that begins with `---` ends a document wherever it stands (YAML 1.2, section 9.1.2): no scalar can contain one.
-pub(super) fn split(text: &str) -> Vec<Document<'_>> {
+pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let (mut start, mut first_line) = (0, 1);
     let mut position = 0;

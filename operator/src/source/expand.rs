@@ -5,46 +5,73 @@ use std::collections::BTreeMap;
 use fapi::Revocation;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
-use super::settle::{Good, Settled};
-use crate::model::{Client, Endpoint, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort};
+use super::settle::{Broken, Good, Settled};
+use crate::inject::Allowed;
+use crate::model::{
+    Client, Endpoint, EndpointState, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort,
+};
 
 /// The model of what is in force.
 pub(super) fn model(settled: &Settled) -> Model {
     let mut model = Model::default();
     for (id, good) in &settled.good {
-        let fault = settled.broken.get(id).map(|broken| broken.fault.clone());
-        add(&mut model, id, good, fault);
+        add(&mut model, id, good, settled.broken.get(id));
     }
     for (id, broken) in settled.broken.iter().filter(|(id, _)| !settled.good.contains_key(id)) {
-        let (seniority, fault) = (seniority(id), Some(broken.fault.clone()));
-        match id.kind {
-            Kind::FapiPolicy => {
-                let targets = broken.targets.clone();
-                model.policies.insert(id.key(), Policy { seniority, generation: 0, targets, spec: None, fault });
-            }
-            Kind::FapiClient => {
-                model.clients.insert(id.key(), Client { seniority, generation: 0, spec: None, fault });
-            }
-            Kind::FapiIssuer => {
-                model.issuers.insert(id.name.clone(), Issuer { seniority, generation: 0, spec: None, fault });
-            }
-            Kind::FapiMesh => {
-                let defaults = crate::view::Lifetimes::default();
-                model.mesh = Some(Mesh {
-                    generation: 0,
-                    fault,
-                    trust_domain: None,
-                    certificate_lifetime: defaults.certificate,
-                    token_lifetime: defaults.token,
-                });
-            }
-            // One that was never good is no revocation: the problem is reported.
-            Kind::Workload | Kind::Revocation => {}
-        }
+        add_broken(&mut model, id, broken);
     }
-    // Objects come in the order of their names, so this is stable too.
-    model.endpoints.sort_by(|a, b| order_of(a).cmp(&order_of(b)));
+    for endpoints in model.endpoints.values_mut() {
+        endpoints.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    }
     model
+}
+
+/// Brings what the model says of one object in line. Not for Workloads, which are several things at once.
+pub(super) fn replace(model: &mut Model, id: &ObjectId, settled: &Settled) {
+    match id.kind {
+        Kind::FapiPolicy => drop(model.policies.remove(&id.key())),
+        Kind::FapiClient => drop(model.clients.remove(&id.key())),
+        Kind::FapiIssuer => drop(model.issuers.remove(&id.name)),
+        Kind::FapiMesh => model.mesh = None,
+        Kind::Workload | Kind::Revocation => {}
+    }
+    match (settled.good.get(id), settled.broken.get(id)) {
+        (Some(good), broken) => add(model, id, good, broken),
+        (None, Some(broken)) => add_broken(model, id, broken),
+        (None, None) => {}
+    }
+}
+
+/// An object of which there never was a good version.
+fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
+    let (seniority, fault) = (seniority(id, broken.created), Some(broken.fault.clone()));
+    let generation = broken.generation.unwrap_or_default();
+    match id.kind {
+        Kind::FapiPolicy => {
+            let targets = broken.targets.clone();
+            model.policies.insert(id.key(), Policy { seniority, generation, targets, spec: None, fault });
+        }
+        Kind::FapiClient => {
+            model.clients.insert(id.key(), Client { seniority, generation, spec: None, fault });
+        }
+        Kind::FapiIssuer => {
+            model.issuers.insert(id.name.clone(), Issuer { seniority, generation, spec: None, fault });
+        }
+        Kind::FapiMesh => {
+            let defaults = crate::view::Lifetimes::default();
+            model.mesh = Some(Mesh {
+                generation,
+                fault,
+                in_force: false,
+                trust_domain: None,
+                certificate_lifetime: defaults.certificate,
+                token_lifetime: defaults.token,
+                allowed: Allowed::default(),
+            });
+        }
+        // One that was never good is no revocation: the problem is reported.
+        Kind::Workload | Kind::Revocation => {}
+    }
 }
 
 /// The revocations in force.
@@ -56,17 +83,14 @@ pub(super) fn revocations(settled: &Settled) -> Vec<Revocation> {
     settled.good.values().filter_map(revocation).collect()
 }
 
-/// A folder knows no age, so the name alone decides.
-fn seniority(id: &ObjectId) -> Seniority {
-    Seniority { created: 0, key: id.key() }
+fn seniority(id: &ObjectId, created: u64) -> Seniority {
+    Seniority { created, key: id.key() }
 }
 
-fn order_of(endpoint: &Endpoint) -> (&Key, &str, &str) {
-    (&endpoint.service, &endpoint.service_port, &endpoint.pod_uid)
-}
-
-fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
-    let (key, seniority, generation) = (id.key(), seniority(id), good.generation);
+fn add(model: &mut Model, id: &ObjectId, good: &Good, broken: Option<&Broken>) {
+    let (key, seniority) = (id.key(), seniority(id, good.created));
+    let generation = broken.and_then(|broken| broken.generation).unwrap_or(good.generation);
+    let fault = broken.map(|broken| broken.fault.clone());
     match &good.body {
         Body::Client(spec) => {
             model.clients.insert(key, Client { seniority, generation, spec: Some(spec.clone()), fault });
@@ -83,9 +107,11 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, fault: Option<String>) {
             model.mesh = Some(Mesh {
                 generation,
                 fault,
+                in_force: true,
                 trust_domain: body.trust_domain.clone(),
                 certificate_lifetime: body.certificate_lifetime,
                 token_lifetime: body.token_lifetime,
+                allowed: body.allowed.clone(),
             });
         }
         Body::Workload(body) => add_workload(model, body),
@@ -99,21 +125,28 @@ fn add_workload(model: &mut Model, body: &WorkloadBody) {
     if let Some(service) = &body.service {
         let key = Key::new(&pod.namespace, service);
         add_service(&mut model.services, &key, body);
-        model.endpoints.extend(pod.ports.iter().map(|port| Endpoint {
+        let endpoints = pod.ports.iter().map(|port| Endpoint {
             service: key.clone(),
             service_port: port.name.clone(),
             pod_uid: pod.uid.clone(),
             pod_port: port.name.clone(),
             address: port.listen,
-            ready: true,
-        }));
+            state: EndpointState::Ready,
+        });
+        model.endpoints.entry(key.clone()).or_default().extend(endpoints);
     }
     model.pods.insert(pod.uid.clone(), pod.clone());
 }
 
 /// A Service has the ports of all its workloads.
 fn add_service(services: &mut BTreeMap<Key, Service>, key: &Key, body: &WorkloadBody) {
-    let service = services.entry(key.clone()).or_insert_with(|| Service { key: key.clone(), ports: Vec::new() });
+    let service = services.entry(key.clone()).or_insert_with(|| Service {
+        key: key.clone(),
+        ports: Vec::new(),
+        addresses: Vec::new(),
+        others: Vec::new(),
+        alias: false,
+    });
     let ports = body.pod.ports.iter().map(|port| ServicePort { name: port.name.clone(), number: port.number });
     service.ports.extend(ports);
     service.ports.sort();

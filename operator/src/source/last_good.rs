@@ -115,6 +115,7 @@ fn read(path: &Path, schemas: &Schemas, trust_domain: &TrustDomain) -> Result<(O
                 file: kept.file,
                 line: kept.line,
                 generation: kept.generation,
+                created: 0,
                 content: kept.document,
                 body: written.body,
             };

@@ -11,7 +11,7 @@ use fapi::TrustDomain;
 
 pub(super) use self::body::{Body, WorkloadBody};
 pub(crate) use self::id::{Kind, ObjectId};
-pub(super) use self::schemas::Schemas;
+pub(crate) use self::schemas::Schemas;
 use super::documents::Document;
 use super::located::{self, Node};
 use super::problem::Finding;

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// One thing that is wrong. Ordered by place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Problem {
-    /// The file, relative to the folder.
+    /// The file, relative to the folder; or the object, in a cluster.
     pub(crate) file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 where there are none.
     pub(crate) line: u32,
     /// The field, as a path: `spec.rules[0].methods[0]`; empty for the whole document.
     pub(crate) field: String,
@@ -40,7 +40,10 @@ impl Finding {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: ", self.file, self.line)?;
+        match self.line {
+            0 => write!(f, "{}: ", self.file)?,
+            line => write!(f, "{}:{line}: ", self.file)?,
+        }
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }

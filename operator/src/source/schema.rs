@@ -4,6 +4,7 @@
 //! are not run here; `object` says them again.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde_json::Value as Json;
@@ -11,10 +12,11 @@ use serde_json::Value as Json;
 use super::located::{Entry, Node, Value};
 use super::problem::Finding;
 
-/// A schema of a custom resource, patterns compiled.
+/// A schema of a custom resource.
 pub(super) struct Schema {
     root: Json,
-    patterns: HashMap<String, Regex>,
+    /// Compiled when a text first has to match; none where that fails.
+    patterns: HashMap<String, OnceLock<Option<Regex>>>,
 }
 
 impl Schema {
@@ -30,6 +32,12 @@ impl Schema {
         self.check_at(&[], node, "")
     }
 
+    /// Whether a text is as a pattern says; nothing is as one says that is no regular expression.
+    fn matches(&self, pattern: &str, text: &str) -> bool {
+        let compiled = self.patterns.get(pattern).map(|compiled| compiled.get_or_init(|| Regex::new(pattern).ok()));
+        compiled.and_then(Option::as_ref).is_some_and(|regex| regex.is_match(text))
+    }
+
     /// Everything that is wrong with a value, by the schema of the field that the property names lead to.
     pub(super) fn check_at(&self, properties: &[&str], node: &Node, path: &str) -> Vec<Finding> {
         let mut findings = Findings { schema: self, found: Vec::new() };
@@ -42,14 +50,11 @@ impl Schema {
     }
 }
 
-fn collect_patterns(schema: &Json, patterns: &mut HashMap<String, Regex>) {
+fn collect_patterns(schema: &Json, patterns: &mut HashMap<String, OnceLock<Option<Regex>>>) {
     match schema {
         Json::Object(fields) => {
             if let Some(pattern) = fields.get("pattern").and_then(Json::as_str) {
-                // A pattern that does not compile is missing below, and a missing pattern refuses.
-                if let Ok(regex) = Regex::new(pattern) {
-                    patterns.insert(pattern.to_owned(), regex);
-                }
+                patterns.entry(pattern.to_owned()).or_default();
             }
             fields.values().for_each(|value| collect_patterns(value, patterns));
         }
@@ -157,7 +162,7 @@ impl Findings<'_> {
             self.add(line, path, format!("longer than {max} characters"), remedy);
         }
         if let Some(pattern) = schema["pattern"].as_str() {
-            let matches = self.schema.patterns.get(pattern).is_some_and(|regex| regex.is_match(text));
+            let matches = self.schema.matches(pattern, text);
             if !matches {
                 let message = format!("{text:?} has the wrong form");
                 self.add(line, path, message, format!("write it in the form {pattern}"));

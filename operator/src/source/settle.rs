@@ -29,6 +29,8 @@ pub(super) struct Good {
     pub(super) line: u32,
     /// Grows with each change of the content.
     pub(super) generation: i64,
+    /// Seconds since 1970; 0 in a folder, which knows no age.
+    pub(super) created: u64,
     pub(super) content: serde_json::Value,
     pub(super) body: Body,
 }
@@ -38,6 +40,9 @@ pub(super) struct Good {
 pub(super) struct Broken {
     /// What is wrong, in one line.
     pub(super) fault: String,
+    /// As in [`Good`], where a broken version has one too.
+    pub(super) generation: Option<i64>,
+    pub(super) created: u64,
     /// What a policy targets, if that can be read.
     pub(super) targets: Option<Vec<PolicyTarget>>,
 }
@@ -54,7 +59,7 @@ pub(super) struct Settled {
 }
 
 /// One occurrence of an object.
-type Place<'a> = (&'a str, &'a Parsed);
+pub(super) type Place<'a> = (&'a str, &'a Parsed);
 
 /// Settles what is in force. A FapiMesh of another trust domain than `fixed` is refused.
 pub(super) fn settle(before: &BTreeMap<ObjectId, Good>, files: &[ReadFile], fixed: Option<&TrustDomain>) -> Settled {
@@ -93,7 +98,7 @@ pub(super) fn settle(before: &BTreeMap<ObjectId, Good>, files: &[ReadFile], fixe
 }
 
 /// Puts one object in force, or keeps what was.
-fn place(
+pub(super) fn place(
     settled: &mut Settled,
     id: &ObjectId,
     places: &[Place<'_>],
@@ -127,6 +132,7 @@ fn good(file: &str, written: &Written, before: Option<&Good>) -> Good {
         file: file.to_owned(),
         line: written.line,
         generation,
+        created: 0,
         content: written.content.clone(),
         body: written.body.clone(),
     }
@@ -200,7 +206,7 @@ impl Settled {
         if let Some(before) = before {
             self.good.insert(id.clone(), before.clone());
         }
-        self.broken.insert(id.clone(), Broken { fault, targets });
+        self.broken.insert(id.clone(), Broken { fault, generation: None, created: 0, targets });
     }
 
     /// What is wrong with the FapiMesh object, if no version of it is in force.

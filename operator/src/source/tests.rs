@@ -139,6 +139,47 @@ fn the_consent_of_the_examples_reaches_the_sidecars() {
 }
 
 #[test]
+fn the_chain_of_the_examples_reaches_the_sidecars() {
+    let bench = example("chain");
+    let directory = bench.open();
+    let Desired { model, problems, .. } = directory.desired();
+    assert_eq!(problems, &[]);
+    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
+    let issuer = crate::issuer::names("https://issuer.test");
+    use control::features::{ACTORS, REVOCATIONS, RULES, TOKEN_EXCHANGE};
+    for (name, service, exchanges, features) in [
+        ("shop-1", "payments", false, &[REVOCATIONS][..]),
+        ("payments-1", "ledger", true, &[RULES, REVOCATIONS, TOKEN_EXCHANGE]),
+        ("ledger-1", "payments", false, &[RULES, REVOCATIONS, ACTORS]),
+    ] {
+        let snapshot = view.snapshot(&uid(name), &issuer).unwrap();
+        assert_eq!(snapshot.required_features, features, "{name}");
+        let document: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
+        assert_eq!(document.token_exchange, exchanges, "{name}");
+        let told = String::from_utf8(snapshot.document.clone()).unwrap();
+        assert_eq!(told.contains("tokenExchange"), exchanges, "an older sidecar takes what it can: {name}");
+        let control::DestinationKind::Meshed(target) = view.destination(&uid(name), service).kind else {
+            panic!("{service} is known")
+        };
+        let exchanged = target.token.is_some_and(|token| token.grant_type == control::GrantType::TokenExchange);
+        assert_eq!(exchanged, exchanges, "{name}");
+    }
+    // What the examples say of scopes: shop's token has what ledger wants of payments.
+    let key = |name: &str| Key::new("bank", name);
+    let id = |name: &str| fapi::SpiffeId::new(view.trust_domain(), "bank", name).unwrap();
+    let given = |service: &str, caller: &str, actors| {
+        let policies = view.index().policies_of(&key(service));
+        let granted =
+            crate::issuer::granted(&policies, &id(caller), actors, fapi::SenderConstraint::Dpop, &Default::default());
+        granted.map(|grant| grant.scopes).ok()
+    };
+    let wanted = given("ledger", "payments", 1).unwrap();
+    assert!(given("payments", "shop", 0).unwrap().is_superset(&wanted) && !wanted.is_empty());
+    assert_eq!((given("ledger", "payments", 0), given("ledger", "payments", 3)), (None, None));
+}
+
+#[test]
 fn revocations_are_read_and_what_is_wrong_with_one_is_told() {
     let bench = Bench::new();
     let revocation = |name: &str, spec: &str| {
@@ -332,13 +373,13 @@ async fn a_change_is_published_at_once() {
     let bench = Bench::new();
     bench.write("a.yaml", &policy("GET"));
     let directory = bench.open();
-    let desired = tokio::sync::watch::Sender::new(std::sync::Arc::new(directory.desired().clone()));
+    let desired = tokio::sync::watch::Sender::new(Arc::new(directory.desired().clone()));
     let (mut seen, shutdown) = (desired.subscribe(), tokio::sync::watch::Sender::new(false));
-    let running = tokio::spawn(run(directory, desired, shutdown.subscribe()));
+    let running = tokio::spawn(watch::run(directory, desired, shutdown.subscribe()));
     // Whether or not the watcher was there already: it looks again by itself.
     bench.write("a.yaml", &policy("PUT"));
     let key = Key::new("bank", "payments");
-    let put = |desired: &std::sync::Arc<Desired>| {
+    let put = |desired: &Arc<Desired>| {
         desired.model.policies[&key].spec.as_ref().is_some_and(|spec| spec.rules[0].methods == ["PUT"])
     };
     tokio::time::timeout(crate::testing::mesh::SOON, seen.wait_for(put)).await.unwrap().unwrap();

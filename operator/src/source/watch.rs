@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(30);
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Publishes what the folder says until `shutdown` says true.
-pub(crate) async fn run(
+pub(super) async fn run(
     mut directory: Directory,
     desired: watch::Sender<Arc<Desired>>,
     mut shutdown: watch::Receiver<bool>,

@@ -1,5 +1,8 @@
 //! The status of a FapiClient: what it asks for, and what the called side gives.
 
+use std::ops::RangeInclusive;
+
+use control::GrantType;
 use crds::client::{FapiClientStatus, TargetStatus};
 use crds::conditions::{GRANTED, PROGRAMMED, READY, RESOLVED_REFS, reason};
 use fapi::{Audience, Grant, ScopeSet, SenderConstraint, SpiffeId};
@@ -9,7 +12,7 @@ use super::condition::{Conditions, shorten};
 use super::documents::Facts;
 use crate::compile::{NotAsked, external, preferred_constraint};
 use crate::index::Index;
-use crate::issuer::{Asked, NotGranted, granted};
+use crate::issuer::{Asked, LONGEST_CHAIN, NotGranted, granted};
 use crate::model::{Client, ClientSpec, ClientTarget, ExternalClient, Key};
 
 pub(super) fn status(facts: &Facts<'_>, key: &Key, client: &Client) -> FapiClientStatus {
@@ -104,6 +107,10 @@ fn target_status(
         namespace: service.namespace.to_string(),
         audience: audience.map_or_else(own, Ok).unwrap_or_default(),
         sender_constraint: bound.map(spelled),
+        grant_type: match target.grant_type {
+            GrantType::ClientCredentials => None,
+            GrantType::TokenExchange => Some(crds::client::GrantType::TokenExchange),
+        },
         scopes,
         reason: reason.to_owned(),
         message,
@@ -154,7 +161,11 @@ fn given(
         };
     }
     let asked = Asked { scopes, details: details.clone() };
-    let given = granted(&index.policies_of(service), identity, bound, &asked);
+    let (policies, chains) = (index.policies_of(service), chains(index, identity, target)?);
+    // A call may come here by any number of hands; one of the ways has to be open.
+    let attempts = chains.map(|actors| granted(&policies, identity, actors, bound, &asked));
+    let best = attempts.reduce(|best, next| if best.is_ok() { best } else { next });
+    let given = best.unwrap_or(Err(NotGranted::Caller));
     given.map(|grant| (None, grant)).map_err(|refusal| refused(index, service, refusal))
 }
 
@@ -184,6 +195,19 @@ fn not_mapped(client: &ExternalClient, service: &Key) -> String {
     format!(
         "the FapiIssuer {issuer} does not map {client_id} to this service account, or no rule of {service} names it; see both"
     )
+}
+
+/// How many actors a token for the target may name.
+fn chains(index: &Index, identity: &SpiffeId, target: &ClientTarget) -> Result<RangeInclusive<u8>, Refusal> {
+    match target.grant_type {
+        GrantType::ClientCredentials => Ok(0..=0),
+        GrantType::TokenExchange if index.is_called(identity) => Ok(1..=LONGEST_CHAIN),
+        GrantType::TokenExchange => {
+            let message =
+                "no Service stands before this service account, so it gets no calls to hand on; leave grantType out";
+            Err((reason::CALLER_NOT_ALLOWED, message.to_owned()))
+        }
+    }
 }
 
 fn not_named(index: &Index, service: &Key) -> String {

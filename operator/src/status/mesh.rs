@@ -10,8 +10,7 @@ use crate::model::Mesh;
 pub(super) fn status(facts: &Facts<'_>, mesh: &Mesh) -> FapiMeshStatus {
     let conditions = Conditions { generation: mesh.generation, now: facts.now };
     let ready = match &mesh.fault {
-        // Only an object that was never good has no generation.
-        Some(fault) if mesh.generation == 0 => {
+        Some(fault) if !mesh.in_force => {
             conditions.fails(READY, reason::INVALID, format!("the mesh runs on the defaults: {fault}"))
         }
         Some(fault) => {

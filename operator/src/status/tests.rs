@@ -86,6 +86,7 @@ fn add_client(model: &mut Model, name: &str, account: &str, targets: &[(&str, &[
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
         details: None,
         sender_constraint: None,
+        grant_type: Default::default(),
     };
     let spec = client_of(account, targets.iter().map(target).collect());
     let key = Key::new("bank", name);
@@ -137,12 +138,13 @@ fn a_refusal_is_shown_in_the_words_of_the_sidecar() {
 fn some_pods_are_not_all() {
     let mut model = bank();
     let pod = model.pods["uid-of-bank-payments-1"].clone();
-    let endpoint = model.endpoints.iter().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
+    let endpoint = model.endpoints.values().flatten().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
     for name in ["waiting", "bare"] {
         let uid = format!("uid-of-bank-{name}");
         let new = crate::model::Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
         model.pods.insert(uid.clone(), new);
-        model.endpoints.push(crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() });
+        let endpoint = crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() };
+        model.endpoints.get_mut(&endpoint.service).unwrap().push(endpoint);
     }
     let (mut bench, view) = (Bench::new(), view(model));
     let version = view.snapshot(&pod.uid, &bench.issuer).unwrap().version.clone();
@@ -269,6 +271,33 @@ fn a_client_follows_its_target_and_a_policy_in_audit_grants_no_more() {
     assert_eq!(payments.targets[0].sender_constraint, Some(crds::SenderConstraint::Dpop));
     assert_eq!(said(&payments.conditions, "Ready"), ("True", "Ready"));
     assert_eq!(bench.client("stranger").targets[0].reason, "CallerNotAllowed");
+}
+
+#[test]
+fn a_client_that_hands_calls_on_is_granted_what_any_chain_of_calls_may_have() {
+    let mut model = bank();
+    add_client(&mut model, "payments", "payments", &[("ledger", &[])]);
+    add_client(&mut model, "shop", "shop", &[("payments", &[])]);
+    add_client(&mut model, "ledger", "ledger", &[("payments", &[])]);
+    for client in model.clients.values_mut() {
+        client.spec.as_mut().unwrap().targets[0].grant_type = control::GrantType::TokenExchange;
+    }
+    let mut actors = |service: &str, min, max| {
+        let policy = model.policies.get_mut(&Key::new("bank", service)).unwrap();
+        let rules = &mut policy.spec.as_mut().unwrap().rules;
+        rules.iter_mut().for_each(|rule| rule.actors = Some(fapi::WireActors { min, max }));
+    };
+    actors("ledger", 3, 4);
+    actors("payments", 0, 0);
+    let (mut bench, view) = (Bench::new(), view(model));
+    bench.report(&view, NOW);
+    for (name, reason) in [("payments", "Granted"), ("shop", "CallerNotAllowed"), ("ledger", "CallerNotAllowed")] {
+        let target = &bench.client(name).targets[0];
+        assert_eq!((target.reason.as_str(), target.grant_type), (reason, Some(crds::client::GrantType::TokenExchange)));
+    }
+    let told = |name: &str| bench.client(name).targets[0].message.clone().unwrap();
+    assert!(told("shop").contains("gets no calls to hand on"), "{}", told("shop"));
+    assert!(told("ledger").contains("no rule of bank/payments names"), "{}", told("ledger"));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use fapi::{Mode, SenderConstraint, WireCaller, WireRule};
 
 use super::domain;
 use crate::model::{
-    ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, Policy, PolicySpec, PolicyTarget, Seniority, Service,
-    ServicePort,
+    ClientSpec, ClientTarget, Endpoint, EndpointState, Key, Model, Pod, PodPort, Policy, PolicySpec, PolicyTarget,
+    Seniority, Service, ServicePort,
 };
 use crate::view::View;
 
@@ -64,7 +64,11 @@ pub(crate) fn pod(namespace: &str, name: &str, account: &str) -> Pod {
         service_account: account.to_owned(),
         ports: Vec::new(),
         labels: Default::default(),
+        addresses: Vec::new(),
         meshed: true,
+        opted_in: true,
+        node: None,
+        terminating: false,
     }
 }
 
@@ -83,7 +87,7 @@ pub(crate) fn transfers_at(model: &mut Model, path: &str) {
 
 /// Moves ledger's sidecar to another port.
 pub(crate) fn move_ledger(model: &mut Model, port: u16) {
-    model.endpoints.iter_mut().find(|endpoint| &*endpoint.service.name == "ledger").unwrap().address = at(port);
+    model.endpoints.get_mut(&Key::new("bank", "ledger")).unwrap()[0].address = at(port);
 }
 
 fn uid(name: &str) -> String {
@@ -101,15 +105,21 @@ fn serve(model: &mut Model, name: &str, port: u16) {
     model.pods.get_mut(&uid).unwrap().ports.push(http);
     let key = Key::new("bank", name);
     let ports = vec![ServicePort { name: "http".to_owned(), number: 80 }];
-    model.services.insert(key.clone(), Service { key: key.clone(), ports });
-    model.endpoints.push(Endpoint {
-        service: key,
+    model.services.insert(key.clone(), service(&key, ports));
+    let endpoint = Endpoint {
+        service: key.clone(),
         service_port: "http".to_owned(),
         pod_uid: uid,
         pod_port: "http".to_owned(),
         address: at(port),
-        ready: true,
-    });
+        state: EndpointState::Ready,
+    };
+    model.endpoints.entry(key).or_default().push(endpoint);
+}
+
+/// A Service that is known by name only.
+pub(crate) fn service(key: &Key, ports: Vec<ServicePort>) -> Service {
+    Service { key: key.clone(), ports, addresses: Vec::new(), others: Vec::new(), alias: false }
 }
 
 fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstraint>, rules: Vec<WireRule>) {

@@ -3,11 +3,11 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use control::{
-    Destination, DestinationKind, EndpointDoc, ExternalToken, MeshIssuer, TokenDoc, TokenSource, destination,
+    Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, MeshIssuer, TokenDoc, TokenSource, destination,
 };
 use fapi::{Audience, AuthorizationDetails, Issuer, Rejection, ScopeSet, SpiffeId};
 
-use crate::tokens::{AuthorizationServer, Place, TokenKey, TokenSlot, Tokens};
+use crate::tokens::{AuthorizationServer, Exchanger, Place, TokenKey, TokenSlot, Tokens};
 
 /// The answer to a lookup, parsed. Immutable: a change is another one.
 pub(crate) enum Resolved {
@@ -42,6 +42,8 @@ pub(crate) enum TokenNeed {
     None,
     /// This one.
     Slot(Arc<TokenSlot>),
+    /// One that is exchanged for the token of the call that is handed on.
+    Exchange(Arc<Exchanger>),
     /// One is needed and cannot be had: calls fail, they never go without.
     Unavailable(Rejection),
 }
@@ -98,6 +100,10 @@ impl TokenNeed {
         tokens: &Arc<Tokens>,
     ) -> Result<Self, fapi::InvalidValue> {
         let (place, audience) = match (&token.source, mesh) {
+            // The token of a call is for the mesh alone; nobody outside may see it.
+            (TokenSource::External(_), _) if token.grant_type == GrantType::TokenExchange => {
+                return Ok(Self::Unavailable(Rejection::NotGranted));
+            }
             (TokenSource::Mesh, None) => return Ok(Self::Unavailable(Rejection::TokenUnavailable)),
             (TokenSource::Denied, _) => return Ok(Self::Unavailable(Rejection::NotGranted)),
             (TokenSource::Mesh, Some(MeshIssuer { issuer, token_endpoint })) => {
@@ -111,8 +117,12 @@ impl TokenNeed {
             }
         };
         let server = AuthorizationServer { place, authentication: token.authentication };
-        let slot = tokens.slot(&key(token, audience, server)?);
-        Ok(slot.map_or(Self::Unavailable(Rejection::TokenUnavailable), Self::Slot))
+        let key = key(token, audience, server)?;
+        let need = match token.grant_type {
+            GrantType::ClientCredentials => tokens.slot(&key).map(Self::Slot),
+            GrantType::TokenExchange => tokens.exchanger(&key).map(Self::Exchange),
+        };
+        Ok(need.unwrap_or(Self::Unavailable(Rejection::TokenUnavailable)))
     }
 }
 

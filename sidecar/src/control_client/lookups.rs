@@ -1,7 +1,6 @@
 //! Destinations by authority: asked once, answered by the control stream, read by every worker.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,6 +11,10 @@ use fapi::Rejection;
 use tokio::{sync::Notify, time::timeout};
 
 use super::destination::Resolved;
+use crate::awaited::found;
+use cells::Cells;
+
+mod cells;
 
 /// Most authorities known at once; also the operator's bound for one stream.
 pub(super) const MAX_AUTHORITIES: usize = 4096;
@@ -21,13 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// The destinations that the process knows or has asked for.
-#[derive(Default)]
-pub(crate) struct Lookups {
-    cells: Mutex<HashMap<Arc<str>, Arc<DestinationCell>>>,
-    /// Authorities that no stream has asked for yet. Each enters once, so it is as bounded as the cells.
-    pending: Mutex<Vec<Arc<str>>>,
-    added: Notify,
-}
+pub(crate) struct Lookups(Cells<DestinationCell>);
 
 /// The place of one answer.
 #[derive(Default)]
@@ -40,7 +37,7 @@ pub(crate) struct DestinationCell {
 
 impl Lookups {
     pub(super) fn new() -> Self {
-        Self::default()
+        Self(Cells::new(MAX_AUTHORITIES))
     }
 
     /// The place of the answer for an authority, which is asked for if it is new. Hold it while it is in use.
@@ -48,18 +45,8 @@ impl Lookups {
     /// # Errors
     /// `destination_unknown` when too many are known, or when it cannot be a name.
     pub(crate) fn cell(&self, authority: &str) -> Result<Arc<DestinationCell>, Rejection> {
-        let mut cells = lock(&self.cells);
-        if let Some(cell) = cells.get(authority) {
-            return Ok(cell.clone());
-        }
-        if cells.len() >= MAX_AUTHORITIES || authority.len() > AUTHORITY_BYTES {
-            return Err(Rejection::DestinationUnknown);
-        }
-        let (authority, cell) = (Arc::<str>::from(authority), Arc::<DestinationCell>::default());
-        cells.insert(authority.clone(), cell.clone());
-        lock(&self.pending).push(authority);
-        self.added.notify_one();
-        Ok(cell)
+        let fits = authority.len() <= AUTHORITY_BYTES;
+        fits.then(|| self.0.cell(authority)).flatten().ok_or(Rejection::DestinationUnknown)
     }
 
     /// Forgets what no worker uses any more, for ever.
@@ -71,7 +58,7 @@ impl Lookups {
     }
 
     fn sweep(&self) {
-        lock(&self.cells).retain(|_, cell| Arc::strong_count(cell) > 1);
+        self.0.sweep();
     }
 }
 
@@ -79,30 +66,27 @@ impl Lookups {
 impl Lookups {
     /// Waits until there is something that was not asked yet.
     pub(super) async fn added(&self) {
-        self.added.notified().await;
+        self.0.added().await;
     }
 
     /// How many destinations are in use.
     pub(super) fn len(&self) -> usize {
-        lock(&self.cells).len()
+        self.0.len()
     }
 
     /// What was not asked yet.
     pub(super) fn take_new(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut lock(&self.pending))
+        self.0.take_new()
     }
 
     /// Everything, for a new stream.
     pub(super) fn take_all(&self) -> Vec<Arc<str>> {
-        let cells = lock(&self.cells);
-        lock(&self.pending).clear();
-        cells.keys().cloned().collect()
+        self.0.take_all()
     }
 
     /// Publishes an answer. One that nobody waits for any more is dropped.
     pub(super) fn answer(&self, document: Destination, resolved: Resolved) {
-        let cell = lock(&self.cells).get(document.authority.as_str()).cloned();
-        if let Some(cell) = cell {
+        if let Some(cell) = self.0.get(&document.authority) {
             *lock(&cell.document) = Some(document);
             cell.publish(resolved);
         }
@@ -110,8 +94,7 @@ impl Lookups {
 
     /// Reads every answer anew.
     pub(super) fn reread(&self, mut read: impl FnMut(&Destination) -> Option<Resolved>) {
-        let cells: Vec<_> = lock(&self.cells).values().cloned().collect();
-        for cell in cells {
+        for cell in self.0.all() {
             let resolved = lock(&cell.document).as_ref().and_then(&mut read);
             if let Some(resolved) = resolved {
                 cell.publish(resolved);
@@ -131,19 +114,13 @@ impl DestinationCell {
     /// # Errors
     /// `destination_unknown` when none came: never anything that would let the call pass.
     pub(crate) async fn wait(&self) -> Result<(), Rejection> {
-        timeout(ANSWER_WITHIN, self.wait_without_end()).await.map_err(|_| Rejection::DestinationUnknown)
+        let answered = self.until(|resolved| resolved.is_some());
+        timeout(ANSWER_WITHIN, answered).await.map_err(|_| Rejection::DestinationUnknown)
     }
 
-    async fn wait_without_end(&self) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.get().is_some() {
-                return;
-            }
-            changed.await;
-        }
+    /// Returns when the answer is like this.
+    pub(crate) async fn until(&self, is: impl Fn(Option<&Resolved>) -> bool) {
+        found(&self.changed, || is(self.get().as_deref()).then_some(())).await;
     }
 
     fn publish(&self, resolved: Resolved) {

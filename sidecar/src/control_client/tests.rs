@@ -139,7 +139,11 @@ async fn an_operator_of_another_identity_gets_no_token() {
         let mesh = Mesh::start(Between::H1).await;
         let mut settings = mesh.operator.settings();
         settings.operator = crate::testing::authority::workload("impostor");
-        let (shared, _ends) = crate::state::Shared::new(crate::testing::authority::trust_domain()).unwrap();
+        let (shared, _ends) = crate::state::Shared::new(
+            crate::testing::authority::trust_domain(),
+            crate::interception::Interception::None,
+        )
+        .unwrap();
         let control = super::ControlPlane::new(shared.clone(), settings);
         let failed = || shared.metrics.certificates.failed.get() >= 2;
         let task = tokio::task::spawn_local(control.run());

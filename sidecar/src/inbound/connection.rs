@@ -3,12 +3,14 @@
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use fapi::{
-    Context, Introspected, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, Revocations, UnixTime, Verdict,
+    Admission, Context, Introspected, IssuerKeys, Peer, PortPolicy, ProvenTokens, Request, Revocations, UnixTime,
+    Verdict,
 };
-use http::{HeaderValue, request};
+use http::{HeaderMap, HeaderValue, request};
 
 use super::{Inbound, lifetime::Lifetime};
 use crate::{
+    contexts::{Handle, Subject},
     forward::App,
     state::{Applied, AppliedPort, Shared},
 };
@@ -36,6 +38,8 @@ pub(crate) struct Connection {
 pub(super) struct View {
     generation: u64,
     pub(super) version: Option<Arc<str>>,
+    /// Whether the app hands calls on.
+    pub(super) hands_on: bool,
     port: Option<Arc<AppliedPort>>,
     keys: Arc<IssuerKeys>,
     revocations: Arc<Revocations>,
@@ -44,7 +48,11 @@ pub(super) struct View {
 }
 
 /// A call on its way through; it ends when this is dropped.
-pub(crate) struct Passage(Rc<Connection>);
+pub(crate) struct Passage {
+    connection: Rc<Connection>,
+    /// The handle by which the app may hand it on.
+    context: Option<Handle>,
+}
 
 impl Connection {
     pub(super) fn new(
@@ -122,7 +130,7 @@ impl Connection {
     /// A call begins.
     pub(crate) fn enter(self: &Rc<Self>) -> Passage {
         self.lifetime.enter();
-        Passage(Rc::clone(self))
+        Passage { connection: Rc::clone(self), context: None }
     }
 }
 
@@ -135,6 +143,7 @@ impl View {
         let port = applied.as_deref().and_then(|applied: &Applied| applied.port(listen)).map(Arc::clone);
         Self {
             generation,
+            hands_on: applied.as_ref().is_some_and(|applied| applied.snapshot.token_exchange),
             version: applied.map(|applied| Arc::clone(&applied.version)),
             app: port.as_ref().map(|port| inbound.apps.app(port.app)),
             port,
@@ -150,14 +159,29 @@ impl View {
 }
 
 impl Passage {
+    /// Gives the call a handle for its app, up to its end. `None` where nothing can be handed on.
+    pub(super) fn hand_on(&mut self, admission: &Admission, headers: &HeaderMap) -> Option<HeaderValue> {
+        let token = admission.exchangeable(headers)?;
+        let (hash, expires) = (*admission.token_hash()?, admission.expires()?);
+        let shared = self.connection.shared();
+        self.context = shared.contexts.begin(Subject { token: token.into(), hash, expires });
+        if self.context.is_none() {
+            shared.metrics.contexts_full.add(1);
+        }
+        self.context.map(Handle::header)
+    }
+
     /// Something of the call has moved.
     pub(crate) fn progress(&self) {
-        self.0.lifetime.progress();
+        self.connection.lifetime.progress();
     }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        self.0.lifetime.leave();
+        if let Some(context) = self.context {
+            self.connection.shared().contexts.end(context);
+        }
+        self.connection.lifetime.leave();
     }
 }

@@ -9,6 +9,7 @@ use std::{
     task::{Poll, Waker},
 };
 
+use control::tls::TrustBundle;
 use fapi::{Peer, Revocations, UnixTime};
 
 use super::watched::Findings;
@@ -40,6 +41,8 @@ enum Order {
 #[derive(Debug)]
 pub(super) struct Lifetime {
     peer: Peer,
+    /// What the peer was verified by.
+    bundle: Arc<TrustBundle>,
     /// HTTP/1.1 only.
     pub(super) findings: Option<Arc<Findings>>,
     order: Cell<Order>,
@@ -56,10 +59,11 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// A life that ends with the certificate of `peer` at the latest.
-    pub(super) fn new(peer: Peer, findings: Option<Arc<Findings>>) -> Self {
+    /// A life that ends with the certificate of `peer` at the latest, or with the `bundle` that vouched for it.
+    pub(super) fn new(peer: Peer, bundle: Arc<TrustBundle>, findings: Option<Arc<Findings>>) -> Self {
         Self {
             peer,
+            bundle,
             findings,
             order: Cell::new(Order::Serve),
             waker: RefCell::default(),
@@ -203,22 +207,22 @@ impl Lifetimes {
         self.all.borrow_mut().push(Rc::downgrade(lifetime));
     }
 
-    /// One second has passed.
-    pub(super) fn tick(&self, now: UnixTime) {
+    /// One second has passed, and peers are verified by `bundle` now.
+    pub(super) fn tick(&self, now: UnixTime, bundle: Option<&Arc<TrustBundle>>) {
         self.all.borrow_mut().retain(|lifetime| {
-            let lifetime = lifetime.upgrade();
-            lifetime.inspect(|lifetime| lifetime.tick(now)).is_some()
+            let Some(lifetime) = lifetime.upgrade() else { return false };
+            lifetime.tick(now);
+            if bundle.is_none_or(|bundle| !Arc::ptr_eq(bundle, &lifetime.bundle)) {
+                // A peer whose root is gone must not stay: it comes again and is verified again.
+                lifetime.close();
+            }
+            true
         });
     }
 
     /// Closes all, now and from now on.
     pub(super) fn close(&self) {
         self.closed.set(true);
-        self.close_all();
-    }
-
-    /// Closes all that there are.
-    pub(super) fn close_all(&self) {
         for lifetime in self.all.borrow().iter().filter_map(Weak::upgrade) {
             lifetime.close();
         }
@@ -242,6 +246,7 @@ mod tests {
     use fapi::{CertThumbprint, SpiffeId};
 
     use super::*;
+    use crate::testing::authority::Authority;
 
     fn now(secs: u64) -> UnixTime {
         UnixTime::from_secs(secs)
@@ -255,7 +260,7 @@ mod tests {
             issued: now(0),
             not_after: now(ends),
         };
-        Lifetime::new(peer, None)
+        Lifetime::new(peer, Authority::new().bundle(), None)
     }
 
     fn ticks(lifetime: &Lifetime, count: u32) {

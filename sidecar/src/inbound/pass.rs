@@ -15,7 +15,7 @@ use super::{
 use crate::{
     body::{Reply, Upload, is_open_ended},
     forward::{Failure, is_grpc},
-    headers::{self, CALLER, CLIENT_ID, INTERACTION_ID, Wishes},
+    headers::{self, CALLER, CLIENT_ID, CONTEXT, INTERACTION_ID, SUBJECT, Wishes},
 };
 
 /// A clean request, and what is to be told about it.
@@ -29,10 +29,14 @@ pub(super) struct Call {
 
 /// Passes an admitted request to the app, on exactly the path that was judged.
 pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply> {
-    let Call { mut record, mut parts, body, wishes, passage } = call;
+    let Call { mut record, mut parts, body, wishes, mut passage } = call;
     let lasts = wishes.websocket || is_open_ended(&body);
     let standing = lasts.then(|| Standing::new(&record.connection, &admission, &parts));
+    let context = record.view.hands_on.then(|| passage.hand_on(&admission, &parts.headers)).flatten();
     headers::remove_credentials(&mut parts.headers);
+    if let Some(context) = context {
+        parts.headers.insert(CONTEXT, context);
+    }
     set_identity(&mut parts.headers, &record, &admission);
     record.admitted(admission);
     let Some(app) = record.view.app.clone() else {
@@ -75,6 +79,9 @@ fn set_identity(headers: &mut HeaderMap, record: &Record, admission: &Admission)
     headers.insert(CALLER, record.connection.caller.clone());
     if let Some(id) = admission.client_id().and_then(|id| record.connection.client_id(id)) {
         headers.insert(CLIENT_ID, id);
+    }
+    if let Some(subject) = admission.subject().and_then(|subject| HeaderValue::from_str(subject).ok()) {
+        headers.insert(SUBJECT, subject);
     }
 }
 

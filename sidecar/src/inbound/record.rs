@@ -6,11 +6,7 @@ use fapi::{Admission, AdmissionKind, Refusal, Rejection, TokenHash};
 use http::{HeaderValue, Method, StatusCode, Uri, request};
 
 use super::connection::{Connection, View};
-use crate::{
-    headers::INTERACTION_ID,
-    local::is_uuid,
-    log::{Decision, Direction, Outcome},
-};
+use crate::log::{Decision, Direction, Outcome};
 
 /// A request that will be reported when this is dropped: with its answer, or without one when the caller has left.
 pub(super) struct Record {
@@ -35,7 +31,7 @@ impl Record {
         Self {
             connection: Rc::clone(connection),
             view: Rc::clone(view),
-            interaction: interaction_id(connection, request),
+            interaction: connection.inbound.local.interaction_id(&request.headers),
             method: request.method.clone(),
             uri: request.uri.clone(),
             verdict: None,
@@ -69,6 +65,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Some(verdict) = &self.verdict else { return };
+        let subject = match verdict {
+            Judged::Admitted(admission) => admission.subject(),
+            Judged::Refused { .. } => None,
+        };
         let (outcome, reason, client_id, token, policy) = match verdict {
             Judged::Admitted(admission) => {
                 let (outcome, reason) = match admission.kind() {
@@ -90,6 +90,7 @@ impl Drop for Record {
             interaction_id: self.interaction.to_str().ok(),
             caller: Some(connection.peer.spiffe_id.as_str()),
             client_id,
+            subject,
             method: Some(self.method.as_str()),
             path: Some(self.uri.path()),
             policy_version: self.view.version.as_deref(),
@@ -100,18 +101,5 @@ impl Drop for Record {
             destination: None,
             upstream: self.upstream,
         });
-    }
-}
-
-/// The caller's id if it is one UUID, else a new one.
-fn interaction_id(connection: &Connection, request: &request::Parts) -> HeaderValue {
-    let mut given = request.headers.get_all(INTERACTION_ID).iter();
-    match (given.next(), given.next()) {
-        (Some(id), None) if is_uuid(id.as_bytes()) => id.clone(),
-        _ => {
-            let made = connection.inbound.local.interaction_id();
-            // Digits and dashes are a legal value.
-            HeaderValue::from_bytes(&made).unwrap_or(HeaderValue::from_static(""))
-        }
     }
 }

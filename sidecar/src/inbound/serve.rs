@@ -1,8 +1,8 @@
 //! One connection of a peer: the handshake, then HTTP/1.1 or HTTP/2 until its life ends.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use control::identity::peer_from_leaf;
+use control::{identity::peer_from_leaf, tls::TrustBundle};
 use fapi::{Peer, Rejection};
 use http::{Request, Response};
 use hyper::{
@@ -36,13 +36,17 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
+/// A connection whose TLS ends here.
+pub(crate) struct Met {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    /// What the peer was verified by.
+    bundle: Arc<TrustBundle>,
+}
+
 impl Inbound {
     /// Ends the TLS of a connection that came in by `listen`. `None` when it is no peer of the mesh, which is logged.
-    pub(crate) async fn handshake(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-    ) -> Option<(TlsStream<TcpStream>, Peer)> {
+    pub(crate) async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> Option<Met> {
         let shared = &self.local.shared;
         // Without a certificate there is nobody to talk to: the connection is closed.
         let generation = shared.identity()?;
@@ -55,9 +59,9 @@ impl Inbound {
         };
         let refused = match accepted {
             Ok((_, peer)) if shared.revocations().hit_peer(&peer, shared.clock.now()) => Some(Rejection::Revoked),
-            Ok(accepted) => {
+            Ok((stream, peer)) => {
                 shared.metrics.handshakes.add(1);
-                return Some(accepted);
+                return Some(Met { stream, peer, bundle: Arc::clone(&generation.bundle) });
             }
             Err(error) => control::tls::rejection_of(&error),
         };
@@ -72,29 +76,23 @@ impl Inbound {
     }
 
     /// Serves a peer until its connection ends.
-    pub(crate) async fn serve(
-        self: &Rc<Self>,
-        (stream, peer): (TlsStream<TcpStream>, Peer),
-        listen: SocketAddr,
-        address: SocketAddr,
-    ) {
+    pub(crate) async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
         let _open = self.local.shared.metrics.inbound_connections.enter();
         // What broke it shows at the calls.
-        let _ = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(stream, peer, (listen, address)).await
+        let _ = if met.stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(met, (listen, address)).await
         } else {
-            self.serve_http1(stream, peer, (listen, address)).await
+            self.serve_http1(met, (listen, address)).await
         };
     }
 
     async fn serve_http1(
         self: &Rc<Self>,
-        stream: TlsStream<TcpStream>,
-        peer: Peer,
+        Met { stream, peer, bundle }: Met,
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
         let (stream, findings) = Watched::new(stream);
-        let lifetime = Rc::new(Lifetime::new(peer.clone(), Some(findings)));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), bundle, Some(findings)));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http1::Builder::new()
@@ -109,11 +107,10 @@ impl Inbound {
 
     async fn serve_http2(
         self: &Rc<Self>,
-        stream: TlsStream<TcpStream>,
-        peer: Peer,
+        Met { stream, peer, bundle }: Met,
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
-        let lifetime = Rc::new(Lifetime::new(peer.clone(), None));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), bundle, None));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http2::Builder::new(LocalExecutor)

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod calls;
+mod contexts;
 mod hygiene;
 mod long_calls;
 mod revoked;

@@ -34,7 +34,7 @@ const PACE: Pace = Pace {
 };
 
 fn shared() -> Arc<Shared> {
-    Shared::new(trust_domain()).unwrap().0
+    Shared::new(trust_domain(), crate::interception::Interception::None).unwrap().0
 }
 
 fn keepers(shared: &Arc<Shared>, pace: Pace, server: &KeyServer) -> Keepers {

@@ -55,6 +55,8 @@ pub(crate) enum Listener {
     Outbound,
     /// Probes, metrics and the applied configuration.
     Admin,
+    /// Probes and metrics, on the addresses of a pod.
+    Health,
 }
 
 impl Listener {
@@ -63,6 +65,7 @@ impl Listener {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
             Self::Admin => "admin",
+            Self::Health => "health",
         }
     }
 }
@@ -79,6 +82,8 @@ pub(crate) struct Decision<'a> {
     pub(crate) caller: Option<&'a str>,
     /// Known only when the token's signature was good.
     pub(crate) client_id: Option<&'a str>,
+    /// On whose behalf the call was made, if it was handed on.
+    pub(crate) subject: Option<&'a str>,
     /// Absent when the request could not be parsed that far.
     pub(crate) method: Option<&'a str>,
     pub(crate) path: Option<&'a str>,
@@ -144,6 +149,9 @@ impl Lines {
         match decision.peer {
             Some(peer) => self.shown("peer", &peer),
             None => self.optional("peer", None),
+        }
+        if let Some(subject) = decision.subject {
+            self.text("subject", subject);
         }
         if let Some(destination) = decision.destination {
             self.text("destination", destination);

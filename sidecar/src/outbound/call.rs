@@ -1,8 +1,8 @@
 //! One call of the app, from its head to the head of the answer.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -13,26 +13,43 @@ use super::{
     head,
     lease::Lease,
     own::Protocol,
+    redirected::Via,
+    target::View,
     websocket,
 };
 use crate::{
-    headers::{INTERACTION_ID, Wishes},
-    local::is_uuid,
+    contexts::{Handle, Subject},
+    control_client::destination::TokenNeed,
+    headers::{CONTEXT, INTERACTION_ID, Wishes},
     log::{Decision, Direction, Outcome},
 };
 
+const NO_CONTEXT: &str =
+    "this destination is called by token exchange: pass on x-fapi-context of the call that you make this one for";
+const BAD_CONTEXT: &str = "pass on x-fapi-context once and as it came";
+
+/// What is known of a call that did not pass.
+#[derive(Default)]
+pub(super) struct Told<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) method: Option<&'a str>,
+    pub(super) path: Option<&'a str>,
+    pub(super) destination: Option<&'a str>,
+}
+
 impl Outbound {
     /// Answers one request of the app. Every failure is an answer, with a reason and the call's id.
-    pub(super) async fn call(self: Rc<Self>, request: Request<Incoming>) -> Response<OutBody> {
-        let id = self.interaction_id(&request);
+    pub(super) async fn call(self: Rc<Self>, via: Via, request: Request<Incoming>) -> Response<OutBody> {
+        let id = self.local.interaction_id(request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let mut response = match self.forward(request, &id).await {
+        let mut response = match self.forward(&via, request, &id).await {
             Ok(response) => {
                 self.local.shared.metrics.decisions(Direction::Outbound).count(Outcome::Admitted, None);
                 response
             }
             Err(failure) => {
-                self.record(&failure, &method, &uri, &id);
+                let (method, path, id) = (Some(method.as_str()), Some(uri.path()), id.to_str().ok());
+                self.record(&failure, &Told { id, method, path, destination: via.destination(&uri).as_deref() });
                 failure.response()
             }
         };
@@ -40,10 +57,22 @@ impl Outbound {
         response
     }
 
-    async fn forward(&self, request: Request<Incoming>, id: &HeaderValue) -> Result<Response<OutBody>, Failure> {
-        let target = self.target(head::authority(&request)?)?;
+    async fn forward(
+        &self,
+        via: &Via,
+        request: Request<Incoming>,
+        id: &HeaderValue,
+    ) -> Result<Response<OutBody>, Failure> {
+        let target = match via {
+            Via::Proxy => self.target(head::authority(&request)?)?,
+            Via::Redirected(redirected) => self.target_of(redirected, &request)?,
+        };
         let view = self.view(&target).await?;
         let meshed = view.meshed().is_some();
+        if !meshed {
+            self.local.shared.metrics.unmeshed.add(1);
+        }
+        let subject = self.subject(&view, request.headers())?;
         let (mut head, body) = request.into_parts();
         if meshed {
             head::refuse_credentials(&head.headers)?;
@@ -54,7 +83,7 @@ impl Outbound {
         head::address(&mut head, &target, protocol, wishes);
         let mut message = Request::from_parts(head, AppBody::from(body));
         let app_side = wishes.websocket.then(|| hyper::upgrade::on(&mut message));
-        let exchange = Exchange { outbound: self, target: &target, view: &view, protocol };
+        let exchange = Exchange { outbound: self, target: &target, view: &view, subject, protocol };
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -62,6 +91,21 @@ impl Outbound {
             }
             _ => Ok(pass(response, lease)),
         }
+    }
+
+    /// The call that this one hands on, for a destination that is called in no other way.
+    fn subject(&self, view: &View, headers: &HeaderMap) -> Result<Option<Arc<Subject>>, Failure> {
+        if !matches!(view.meshed().map(|meshed| &meshed.token), Some(TokenNeed::Exchange(_))) {
+            return Ok(None);
+        }
+        let mut given = headers.get_all(CONTEXT).iter();
+        let handle = match (given.next(), given.next()) {
+            (None, _) => return Err(Failure::Misused(NO_CONTEXT)),
+            (Some(handle), None) => Handle::parse(handle.as_bytes()),
+            (Some(_), Some(_)) => None,
+        };
+        let (handle, shared) = (handle.ok_or(Failure::Misused(BAD_CONTEXT))?, &self.local.shared);
+        shared.contexts.find(handle, shared.clock.now()).map(Some).ok_or(Failure::NotInProgress)
     }
 
     /// Upgrades exist in HTTP/1.1 only, trailers surely arrive in HTTP/2 only; what is not in the mesh is called as the
@@ -77,18 +121,8 @@ impl Outbound {
         }
     }
 
-    /// The id of the call: the app's, if it is one.
-    fn interaction_id(&self, request: &Request<Incoming>) -> HeaderValue {
-        let found = request.headers().get(INTERACTION_ID);
-        if let Some(found) = found.filter(|found| is_uuid(found.as_bytes())) {
-            return found.clone();
-        }
-        let made = self.local.interaction_id();
-        // Hexadecimal digits and hyphens.
-        HeaderValue::from_bytes(&made).unwrap_or_else(|_| HeaderValue::from_static(""))
-    }
-
-    fn record(&self, failure: &Failure, method: &Method, uri: &Uri, id: &HeaderValue) {
+    /// Tells of a call that did not pass.
+    pub(super) fn record(&self, failure: &Failure, told: &Told<'_>) {
         let shared = &self.local.shared;
         let rejection = failure.rejection();
         let outcome = if rejection.is_some() { Outcome::Refused } else { Outcome::Admitted };
@@ -98,17 +132,18 @@ impl Outbound {
             direction: Direction::Outbound,
             outcome,
             reason: rejection,
-            interaction_id: id.to_str().ok(),
+            interaction_id: told.id,
             caller: own.as_ref().map(|own| own.spiffe_id.as_str()),
             client_id: None,
-            method: Some(method.as_str()),
-            path: Some(uri.path()),
+            subject: None,
+            method: told.method,
+            path: told.path,
             policy_version: applied.as_ref().map(|applied| &*applied.version),
             policy: None,
             token: None,
             status: Some(failure.status().as_u16()),
             peer: None,
-            destination: uri.authority().map(http::uri::Authority::as_str),
+            destination: told.destination,
             upstream: if rejection.is_none() { Some(failure.id()) } else { None },
         });
     }

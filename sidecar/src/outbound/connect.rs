@@ -1,6 +1,11 @@
 //! New connections: TLS that shows our certificate to exactly the expected peer, or plaintext to what is not in the mesh.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use fapi::{Rejection, UnixTime};
 use hyper::{
@@ -9,7 +14,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
-use tokio::{net::TcpStream, time::sleep_until};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep_until,
+};
 use tokio_rustls::client::TlsStream;
 
 use super::{
@@ -113,7 +121,7 @@ fn counted<T>(shared: &Shared, peer: &Peer, made: Result<T, Failure>) -> Result<
 }
 
 async fn h1(shared: Arc<Shared>, peer: &Peer, wanted: &Wanted, guard: OpenGuard) -> Result<H1, Failure> {
-    let stream = tcp(peer).await?;
+    let stream = tcp(&shared, peer).await?;
     let sender = match &wanted.own {
         None => {
             let life = Life::plaintext();
@@ -134,7 +142,7 @@ async fn h2(
     peer: &Peer,
     wanted: &Wanted,
 ) -> Result<(http2::SendRequest<AppBody>, Terms), Failure> {
-    let stream = tcp(peer).await?;
+    let stream = tcp(&shared, peer).await?;
     Ok(match &wanted.own {
         None => {
             let life = Life::plaintext();
@@ -149,11 +157,29 @@ async fn h2(
     })
 }
 
-async fn tcp(peer: &Peer) -> Result<TcpStream, Failure> {
+async fn tcp(shared: &Shared, peer: &Peer) -> Result<TcpStream, Failure> {
+    if shared.is_own_port(peer.address) {
+        return to_ourselves(shared, peer.address).await.map_err(|error| {
+            tracing::warn!(%error, "no connection to our own inbound side");
+            Failure::Unreachable
+        });
+    }
     dial::tcp(peer.address).await.map_err(|error| {
         tracing::debug!(%error, "no connection to a peer");
         Failure::Unreachable
     })
+}
+
+/// A connection to our own inbound side, as a peer would have it.
+async fn to_ourselves(shared: &Shared, port: SocketAddr) -> io::Result<TcpStream> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let (ours, (theirs, address)) = tokio::try_join!(TcpStream::connect(listener.local_addr()?), listener.accept())?;
+    // Anybody in the pod could have come first.
+    if address != ours.local_addr()? || !shared.call_own_port(port, theirs) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    ours.set_nodelay(true)?;
+    Ok(ours)
 }
 
 /// Proves both sides. The peer must show exactly the expected identity: an address alone says nothing.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::monotonic,
+    contexts::Subject,
     control_client::destination::{Meshed, TokenNeed},
     headers::DPOP,
     tokens::Token,
@@ -43,6 +44,8 @@ pub(super) struct Exchange<'a> {
     pub(super) outbound: &'a Outbound,
     pub(super) target: &'a Target,
     pub(super) view: &'a View,
+    /// The call that is handed on, exactly if the destination is called by token exchange.
+    pub(super) subject: Option<Arc<Subject>>,
     pub(super) protocol: Protocol,
 }
 
@@ -99,7 +102,7 @@ impl Exchange<'_> {
         }
         let spare = spare(&message, &lease, token.as_deref());
         match self.exchange(&mut lease, message).await {
-            Ok(response) => Ok(self.answered(response, lease, spare, tried)),
+            Ok(response) => Ok(self.answered(response, lease, token.as_deref(), spare, tried)),
             Err(unsent) => unsent.again(&lease, spare, tried).map(Round::Again),
         }
     }
@@ -108,10 +111,11 @@ impl Exchange<'_> {
         &self,
         mut response: Response<Incoming>,
         lease: Lease,
+        token: Option<&Token>,
         spare: Option<Request<AppBody>>,
         tried: &mut Tried,
     ) -> Round {
-        let wants_nonce = self.take_credentials(&mut response, lease.peer());
+        let wants_nonce = self.take_credentials(&mut response, lease.peer(), token);
         match spare {
             Some(again) if wants_nonce && !tried.nonce => {
                 tried.nonce = true;
@@ -137,6 +141,10 @@ impl Exchange<'_> {
             TokenNeed::None => return Ok(Carried::Nothing),
             TokenNeed::Unavailable(rejection) => return Err(Failure::Rejected(*rejection)),
             TokenNeed::Slot(slot) => slot,
+            TokenNeed::Exchange(exchanger) => {
+                let subject = self.subject.as_ref().ok_or(Failure::NotInProgress)?;
+                return Ok(Carried::Token(exchanger.token(&own.certificate, subject, TOKEN_WITHIN).await?));
+            }
         };
         if let Some(token) = slot.get(own.certificate.thumbprint, now) {
             return Ok(Carried::Token(token));
@@ -197,7 +205,7 @@ impl Exchange<'_> {
             .await
             .map_err(|_| Failure::TooSlow)?
             .map_err(|unsent| unsent.failure)?;
-        self.take_credentials(&mut response, lease.peer());
+        self.take_credentials(&mut response, lease.peer(), None);
         lease.settle().await
     }
 
@@ -223,20 +231,28 @@ impl Exchange<'_> {
     }
 
     /// Takes what is meant for us out of a response. Says whether the same request is wanted again with the nonce.
-    fn take_credentials(&self, response: &mut Response<Incoming>, peer: &Peer) -> bool {
+    fn take_credentials(&self, response: &mut Response<Incoming>, peer: &Peer, token: Option<&Token>) -> bool {
         if peer.expect.is_none() {
             return false;
         }
         let status = response.status();
         let wants_nonce = dpop::wants_nonce(status, response.headers());
         peer.nonce.take_from(response.headers_mut(), &self.outbound.local.shared.clock);
-        if !wants_nonce
-            && is_doubted(status, response.headers())
-            && let Some(TokenNeed::Slot(slot)) = self.meshed().map(|m| &m.token)
-        {
-            slot.doubt();
+        if !wants_nonce && is_doubted(status, response.headers()) {
+            self.doubt(token);
         }
         wants_nonce
+    }
+
+    /// The peer refused the token.
+    fn doubt(&self, token: Option<&Token>) {
+        match (self.meshed().map(|meshed| &meshed.token), token, &self.subject) {
+            (Some(TokenNeed::Slot(slot)), ..) => slot.doubt(),
+            (Some(TokenNeed::Exchange(exchanger)), Some(token), Some(subject)) => {
+                exchanger.doubt(token.certificate, subject);
+            }
+            _ => {}
+        }
     }
 }
 

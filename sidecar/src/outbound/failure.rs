@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Rejected(Rejection),
     /// The app asked in a way that a proxy cannot serve; the text says what to do.
     Misused(&'static str),
+    /// The app hands on a call that is not, or no more, in progress here.
+    NotInProgress,
     /// No connection could be made.
     Unreachable,
     /// The connection broke before the response began.
@@ -35,6 +37,7 @@ impl Failure {
         match self {
             Self::Rejected(rejection) => Some(*rejection),
             Self::Misused(_) => Some(Rejection::RequestMalformed),
+            Self::NotInProgress => Some(Rejection::TokenUnavailable),
             Self::Unreachable | Self::Broken | Self::TooSlow | Self::Busy => None,
         }
     }
@@ -44,6 +47,7 @@ impl Failure {
         match self {
             Self::Rejected(rejection) => rejection.id(),
             Self::Misused(_) => Rejection::RequestMalformed.id(),
+            Self::NotInProgress => Rejection::TokenUnavailable.id(),
             Self::Unreachable => "connect_failed",
             Self::Broken => "connection_broken",
             Self::TooSlow => "response_timeout",
@@ -60,7 +64,7 @@ impl Failure {
             Self::Misused(_) => StatusCode::BAD_REQUEST,
             Self::Broken => StatusCode::BAD_GATEWAY,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotInProgress | Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -68,6 +72,9 @@ impl Failure {
         match self {
             Self::Rejected(rejection) => rejection.hint(),
             Self::Misused(hint) => hint,
+            Self::NotInProgress => {
+                "x-fapi-context names no call in progress at this sidecar: call before the call that it came with is answered"
+            }
             Self::Unreachable => "no endpoint of the destination accepts connections; check that it runs",
             Self::Broken => "the connection broke before the response began; the request may have been processed",
             Self::TooSlow => "the response did not begin in time; the request may have been processed",
@@ -93,7 +100,8 @@ mod tests {
 
     #[test]
     fn every_answer_is_json_and_every_outbound_reason_has_a_status() {
-        let own = [Failure::Misused("x"), Failure::Unreachable, Failure::Broken, Failure::TooSlow, Failure::Busy];
+        let own = [Failure::Unreachable, Failure::Broken, Failure::TooSlow, Failure::Busy];
+        let own = own.into_iter().chain([Failure::Misused("x"), Failure::NotInProgress]);
         for failure in Rejection::ALL.iter().map(|&rejection| Failure::Rejected(rejection)).chain(own) {
             let text = format!("{{\"error\":\"{}\",\"message\":\"{}\"}}", failure.id(), failure.message());
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");

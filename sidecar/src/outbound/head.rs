@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::{failure::Failure, own::Protocol, target::Target};
-use crate::headers::{self, DPOP, DPOP_NONCE, Wishes};
+use crate::headers::{self, CONTEXT, DPOP, DPOP_NONCE, Wishes};
 
 /// Headers of a response that belong to one connection (RFC 9110 section 7.6.1), beside `Connection` itself.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -105,6 +105,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(&DPOP_NONCE);
+    headers.remove(&CONTEXT);
     if headers.contains_key(header::WWW_AUTHENTICATE) {
         drop_challenges(headers);
     }

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{KEEP_ALIVE_EVERY, KEEP_ALIVE_WITHIN, Outbound};
+use super::{KEEP_ALIVE_EVERY, KEEP_ALIVE_WITHIN, Outbound, redirected::Via};
 use crate::{local::LocalExecutor, stop::Stop};
 
 /// The first bytes of a connection decide its protocol; they must come within this time.
@@ -33,14 +33,14 @@ impl Outbound {
         // Without it small answers wait for acknowledgements; a socket that cannot do it still works.
         let _ = stream.set_nodelay(true);
         match timeout(FIRST_BYTES_WITHIN, is_http2(&stream)).await {
-            Ok(Some(true)) => self.serve_http2(stream, stop).await,
-            Ok(Some(false)) => self.serve_http1(stream, stop).await,
+            Ok(Some(true)) => self.serve_http2(stream, Via::Proxy, stop).await,
+            Ok(Some(false)) => self.serve_http1(stream, Via::Proxy, stop).await,
             Ok(None) | Err(_) => {}
         }
     }
 
-    async fn serve_http1(self: Rc<Self>, stream: TcpStream, mut stop: Stop) {
-        let service = service_fn(|request| answer(self.clone(), request));
+    pub(super) async fn serve_http1(self: Rc<Self>, stream: TcpStream, via: Via, mut stop: Stop) {
+        let service = service_fn(|request| answer(self.clone(), via.clone(), request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
@@ -57,8 +57,8 @@ impl Outbound {
         let _ = connection.await;
     }
 
-    async fn serve_http2(self: Rc<Self>, stream: TcpStream, mut stop: Stop) {
-        let service = service_fn(|request| answer(self.clone(), request));
+    pub(super) async fn serve_http2(self: Rc<Self>, stream: TcpStream, via: Via, mut stop: Stop) {
+        let service = service_fn(|request| answer(self.clone(), via.clone(), request));
         let connection = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE_EVERY)
@@ -78,9 +78,10 @@ impl Outbound {
 
 async fn answer(
     outbound: Rc<Outbound>,
+    via: Via,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<super::body::OutBody>, Infallible> {
-    Ok(outbound.call(request).await)
+    Ok(outbound.call(via, request).await)
 }
 
 /// Whether a connection begins with the preface of HTTP/2 (RFC 9113 section 3.4); no HTTP/1.1 method begins like it.

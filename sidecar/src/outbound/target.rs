@@ -9,7 +9,7 @@ use std::{
 use fapi::Rejection;
 use http::{HeaderValue, uri::Authority};
 
-use super::{Outbound, failure::Failure, peer::Peer};
+use super::{Outbound, failure::Failure, peer::Peer, redirected::Dialled};
 use crate::control_client::{
     DestinationCell,
     destination::{Meshed, Resolved},
@@ -22,16 +22,18 @@ const MAX_UNUSED_SWEEPS: u32 = 600;
 
 /// One authority that the app calls.
 pub(super) struct Target {
-    cell: Arc<DestinationCell>,
+    pub(super) cell: Arc<DestinationCell>,
+    /// For what was redirected.
+    pub(super) dialled: Option<Dialled>,
     pub(super) authority: Authority,
     pub(super) host: HeaderValue,
-    view: RefCell<Option<Rc<View>>>,
+    pub(super) view: RefCell<Option<Rc<View>>>,
     unused_sweeps: Cell<u32>,
 }
 
 /// One answer of the operator, with this worker's side of its endpoints.
 pub(super) struct View {
-    resolved: Arc<Resolved>,
+    pub(super) resolved: Arc<Resolved>,
     pub(super) peers: Vec<Rc<Peer>>,
 }
 
@@ -46,6 +48,11 @@ impl View {
 }
 
 impl Target {
+    /// It is called.
+    pub(super) fn used(&self) {
+        self.unused_sweeps.set(0);
+    }
+
     /// Whether it was called lately. Comes once a second.
     pub(super) fn is_used(&self) -> bool {
         self.unused_sweeps.set(self.unused_sweeps.get() + 1);
@@ -57,13 +64,19 @@ impl Outbound {
     /// The target of an authority, as the app spells it.
     pub(super) fn target(&self, authority: &Authority) -> Result<Rc<Target>, Failure> {
         if let Some(target) = self.targets.borrow().get(authority.as_str()) {
-            target.unused_sweeps.set(0);
+            target.used();
             return Ok(target.clone());
         }
-        self.new_target(authority)
+        self.new_target(authority.as_str().into(), authority, None)
     }
 
-    fn new_target(&self, authority: &Authority) -> Result<Rc<Target>, Failure> {
+    /// A target that is found again by `key`.
+    pub(super) fn new_target(
+        &self,
+        key: Box<str>,
+        authority: &Authority,
+        dialled: Option<Dialled>,
+    ) -> Result<Rc<Target>, Failure> {
         let name = authority.as_str();
         if name.contains('@') {
             return Err(Failure::Misused("leave user and password out of the URL"));
@@ -71,14 +84,16 @@ impl Outbound {
         if self.targets.borrow().len() >= MAX_TARGETS {
             return Err(Failure::Rejected(Rejection::DestinationUnknown));
         }
+        let asked = dialled.as_ref().map_or_else(|| name.to_ascii_lowercase(), |dialled| dialled.address.to_string());
         let target = Rc::new(Target {
-            cell: self.lookups.cell(&name.to_ascii_lowercase())?,
+            cell: self.lookups.cell(&asked)?,
+            dialled,
             authority: authority.clone(),
             host: HeaderValue::from_str(name).map_err(|_| Failure::Misused("the host of the URL is not a name"))?,
             view: RefCell::default(),
             unused_sweeps: Cell::new(0),
         });
-        self.targets.borrow_mut().insert(name.into(), target.clone());
+        self.targets.borrow_mut().insert(key, target.clone());
         Ok(target)
     }
 
@@ -87,7 +102,7 @@ impl Outbound {
         if let Some(view) = self.known_view(target) {
             return self.checked(view);
         }
-        let answered = target.cell.wait().await;
+        let answered = self.answered(target).await;
         let attempts = &self.local.shared.metrics.lookups;
         if answered.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
         answered?;
@@ -104,6 +119,9 @@ impl Outbound {
     fn known_view(&self, target: &Target) -> Option<Rc<View>> {
         let newest = target.cell.get();
         let newest = newest.as_ref()?;
+        if let Some(dialled) = &target.dialled {
+            return self.dialled_view(target, dialled, newest);
+        }
         if let Some(view) = target.view.borrow().as_ref().filter(|view| Arc::ptr_eq(&view.resolved, newest)) {
             return Some(view.clone());
         }

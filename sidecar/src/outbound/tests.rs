@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod calls;
+mod exchanged;
 mod foreign;
 mod proofs;
+mod redirected;
 mod refusals;
 mod rotation;

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::stop::{Stop, StopSource};
+use crate::{
+    interception::Interception,
+    stop::{Stop, StopSource},
+};
 
 /// A socket to accept from until `closed`.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ const QUEUE: usize = 512;
 /// The bound ports.
 #[derive(Debug)]
 pub(super) struct Listeners {
+    interception: Interception,
     open: Mutex<HashMap<SocketAddr, StopSource>>,
     new: Sender<NewListener>,
 }
@@ -40,15 +44,17 @@ pub(super) struct Bound {
 }
 
 impl Listeners {
-    pub(super) fn new() -> (Self, Receiver<NewListener>) {
+    pub(super) fn new(interception: Interception) -> (Self, Receiver<NewListener>) {
         let (new, receiver) = channel(QUEUE);
-        (Self { open: Mutex::default(), new }, receiver)
+        (Self { interception, open: Mutex::default(), new }, receiver)
     }
 
     /// Binds what is not bound yet. Dropping the result unbinds again.
     pub(super) fn bind(&self, wanted: impl Iterator<Item = SocketAddr>) -> Result<Bound, String> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bound = Bound { wanted: wanted.collect(), fresh: Vec::new() };
+        // What is redirected comes by one door, which is open before any snapshot.
+        let wanted = if self.interception == Interception::Redirect { HashSet::new() } else { wanted.collect() };
+        let mut bound = Bound { wanted, fresh: Vec::new() };
         let mut problems = Vec::new();
         for &listen in bound.wanted.iter().filter(|listen| !open.contains_key(listen)) {
             match listen_on(listen) {

@@ -46,6 +46,11 @@ impl Authority {
         Arc::new(TrustBundle::from_pem(&trust_domain(), &self.pem).unwrap())
     }
 
+    /// Its root and that of another, PEM.
+    pub(crate) fn wider_pem(&self) -> String {
+        self.pem.clone() + &Self::new().pem
+    }
+
     /// An identity that ends after `life`.
     pub(crate) fn identity(&self, id: &SpiffeId, life: Duration) -> Arc<Identity> {
         let key = KeyPair::generate().unwrap();

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use control::{
     identity::peer_from_leaf,
@@ -140,15 +141,20 @@ impl TestIssuer {
             form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
         };
         let audience = field("resource").replace("%3A", ":").replace("%2F", "/");
-        let (token, exp) = self.sign(peer, &audience, &field("scope").replace('+', " "), jkt, now);
+        let subject = Some(field("subject_token")).filter(|subject| !subject.is_empty());
+        let (token, exp) = self.sign(peer, &audience, &field("scope").replace('+', " "), jkt, subject.as_deref(), now);
         let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
         let expires_in = exp.as_secs() - now.as_secs();
-        (StatusCode::OK, json!({ "access_token": token, "token_type": token_type, "expires_in": expires_in }))
+        let mut answer = json!({ "access_token": token, "token_type": token_type, "expires_in": expires_in });
+        if subject.is_some() {
+            answer["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token".into();
+        }
+        (StatusCode::OK, answer)
     }
 
     /// A token that is bound to the certificate of `peer`.
     pub(crate) fn mint(&self, peer: &Peer, audience: &str) -> String {
-        self.sign(peer, audience, "", None, self.clock.now()).0
+        self.sign(peer, audience, "", None, None, self.clock.now()).0
     }
 
     fn sign(
@@ -157,6 +163,7 @@ impl TestIssuer {
         audience: &str,
         scope: &str,
         jkt: Option<JwkThumbprint>,
+        subject: Option<&str>,
         now: UnixTime,
     ) -> (String, UnixTime) {
         let exp = now.plus(self.life.get()).min(peer.not_after);
@@ -165,6 +172,13 @@ impl TestIssuer {
             "iat": now.as_secs(), "exp": exp.as_secs(), "jti": self.issued.get().to_string(),
             "scope": scope,
         });
+        if let Some(subject) = subject {
+            // Of this issuer, so only what is needed is read.
+            let payload = URL_SAFE_NO_PAD.decode(subject.split('.').nth(1).unwrap()).unwrap();
+            let before: Value = serde_json::from_slice(&payload).unwrap();
+            claims["sub"] = before["sub"].clone();
+            claims["act"] = json!({ "sub": peer.spiffe_id.as_str() });
+        }
         if !self.unbound.get() {
             claims["cnf"] = match &jkt {
                 Some(jkt) => json!({ "jkt": jkt.to_string() }),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use control::{DestinationKind, EndpointDoc, MeshIssuer, TokenDoc, TokenSource, destination::Meshed};
+use control::{DestinationKind, EndpointDoc, GrantType, MeshIssuer, TokenDoc, TokenSource, destination::Meshed};
 use fapi::{PortPolicy, SenderConstraint, SpiffeId};
 use tokio::net::TcpListener;
 
@@ -51,12 +51,12 @@ impl Mesh {
         let shop = workload("shop");
         let operator = TestOperator::start(authority.clone(), &operator_identity, shop, names, issuer.jwks()).await;
         operator.with(|state| state.life = life);
-        let (shared, _ends) = Shared::new(trust_domain()).unwrap();
+        let (shared, _ends) = Shared::new(trust_domain(), crate::interception::Interception::None).unwrap();
         let control = ControlPlane::new(shared.clone(), operator.settings());
         let local = Local::new(shared.clone());
         let outbound = Outbound::new(local, control.lookups(), between);
         tokio::task::spawn_local(control.run());
-        until("the sidecar is ready", || shared.is_ready()).await;
+        until("the sidecar is ready", || shared.unready().is_none()).await;
         let (stop, stopped) = StopSource::new();
         let app = App::new(listen(outbound.clone(), stopped).await);
         Self { authority, issuer, operator, shared, outbound, app, stop }
@@ -102,12 +102,12 @@ pub(crate) fn meshed_at(
     addresses: &[SocketAddr],
 ) -> DestinationKind {
     let endpoint = |address: &SocketAddr| EndpointDoc { address: *address, spiffe_id: id.to_string(), ready: true };
-    DestinationKind::Meshed(Meshed {
+    DestinationKind::Meshed(Box::new(Meshed {
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
         token: Some(token(constraint)),
-    })
+    }))
 }
 
 /// A token of the mesh's own issuer.
@@ -116,8 +116,20 @@ pub(crate) fn token(constraint: SenderConstraint) -> TokenDoc {
         scopes: vec![],
         authorization_details: None,
         sender_constraint: constraint,
+        grant_type: GrantType::ClientCredentials,
         source: TokenSource::Mesh,
         authentication: Default::default(),
+    }
+}
+
+/// The same, called with tokens that are exchanged.
+pub(crate) fn by_exchange(kind: DestinationKind) -> DestinationKind {
+    match kind {
+        DestinationKind::Meshed(mut meshed) => {
+            meshed.token.as_mut().unwrap().grant_type = GrantType::TokenExchange;
+            DestinationKind::Meshed(meshed)
+        }
+        other => other,
     }
 }
 

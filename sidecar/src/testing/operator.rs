@@ -151,6 +151,7 @@ impl TestOperator {
             workload: WorkloadName { namespace: "bank".to_owned(), name: "shop-1".to_owned() },
             mesh_issuer: self.issuer.clone(),
             external_issuers: Vec::new(),
+            token_exchange: false,
             ports: vec![],
         };
         pb::Snapshot {

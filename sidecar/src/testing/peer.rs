@@ -40,9 +40,13 @@ pub(crate) struct TestPeer {
     keys: IssuerKeys,
     policy: RefCell<PortPolicy>,
     generation: Cell<u64>,
-    nonces: NonceMinter,
+    nonces: RefCell<NonceMinter>,
     replay: ReplaySet,
     clock: Clock,
+    /// Each answer brings a nonce of its own, and the one before is forgotten.
+    pub(crate) forgets_nonces: Cell<bool>,
+    /// No proof has the nonce that it wants.
+    pub(crate) always_asks: Cell<bool>,
     /// Callers may use proofs: every answer carries a nonce.
     pub(crate) dpop: Cell<bool>,
     pub(crate) connections: Cell<u32>,
@@ -71,9 +75,11 @@ impl TestPeer {
             keys,
             policy: RefCell::new(policy),
             generation: Cell::new(1),
-            nonces: NonceMinter::new(random::bytes().unwrap()),
+            nonces: RefCell::new(NonceMinter::new(random::bytes().unwrap())),
             replay: ReplaySet::new(100_000, 100_000),
             clock: Clock::default(),
+            forgets_nonces: Cell::new(false),
+            always_asks: Cell::new(false),
             dpop: Cell::new(false),
             connections: Cell::new(0),
             primers: Cell::new(0),
@@ -147,19 +153,29 @@ impl TestPeer {
             }
         };
         if self.dpop.get() {
-            let nonce = HeaderValue::try_from(self.nonces.mint(self.clock.now())).unwrap();
+            if self.forgets_nonces.get() {
+                self.forget_nonces();
+            }
+            let nonce = HeaderValue::try_from(self.nonces.borrow().mint(self.clock.now())).unwrap();
             response.headers_mut().insert("dpop-nonce", nonce);
         }
         response
     }
 
+    fn forget_nonces(&self) {
+        self.nonces.replace(NonceMinter::new(random::bytes().unwrap()));
+    }
+
     fn judge(&self, caller: &Peer, proven: &mut ProvenTokens, request: &Request<()>) -> Result<(), Response<TestBody>> {
+        if self.always_asks.get() {
+            self.forget_nonces();
+        }
         let context = fapi::Context {
             policy: &self.policy.borrow(),
             keys: &self.keys,
             keys_fresh: true,
             peer: caller,
-            nonces: &self.nonces,
+            nonces: &self.nonces.borrow(),
             replay: &self.replay,
             revocations: &fapi::Revocations::none(),
             generation: self.generation.get(),

@@ -44,6 +44,8 @@ pub(crate) struct Side {
     pub(crate) inbound: Rc<Inbound>,
     pub(crate) app: Rc<SeenByApp>,
     pub(crate) constraint: Cell<SenderConstraint>,
+    /// Whether the app hands calls on, from the next snapshot on.
+    pub(crate) hands_on: Cell<bool>,
     name: String,
     issuer: String,
     order: Cell<u64>,
@@ -88,11 +90,23 @@ impl Side {
         constraint: SenderConstraint,
         speaks: Speaks,
     ) -> Rc<Self> {
-        let (shared, _ends) = Shared::new(trust_domain()).unwrap();
+        let (shared, _ends) = Shared::new(trust_domain(), crate::interception::Interception::None).unwrap();
         shared.install_bundle(authority.bundle()).unwrap();
         shared.install_identity(authority.identity(&workload(name), LONG)).unwrap();
         let url = fapi::Issuer::parse(&issuer.url()).unwrap();
         shared.install_keys(url, fapi::KeySet::from_jwks_json(&issuer.jwks()).unwrap());
+        Self::around(shared, authority, issuer, name, constraint, speaks).await
+    }
+
+    /// A pod with this state, which has a certificate already.
+    pub(crate) async fn around(
+        shared: Arc<Shared>,
+        authority: &Arc<Authority>,
+        issuer: &TestIssuer,
+        name: &str,
+        constraint: SenderConstraint,
+        speaks: Speaks,
+    ) -> Rc<Self> {
         let app = Rc::<SeenByApp>::default();
         let app_address = serve_app(app.clone(), speaks).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -103,6 +117,7 @@ impl Side {
             shared,
             app,
             constraint: Cell::new(constraint),
+            hands_on: Cell::new(false),
             name: name.to_owned(),
             issuer: issuer.url(),
             order: Cell::new(0),
@@ -143,6 +158,7 @@ impl Side {
             workload: WorkloadName { namespace: "bank".to_owned(), name: self.name.clone() },
             mesh_issuer: MeshIssuer { issuer: self.issuer.clone(), token_endpoint: format!("{}/token", self.issuer) },
             external_issuers: Vec::new(),
+            token_exchange: self.hands_on.get(),
             ports: vec![Port {
                 name: "http".to_owned(),
                 port: 80,
@@ -208,6 +224,7 @@ fn tell(seen: &SeenByApp, mut request: Request<Incoming>) -> Response<TestBody> 
     seen.requests.borrow_mut().push((request.uri().to_string(), request.headers().clone()));
     let mut response = Response::new(TestBody::Text(None));
     response.headers_mut().insert("x-fapi-interaction-id", HeaderValue::from_static("made up by the app"));
+    response.headers_mut().insert("x-fapi-context", HeaderValue::from_static("made up by the app"));
     response.headers_mut().insert("dpop-nonce", HeaderValue::from_static("made-up-by-the-app"));
     if request.headers().contains_key(header::UPGRADE) {
         let upgrade = hyper::upgrade::on(&mut request);

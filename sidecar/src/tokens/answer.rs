@@ -1,4 +1,4 @@
-//! Reading what a token endpoint answered (RFC 6749 sections 5.1 and 5.2), and checking it against what was asked.
+//! Reading what a token endpoint answered (RFC 6749 sections 5.1 and 5.2, RFC 8693 section 2.2), and checking it against what was asked.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::error::FetchError;
+use super::request::ACCESS_TOKEN;
 
 /// Tokens longer than this would not fit the header bound of the receiving sidecar.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -31,6 +32,8 @@ pub(super) struct Wanted<'a> {
     pub(super) scope: &'a str,
     /// The token says nothing to its client.
     pub(super) opaque: bool,
+    /// It is asked for in exchange for another.
+    pub(super) exchanged: bool,
 }
 
 /// A token that is what was asked for.
@@ -43,6 +46,7 @@ pub(super) struct Granted {
 struct TokenAnswer {
     access_token: String,
     token_type: String,
+    issued_token_type: Option<String>,
     expires_in: Option<u64>,
     scope: Option<String>,
 }
@@ -74,6 +78,9 @@ pub(super) fn read(status: StatusCode, body: &[u8], wanted: &Wanted<'_>, now: Un
     }
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a token response (RFC 6749 section 5.1)"))?;
+    if wanted.exchanged && answer.issued_token_type.as_deref() != Some(ACCESS_TOKEN) {
+        return Err(FetchError::Answer("issued_token_type does not say that an access token was issued"));
+    }
     check_type(&answer.token_type, wanted.binding.constraint())?;
     check_form(&answer.access_token)?;
     check_scope(answer.scope.as_deref(), wanted.scope)?;

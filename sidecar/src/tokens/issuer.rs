@@ -73,14 +73,15 @@ impl IssuerClient {
         self.transport.keep_only(certificate);
     }
 
-    /// Fetches a token that is bound to `certificate`.
+    /// Fetches a token that is bound to `certificate`, in exchange for `subject` if there is one (RFC 8693).
     pub(super) async fn fetch(
         &self,
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
     ) -> Result<Token, FetchError> {
-        let fetched = self.fetch_counted(shared, certificate, key).await;
+        let fetched = self.fetch_counted(shared, certificate, key, subject).await;
         let attempts = &shared.metrics.tokens;
         if fetched.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
         fetched
@@ -91,20 +92,27 @@ impl IssuerClient {
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
     ) -> Result<Token, FetchError> {
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
         let issuer = self.server.issuer();
         let late = |_| FetchError::Unreachable(format!("{issuer} did not answer within {ANSWER_WITHIN:?}"));
-        let granted = timeout(ANSWER_WITHIN, self.ask(shared, certificate, key)).await.map_err(late)??;
+        let granted = timeout(ANSWER_WITHIN, self.ask(shared, certificate, key, subject)).await.map_err(late)??;
         self.token(shared, certificate, key, granted)
     }
 
     /// Asks; once more if the issuer wants its nonce (RFC 9449 section 8).
-    async fn ask(&self, shared: &Shared, certificate: &Certificate, key: &TokenKey) -> Result<Granted, FetchError> {
+    async fn ask(
+        &self,
+        shared: &Shared,
+        certificate: &Certificate,
+        key: &TokenKey,
+        subject: Option<&str>,
+    ) -> Result<Granted, FetchError> {
         let endpoint = self.transport.endpoint(Metadata::token_endpoint).await?;
-        match self.ask_once(shared, certificate, key, &endpoint).await {
-            Err(FetchError::Nonce) => self.ask_once(shared, certificate, key, &endpoint).await,
+        match self.ask_once(shared, certificate, key, subject, &endpoint).await {
+            Err(FetchError::Nonce) => self.ask_once(shared, certificate, key, subject, &endpoint).await,
             asked => asked,
         }
     }
@@ -114,14 +122,16 @@ impl IssuerClient {
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
         endpoint: &Arc<Endpoint>,
     ) -> Result<Granted, FetchError> {
-        let make = || self.request(shared, certificate, key, endpoint);
+        let make = || self.request(shared, certificate, key, subject, endpoint);
         let answered = self.transport.send(shared, certificate, endpoint, make).await?;
         self.take_nonce(&answered);
         let proof_key = (key.constraint == Constraint::Dpop).then(|| self.signer.thumbprint());
         let binding = Binding { certificate: certificate.thumbprint, proof_key };
-        let wanted = Wanted { binding, scope: &key.scope, opaque: self.server.is_opaque() };
+        let (opaque, exchanged) = (self.server.is_opaque(), subject.is_some());
+        let wanted = Wanted { binding, scope: &key.scope, opaque, exchanged };
         answer::read(answered.status, &answered.body, &wanted, shared.clock.now())
     }
 
@@ -164,13 +174,14 @@ impl IssuerClient {
         shared: &Shared,
         certificate: &Certificate,
         key: &TokenKey,
+        subject: Option<&str>,
         endpoint: &Endpoint,
     ) -> Result<Request<Full<Bytes>>, FetchError> {
         let client_id = match &self.server.place {
             Place::Mesh { .. } => certificate.spiffe_id.as_str(),
             Place::Outside { client_id, .. } => client_id,
         };
-        let mut form = request::form(client_id, key);
+        let mut form = request::form(client_id, key, subject);
         if self.server.authentication == ClientAuthentication::PrivateKeyJwt {
             request::add_assertion(&mut form, &self.assertion(shared, client_id)?);
         }

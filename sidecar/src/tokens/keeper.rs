@@ -42,7 +42,7 @@ impl Keeper {
                 continue;
             }
             // Boxed: a keeper at rest should be small, there may be thousands.
-            match Box::pin(self.issuer.fetch(&self.tokens.shared, &certificate, &self.key)).await {
+            match Box::pin(self.issuer.fetch(&self.tokens.shared, &certificate, &self.key, None)).await {
                 Ok(token) => {
                     self.slot.store(token, self.tokens.shared.clock.now());
                     backoff.reset();

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::error::FetchError;
-use crate::{identity::Certificate, state::Shared};
+use crate::{awaited::found, identity::Certificate, state::Shared};
 
 /// Most tokens in one slot: one for the certificate in use, one for its successor, one for a rotation that was given up.
 const MAX_HELD: usize = 3;
@@ -93,25 +93,24 @@ impl TokenSlot {
     /// # Errors
     /// `not_granted` or `token_unavailable`.
     pub(crate) async fn wait(&self, shared: &Shared, patience: Duration) -> Result<(), Rejection> {
-        timeout(patience, self.wait_without_end(shared)).await.unwrap_or(Err(Rejection::TokenUnavailable))
+        let settled = found(&self.changed, || {
+            let settled = self.settled(shared);
+            if settled.is_none() {
+                self.wanted.notify_one();
+            }
+            settled
+        });
+        timeout(patience, settled).await.unwrap_or(Err(Rejection::TokenUnavailable))
     }
 
-    async fn wait_without_end(&self, shared: &Shared) -> Result<(), Rejection> {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let own = shared.identity().and_then(|generation| Certificate::new(generation.identity.clone()).ok());
-            let own = own.ok_or(Rejection::TokenUnavailable)?;
-            if self.get(own.thumbprint, shared.clock.now()).is_some() {
-                return Ok(());
-            }
-            if let Some(rejection) = self.refusal(crate::clock::monotonic()) {
-                return Err(rejection);
-            }
-            self.wanted.notify_one();
-            changed.await;
+    /// Whether there is a token of the certificate in use, or will not be soon.
+    fn settled(&self, shared: &Shared) -> Option<Result<(), Rejection>> {
+        let own = shared.identity().and_then(|generation| Certificate::new(generation.identity.clone()).ok());
+        let Some(own) = own else { return Some(Err(Rejection::TokenUnavailable)) };
+        if self.get(own.thumbprint, shared.clock.now()).is_some() {
+            return Some(Ok(()));
         }
+        self.refusal(crate::clock::monotonic()).map(Err)
     }
 
     /// The peer refused the token: fetch another one soon, since the grants may have changed.

@@ -7,26 +7,73 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Arrival, Doors, From, Load, MAX_CONNECTIONS, worker::Sides};
-use crate::{log::Listener, state::NewListener};
+use super::{Arrival, Doors, From, Load, MAX_CONNECTIONS, Redirected, worker::Sides};
+use crate::{
+    interception::canonical,
+    log::Listener,
+    state::{NewListener, OwnCall},
+};
 
 /// After a failure to accept, such as too many open files, others may end first.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts from the app's door now, and from every port of every snapshot as it comes.
+/// Accepts from the doors of a pod now, and from every port of every snapshot as it comes.
 pub(super) fn all(sides: &Rc<Sides>, doors: Doors) -> io::Result<()> {
-    let Doors { mut new_listeners, outbound } = doors;
-    let outbound = TcpListener::from_std(outbound)?;
-    sides.local.log.listening(Listener::Outbound, outbound.local_addr()?);
-    // An app that finishes what it has begun may have to call for it, so this door closes last.
-    let mut end = sides.outbound_stop.clone();
-    tokio::task::spawn_local(accept(Rc::clone(sides), outbound, async move { end.stopped().await }, |_| From::App));
-    let sides = Rc::clone(sides);
+    let Doors { mut new_listeners, mut own_calls, proxy, redirected } = doors;
+    from_app(sides, proxy, |_, _| Some(From::App))?;
+    if let Some(redirected) = redirected {
+        from_redirect(sides, redirected)?;
+    }
+    let (sides, again) = (Rc::clone(sides), Rc::clone(sides));
+    tokio::task::spawn_local(async move {
+        while let Some(OwnCall { listen, stream }) = own_calls.recv().await {
+            let Ok(address) = stream.peer_addr() else { continue };
+            hand_over(&again, From::Peer { listen, address }, stream).await;
+        }
+    });
     tokio::task::spawn_local(async move {
         while let Some(new) = new_listeners.recv().await {
             open(&sides, new);
         }
     });
+    Ok(())
+}
+
+fn from_app(
+    sides: &Rc<Sides>,
+    listener: std::net::TcpListener,
+    from: impl Fn(&TcpStream, SocketAddr) -> Option<From> + 'static,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    sides.local.log.listening(Listener::Outbound, listener.local_addr()?);
+    // An app that finishes what it has begun may have to call for it, so this door closes last.
+    let mut end = sides.outbound_stop.clone();
+    tokio::task::spawn_local(accept(Rc::clone(sides), listener, async move { end.stopped().await }, from));
+    Ok(())
+}
+
+fn from_redirect(sides: &Rc<Sides>, redirected: Redirected) -> io::Result<()> {
+    let Redirected { inbound, outbound, original } = redirected;
+    let original = Rc::new(original);
+    for listener in outbound {
+        let original = Rc::clone(&original);
+        // Whoever dials this port itself wants nothing that could be given.
+        from_app(sides, listener, move |stream, _| original.of(stream).map(From::AppTo))?;
+    }
+    for listener in inbound {
+        let listener = TcpListener::from_std(listener)?;
+        sides.local.log.listening(Listener::Inbound, listener.local_addr()?);
+        let (mut end, original, inbound) = (sides.stop.clone(), Rc::clone(&original), Rc::clone(&sides.inbound));
+        let from = move |stream: &TcpStream, address| {
+            let address = canonical(address);
+            let listen = original.of(stream);
+            if listen.is_none() {
+                inbound.refuse_direct(address);
+            }
+            listen.map(|listen| From::Peer { listen, address })
+        };
+        tokio::task::spawn_local(accept(Rc::clone(sides), listener, async move { end.stopped().await }, from));
+    }
     Ok(())
 }
 
@@ -42,7 +89,7 @@ fn open(sides: &Rc<Sides>, new: NewListener) {
     match TcpListener::from_std(socket) {
         Ok(listener) => {
             sides.local.log.listening(Listener::Inbound, listen);
-            let peer = move |address| From::Peer { listen, address };
+            let peer = move |_: &TcpStream, address| Some(From::Peer { listen, address });
             tokio::task::spawn_local(accept(Rc::clone(sides), listener, end, peer));
         }
         Err(error) => tracing::error!(%listen, %error, "cannot accept calls on a port"),
@@ -53,7 +100,7 @@ async fn accept<E: Future<Output = ()>>(
     sides: Rc<Sides>,
     listener: TcpListener,
     end: E,
-    from: impl Fn(SocketAddr) -> From,
+    from: impl Fn(&TcpStream, SocketAddr) -> Option<From>,
 ) {
     let mut end = std::pin::pin!(end);
     loop {
@@ -63,7 +110,12 @@ async fn accept<E: Future<Output = ()>>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => hand_over(&sides, from(address), stream).await,
+            Ok((stream, address)) => {
+                // Dropped, a connection is closed.
+                if let Some(from) = from(&stream, address) {
+                    hand_over(&sides, from, stream).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");
                 sleep(PAUSE).await;

@@ -60,7 +60,7 @@ pub(super) struct Sides {
     pub(super) seats: Arc<[Seat]>,
     /// Which of the seats is its own.
     pub(super) number: usize,
-    inbound: Rc<Inbound>,
+    pub(super) inbound: Rc<Inbound>,
     outbound: Rc<Outbound>,
 }
 
@@ -122,6 +122,9 @@ impl Sides {
             let _load = load;
             match from {
                 From::App => Rc::clone(&sides.outbound).serve(stream, sides.outbound_stop.clone()).await,
+                From::AppTo(address) => {
+                    Rc::clone(&sides.outbound).serve_redirected(stream, address, sides.outbound_stop.clone()).await;
+                }
                 From::Peer { listen, address } => {
                     let Some(seat) = sides.seats.get(sides.number) else { return };
                     let permit = seat.handshakes.acquire().await;

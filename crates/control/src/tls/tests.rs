@@ -3,9 +3,12 @@
 use std::io::{Read, Write};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
-use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConnection, HandshakeKind, ServerConnection, pki_types::ServerName, server::ServerSessionMemoryCache,
+};
 
 use super::*;
 
@@ -21,7 +24,7 @@ impl Authority {
     fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let certificate = params.self_signed(&key).unwrap();
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
@@ -32,21 +35,44 @@ impl Authority {
     }
 
     fn identity(&self, id: &str) -> Identity {
+        identity(&self.issuer, id, &[])
+    }
+
+    /// An identity by an authority between, whose certificate has these extensions.
+    fn identity_below(&self, id: &str, extensions: Vec<CustomExtension>) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Identity::new(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into())).unwrap()
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.custom_extensions = extensions;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        identity(&Issuer::new(params, key), id, &[certificate])
     }
+}
+
+fn identity(issuer: &Issuer<'_, KeyPair>, id: &str, above: &[CertificateDer<'static>]) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = params.signed_by(&key, issuer).unwrap().der().clone();
+    let chain = [&[leaf], above].concat();
+    Identity::new(chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())).unwrap()
 }
 
 /// Runs a whole handshake in memory; what ended it, on the side that ended it.
 fn handshake(client: ClientConfig, server: ServerConfig) -> Result<ServerConnection, io::Error> {
+    meet(&Arc::new(client), &Arc::new(server)).map(|(_, server)| server)
+}
+
+fn meet(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> Result<(ClientConnection, ServerConnection), io::Error> {
     let name = ServerName::try_from("mesh.invalid").unwrap();
-    let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
-    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut client = ClientConnection::new(client.clone(), name).unwrap();
+    let mut server = ServerConnection::new(server.clone()).unwrap();
     let wrap = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
     for _ in 0..10 {
         let mut wire = Vec::new();
@@ -58,7 +84,7 @@ fn handshake(client: ClientConfig, server: ServerConfig) -> Result<ServerConnect
         client.read_tls(&mut wire.as_slice())?;
         client.process_new_packets().map_err(wrap)?;
         if !client.is_handshaking() && !server.is_handshaking() {
-            return Ok(server);
+            return Ok((client, server));
         }
     }
     panic!("the handshake does not end");
@@ -117,6 +143,63 @@ fn a_server_must_be_the_one_called() {
     let foreign = Authority::new();
     let error = handshake(client(&authority, None), server(&foreign, ClientAuth::Optional)).unwrap_err();
     assert_eq!(rejection_of(&error), Some(Rejection::PeerCertificateUntrusted));
+}
+
+#[test]
+fn n34_no_session_is_resumed() {
+    let authority = Authority::new();
+    let shop = authority.identity(SHOP);
+    let client = client(&authority, Some(&shop));
+    let mut eager = client.clone();
+    eager.resumption = Resumption::in_memory_sessions(8);
+    let server = server(&authority, ClientAuth::Required);
+    let mut generous = server.clone();
+    generous.session_storage = ServerSessionMemoryCache::new(8);
+    generous.send_tls13_tickets = 2;
+    let [client, eager] = [client, eager].map(Arc::new);
+    let [server, generous] = [server, generous].map(Arc::new);
+    let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
+    for (client, server, tickets, again) in
+        [(&eager, &server, 0, full), (&client, &generous, 2, full), (&eager, &generous, 2, resumed)]
+    {
+        for kind in [full, again] {
+            let (client, server) = meet(client, server).unwrap();
+            assert_eq!((client.handshake_kind(), server.handshake_kind()), (Some(kind), Some(kind)));
+            assert_eq!(client.tls13_tickets_received(), tickets);
+        }
+    }
+    assert_eq!((server.max_early_data_size, client.enable_early_data), (0, false));
+}
+
+/// URI name constraints (RFC 5280 section 4.2.1.10): `list` is 0xa0 for what is permitted, 0xa1 for what is excluded.
+fn constraints(list: u8, host: &str) -> CustomExtension {
+    let wrap = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+    let subtree = wrap(0x30, &wrap(0x86, host.as_bytes()));
+    let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], wrap(0x30, &wrap(list, &subtree)));
+    extension.set_criticality(true);
+    extension
+}
+
+#[test]
+fn n36_name_constraints_on_uris_are_not_passed_over() {
+    let authority = Authority::new();
+    let expect = || vec![SpiffeId::parse(PAYMENTS).unwrap()];
+    for (extensions, good) in [
+        (vec![], true),
+        (vec![constraints(0xa0, "other.example")], false),
+        (vec![constraints(0xa1, "bank.example")], false),
+    ] {
+        let below = authority.identity_below(SHOP, extensions.clone());
+        let met = handshake(client(&authority, Some(&below)), server(&authority, ClientAuth::Required));
+        let refused = met.err().map(|error| rejection_of(&error));
+        assert_eq!(refused, (!good).then_some(Some(Rejection::PeerCertificateUntrusted)), "a caller");
+
+        let below = authority.identity_below(PAYMENTS, extensions);
+        let config = server_config(&authority.bundle(), &below, ClientAuth::Optional, &[]).unwrap();
+        let met = handshake(client_config(&authority.bundle(), None, expect(), &[]).unwrap(), config);
+        let refused = met.err().map(|error| rejection_of(&error));
+        assert_eq!(refused, (!good).then_some(Some(Rejection::PeerCertificateUntrusted)), "a server");
+    }
 }
 
 #[test]

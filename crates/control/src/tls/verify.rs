@@ -25,7 +25,7 @@ fn refuse(error: LeafError) -> Error {
 }
 
 /// No TLS 1.2 handshake can start; this only completes the trait.
-fn no_tls12() -> Error {
+pub(super) fn no_tls12() -> Error {
     Error::General("TLS 1.2 is not offered".to_owned())
 }
 

@@ -1,7 +1,9 @@
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Mutex,
-};
+use std::collections::{HashMap, HashSet};
+#[cfg(not(all(loom, test)))]
+use std::sync::Mutex;
+
+#[cfg(all(loom, test))]
+use loom::sync::Mutex;
 
 use crate::{
     rejection::Rejection,
@@ -110,14 +112,19 @@ impl Shard {
     }
 }
 
-const SHARDS: usize = 16;
+/// Threads of a model have small stacks.
+const SHARDS: usize = if cfg!(all(loom, test)) { 2 } else { 16 };
 const BUCKET_SECS: u64 = 50;
 /// A bucket is kept until two whole periods have passed after its own, that is for at least 100 seconds.
 const KEPT_PERIODS: u64 = 2;
 /// The period that is being filled and those that are kept.
 const BUCKETS: usize = 3;
 
+#[cfg(all(loom, test))]
+mod models;
+
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

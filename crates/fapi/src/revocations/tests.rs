@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{ISSUER, POD, SHOP, World, id};
+use crate::testing::{ISSUER, ISSUER_KEY, NOW, POD, SHOP, World, id, key_set, published};
 
 fn at(secs: u64) -> UnixTime {
     UnixTime::from_secs(secs)
@@ -50,4 +50,59 @@ fn a_workload_is_hit_before_it_has_a_certificate() {
     assert!(all.hit_workload(&id(SHOP), Some("another"), at(49), at(60)), "the identity, up to its time");
     assert!(!all.hit_workload(&id(SHOP), Some("another"), at(50), at(60)));
     assert!(all.hit_client(ISSUER, SHOP, at(49), at(60)) && !all.hit_client(ISSUER, SHOP, at(50), at(60)));
+}
+
+#[test]
+fn a_token_of_ours_is_hit_by_each_thing_alone_that_stands_for_it() {
+    let world = World::new();
+    let keys = key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]);
+    let token = IssuedToken::verify(&world.token().issued(), ISSUER, &keys).unwrap();
+    let issuer = Issuer::parse(ISSUER).unwrap();
+    let hit = |revoked: Revoked, now| {
+        let all: Revocations = [Revocation::new(revoked, None, at(NOW + 60)).unwrap()].into_iter().collect();
+        all.hit_token(&token, at(now))
+    };
+    for revoked in [
+        Revoked::Token { issuer: issuer.clone(), id: token.id().into() },
+        Revoked::Certificate(world.peer.thumbprint),
+        Revoked::SpiffeId(id(SHOP)),
+        Revoked::Client { issuer: issuer.clone(), id: SHOP.into() },
+    ] {
+        assert!(hit(revoked.clone(), NOW + 59), "{revoked:?}");
+        assert!(!hit(revoked.clone(), NOW + 60), "{revoked:?} has ended");
+    }
+    for other in [
+        Revoked::Token { issuer: issuer.clone(), id: "another".into() },
+        Revoked::Certificate(CertThumbprint::of_der(b"another")),
+        Revoked::Pod(POD.into()),
+        Revoked::Client { issuer, id: "another".into() },
+    ] {
+        assert!(!hit(other.clone(), NOW), "{other:?}");
+    }
+    assert!(!Revocations::none().hit_token(&token, at(NOW)));
+}
+
+#[test]
+fn a_token_of_ours_is_hit_through_everybody_behind_it() {
+    let parties = ["a", "b", "c"].map(|name| id(&format!("spiffe://bank.example/ns/bank/sa/{name}")));
+    let [holder, between, subject] = &parties;
+    let world = World::new();
+    let act = serde_json::json!({"sub": holder.as_str(), "act": {"sub": between.as_str()}});
+    let token = world.token().claim("sub", subject.as_str()).claim("client_id", holder.as_str()).claim("act", act);
+    let keys = key_set(&[published(&ISSUER_KEY, ISSUER_KEY.kid())]);
+    let token = IssuedToken::verify(&token.issued(), ISSUER, &keys).unwrap();
+    let hit = |revoked: Revoked| {
+        let all: Revocations = [Revocation::new(revoked, None, at(NOW + 60)).unwrap()].into_iter().collect();
+        all.hit_token(&token, at(NOW))
+    };
+    let issuer = Issuer::parse(ISSUER).unwrap();
+    for party in &parties {
+        assert!(hit(Revoked::SpiffeId(party.clone())), "{party}");
+        assert!(hit(Revoked::Client { issuer: issuer.clone(), id: party.as_str().into() }), "{party}");
+    }
+    assert!(!hit(Revoked::SpiffeId(id(SHOP))));
+    assert!(!hit(Revoked::Client {
+        issuer: Issuer::parse("https://other.example").unwrap(),
+        id: subject.as_str().into()
+    }));
 }

@@ -20,6 +20,9 @@ pub(crate) struct Claims {
     pub(crate) actor: Box<str>,
     /// How many actors are nested in each other: 0 without `act`.
     pub(crate) actors: u8,
+    /// Who stands behind the actor: those who handed the call on before, the latest first, and last the `sub`. None without
+    /// `act`, and none in a token from outside the mesh, whose names mean nobody here.
+    pub(crate) behind: Box<[Arc<str>]>,
     pub(crate) audiences: Vec<Box<str>>,
     pub(crate) scopes: ScopeSet,
     pub(crate) details: AuthorizationDetails,
@@ -65,18 +68,20 @@ impl Claims {
         (issuer, subject, token_id): (&str, &str, Option<&str>),
     ) -> Result<Self, NotStrict> {
         let subject = not_empty(subject)?;
-        let (actor, actors) = match payload.value("act") {
-            Some(act) => actor_chain(act)?,
-            None => (subject, 0),
-        };
+        let mut chain = payload.value("act").map(actor_chain).transpose()?.unwrap_or_default();
+        let actors = u8::try_from(chain.len()).map_err(|_| NotStrict)?;
+        chain.push(subject);
+        let (actor, behind) = chain.split_first().ok_or(NotStrict)?;
+        let behind = behind.iter().filter(|_| external.is_none()).map(|party| Arc::from(*party)).collect();
         let details = payload.value("authorization_details").map(AuthorizationDetails::of_claim).transpose()?;
         let scopes = ScopeSet::parse(payload.text("scope")?.unwrap_or_default()).map_err(|_| NotStrict)?;
         Ok(Self {
             issuer: issuer.into(),
             client_id: client_id(payload, external)?.into(),
             token_id: token_id.map(Box::from),
-            actor: actor.into(),
+            actor: (*actor).into(),
             actors,
+            behind,
             audiences: audiences(payload.value("aud").ok_or(NotStrict)?)?,
             scopes: external.map_or(scopes.clone(), |external| external.counting(scopes)),
             details: details.unwrap_or_default(),
@@ -114,21 +119,20 @@ fn audiences(value: &Value) -> Result<Vec<Box<str>>, NotStrict> {
     texts.iter().map(|text| text.as_str().map(Box::from).ok_or(NotStrict)).collect()
 }
 
-/// The `sub` of the outermost actor and the length of the chain. Inner actors are history (RFC 8693 section 4.1), yet must be
-/// well formed and not too many.
-fn actor_chain(act: &Value) -> Result<(&str, u8), NotStrict> {
-    let outermost = Members::of(act)?;
-    let current = not_empty(outermost.need_text("sub")?)?;
-    let (mut innermost, mut length) = (outermost, 1);
-    while let Some(next) = innermost.value("act") {
-        if length == MAX_ACTORS {
+/// The `sub` of each actor, the outermost first. Inner actors are history (RFC 8693 section 4.1), yet must be well formed and
+/// not too many.
+fn actor_chain(act: &Value) -> Result<Vec<&str>, NotStrict> {
+    let mut chain = Vec::new();
+    let mut next = Some(act);
+    while let Some(act) = next {
+        if chain.len() == usize::from(MAX_ACTORS) {
             return Err(NotStrict);
         }
-        length += 1;
-        innermost = Members::of(next)?;
-        not_empty(innermost.need_text("sub")?)?;
+        let actor = Members::of(act)?;
+        chain.push(not_empty(actor.need_text("sub")?)?);
+        next = actor.value("act");
     }
-    Ok((current, length))
+    Ok(chain)
 }
 
 fn confirmation(payload: View<'_>) -> Result<Confirmation, NotStrict> {

@@ -4,6 +4,7 @@ use super::{Claims, MAX_TOKEN_BYTES, signed::is_access_token};
 use crate::{
     jwks::KeySet,
     jws::Compact,
+    policy::Grant,
     value::{SigningAlg, UnixTime},
 };
 
@@ -50,6 +51,31 @@ impl IssuedToken {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.claims.client_id
+    }
+
+    /// On whose behalf its holder calls: the `sub`, whoever has handed the call on (RFC 8693 section 4.1).
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.claims.behind.last().map_or(&*self.claims.actor, |subject| &**subject)
+    }
+
+    /// How many have handed the call on: the length of its chain of `act` claims.
+    #[must_use]
+    pub const fn actors(&self) -> u8 {
+        self.claims.actors
+    }
+
+    /// What it allows; no token that is exchanged for it may allow more.
+    #[must_use]
+    pub fn grant(&self) -> Grant {
+        Grant { scopes: self.claims.scopes.clone(), details: self.claims.details.clone(), max_token_age: None }
+    }
+
+    /// Whether it is bound to its sender, in ways that are all understood.
+    #[must_use]
+    pub const fn is_bound(&self) -> bool {
+        let cnf = &self.claims.confirmation;
+        (cnf.certificate.is_some() || cnf.proof_key.is_some()) && !cnf.unknown
     }
 
     /// Whom it is for.
@@ -104,6 +130,28 @@ mod tests {
         assert_eq!(token.audiences().collect::<Vec<_>>(), ["https://a.b", "https://c.d"]);
         assert!(token.has_proof_key());
         assert_eq!(Value::Object(token.claims().clone()), claims());
+    }
+
+    #[test]
+    fn it_says_who_stands_behind_it_and_what_may_be_handed_on() {
+        let own = known(&ISSUER_KEY, "at+jwt", &claims()).unwrap();
+        assert_eq!((own.subject(), own.actors(), own.is_bound()), (SHOP, 0, true));
+        assert_eq!(own.grant().scopes.to_string(), "a");
+        let mut handed_on = claims();
+        handed_on["act"] = json!({"sub": "b", "act": {"sub": "a"}});
+        handed_on["authorization_details"] = json!([{"type": "payment"}]);
+        let handed_on = known(&ISSUER_KEY, "at+jwt", &handed_on).unwrap();
+        assert_eq!((handed_on.subject(), handed_on.actors()), (SHOP, 2));
+        assert_eq!(serde_json::to_value(&handed_on.grant().details).unwrap(), json!([{"type": "payment"}]));
+        for (cnf, bound) in [
+            (json!({"x5t#S256": "A".repeat(43)}), true),
+            (json!({"jkt": OTHER_KEY.thumbprint().to_string(), "kid": "x"}), false),
+            (json!({}), false),
+        ] {
+            let mut claims = claims();
+            claims["cnf"] = cnf;
+            assert_eq!(known(&ISSUER_KEY, "at+jwt", &claims).unwrap().is_bound(), bound);
+        }
     }
 
     #[test]

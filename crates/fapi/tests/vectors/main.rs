@@ -179,6 +179,16 @@ fn n43_token_in_two_places() {
 }
 
 #[test]
+fn n44_empty_signature() {
+    holds("n44_empty_signature");
+}
+
+#[test]
+fn n45_unhashed_body() {
+    holds("n45_unhashed_body");
+}
+
+#[test]
 fn n46_no_token() {
     holds("n46_no_token");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -50,7 +50,7 @@ impl Caller {
     pub(crate) async fn play(&self, how: &str) -> Value {
         let body = Bytes::from_static(br#"{"amount":100}"#);
         let outcome = match how {
-            "http1" => self.post("/transfers", body).await.map(report),
+            "http1" => self.post("/transfers", None, body).await.map(report),
             "http2" => self.post_http2("/transfers", body).await.map(report),
             "grpc" => self.grpc().await,
             "websocket" => self.websocket().await,
@@ -59,11 +59,19 @@ impl Caller {
         outcome.unwrap_or_else(|error| json!({"status": null, "error": error.to_string()}))
     }
 
-    /// POST over HTTP/1.1, in the form that goes to a proxy.
-    pub(crate) async fn post(&self, path: &str, body: Bytes) -> io::Result<(StatusCode, Value)> {
+    /// POST over HTTP/1.1, in the form that goes to a proxy; `context` tells for which call.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        context: Option<&HeaderValue>,
+        body: Bytes,
+    ) -> io::Result<(StatusCode, Value)> {
         within(async {
             let mut sender = self.sender().await?;
-            let request = self.request(path, body)?.map(Full::new);
+            let mut request = self.request(path, body)?.map(Full::new);
+            if let Some(context) = context {
+                request.headers_mut().insert("x-fapi-context", context.clone());
+            }
             let response = sender.send_request(request).await.map_err(io::Error::other)?;
             let answer = whole(response).await?;
             if let Ok(mut idle) = self.idle.lock() {
@@ -93,8 +101,8 @@ impl Caller {
             let message = message.freeze();
             let mut request = self.request("/bank.Payments/Transfer", message.clone())?.map(Full::new);
             let headers = request.headers_mut();
-            headers.insert("content-type", http::HeaderValue::from_static("application/grpc"));
-            headers.insert("te", http::HeaderValue::from_static("trailers"));
+            headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+            headers.insert("te", HeaderValue::from_static("trailers"));
             let mut sender = self.http2().await?;
             let response = sender.send_request(request).await.map_err(io::Error::other)?;
             let status = response.status().as_u16();
@@ -117,11 +125,11 @@ impl Caller {
         within(async {
             let mut request = self.request("/ws", Bytes::new())?.map(Full::new);
             *request.method_mut() = http::Method::GET;
-            let key = http::HeaderValue::from_str(&generate_key()).map_err(io::Error::other)?;
+            let key = HeaderValue::from_str(&generate_key()).map_err(io::Error::other)?;
             let headers = request.headers_mut();
-            headers.insert("connection", http::HeaderValue::from_static("upgrade"));
-            headers.insert("upgrade", http::HeaderValue::from_static("websocket"));
-            headers.insert("sec-websocket-version", http::HeaderValue::from_static("13"));
+            headers.insert("connection", HeaderValue::from_static("upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static("websocket"));
+            headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             headers.insert("sec-websocket-key", key);
             let mut sender = self.connect().await?;
             let response = sender.send_request(request).await.map_err(io::Error::other)?;

@@ -21,6 +21,8 @@ use super::{App, call, socket};
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
+/// The one header that an app passes on with the calls that it makes for a call, if it is there.
+const CONTEXT: &str = "x-fapi-context";
 /// No app of the demo takes more than this.
 const MOST: usize = 1 << 20;
 /// A body must have come within this time.
@@ -73,13 +75,13 @@ async fn answer(app: &App, request: Request<Incoming>) -> Answer {
     }
     match &app.caller {
         None => json_answer(StatusCode::OK, &said),
-        Some(caller) => pass_on(caller, body, &mut said).await,
+        Some(caller) => pass_on(caller, request.headers().get(CONTEXT), body, &mut said).await,
     }
 }
 
-/// A transfer is booked at the next service; its refusal is ours.
-async fn pass_on(caller: &call::Caller, body: Bytes, said: &mut Value) -> Answer {
-    match caller.post("/entries", body).await {
+/// A transfer is booked at the next service, for whoever called us; its refusal is ours.
+async fn pass_on(caller: &call::Caller, context: Option<&HeaderValue>, body: Bytes, said: &mut Value) -> Answer {
+    match caller.post("/entries", context, body).await {
         Ok((status, next)) => {
             said["next"] = next;
             json_answer(status, said)

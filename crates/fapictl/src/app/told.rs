@@ -27,6 +27,7 @@ pub(crate) fn told(headers: &HeaderMap, trailers: Option<&HeaderMap>) -> Value {
     json!({
         "caller": text("x-fapi-caller"),
         "client_id": text("x-fapi-client-id"),
+        "subject": text("x-fapi-subject"),
         "interaction_id": text("x-fapi-interaction-id"),
         "telling": telling,
         "trailers": trailers.map_or(0, HeaderMap::len),

@@ -10,7 +10,7 @@ use crate::files::{self, Mode};
 pub(crate) const TRUST_DOMAIN: &str = "bank.example";
 /// Seconds. A certificate is renewed at two thirds of its life, a token at half.
 pub(crate) const CERTIFICATE_SECONDS: u64 = 30;
-pub(crate) const TOKEN_SECONDS: u64 = 8;
+pub(crate) const TOKEN_SECONDS: u64 = 9;
 
 const MESH: &str = include_str!("../../../../examples/bank/mesh.yaml");
 const CLIENTS: &str = include_str!("../../../../examples/bank/clients.yaml");
@@ -72,6 +72,12 @@ impl Config {
             r#"{serviceName: payments, scopes: ["transfers:write", "accounts:read"]}"#,
         );
         self.write(CLIENTS_FILE, &listed)
+    }
+
+    /// Lets payments call ledger for whoever called it, or for itself again.
+    pub(crate) fn payments_hands_on(&self, hands_on: bool) -> Result<(), Failure> {
+        let exchanging = CLIENTS.replace("{serviceName: ledger}", "{serviceName: ledger, grantType: TokenExchange}");
+        self.write(CLIENTS_FILE, if hands_on { &exchanging } else { CLIENTS })
     }
 
     /// Revokes what the field `what` of a Revocation says, for much longer than any demo lasts.
@@ -181,6 +187,8 @@ mod tests {
         assert!(read("mesh.yaml").contains("trustDomain: bank.example\n  certificateLifetime: 30s\n"));
         config.shop_lists_scopes().unwrap();
         assert!(read("clients.yaml").contains("accounts:read"), "the example has changed");
+        config.payments_hands_on(true).unwrap();
+        assert!(read("clients.yaml").contains("grantType"), "the example has changed");
         config.break_payments().unwrap();
         assert!(read("payments.yaml").contains("FETCH"));
         std::fs::remove_dir_all(config.folder()).unwrap();

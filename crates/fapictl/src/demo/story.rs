@@ -3,6 +3,7 @@
 mod audit;
 mod calls;
 mod forged;
+mod handing_on;
 mod handshakes;
 mod issuer;
 mod load;
@@ -37,6 +38,8 @@ struct Story<'a> {
     shop: Thief,
     payments: Thief,
     intruder: Thief,
+    /// A token of shop for payments from the beginning: in the last chapter it has expired.
+    old: String,
 }
 
 /// Plays it all.
@@ -54,15 +57,19 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
     story.outage().await?;
     story.expired(expired).await?;
     story.audit().await?;
-    story.revocation().await
+    story.revocation().await?;
+    story.handing_on().await
 }
 
 impl<'a> Story<'a> {
     async fn begin(mesh: &'a mut Mesh, report: &'a mut Report) -> Result<Self, Failure> {
         let operator = mesh.operator()?;
+        let issuer = Issuer::parse(&operator.issuer)?;
+        let shop = Thief::of(&operator, mesh.member("shop")?).await?;
         Ok(Self {
-            issuer: Issuer::parse(&operator.issuer)?,
-            shop: Thief::of(&operator, mesh.member("shop")?).await?,
+            old: shop.token(&issuer, &mesh.member("payments")?.origin(), None, None).await?,
+            issuer,
+            shop,
             payments: Thief::of(&operator, mesh.member("payments")?).await?,
             intruder: Thief::of(&operator, mesh.member("intruder")?).await?,
             mesh,

@@ -48,7 +48,7 @@ impl Thief {
         scope: Option<&str>,
         dpop: Option<&Key>,
     ) -> Result<String, Failure> {
-        let reply = self.wish(issuer, &Wish { audience, scope, dpop }).await?;
+        let reply = self.wish(issuer, &Wish { audience, scope, dpop, subject: None }).await?;
         let answer = reply.json();
         let token = answer["access_token"].as_str().map(ToOwned::to_owned);
         let what = format!("{} got no token ({})", self.identity.spiffe_id.as_str(), answer["error"]);

@@ -17,6 +17,7 @@ fn ask(model: &mut Model, client: &str, change: impl FnOnce(&mut ClientTarget)) 
         scopes: Vec::new(),
         details: None,
         sender_constraint: None,
+        grant_type: Default::default(),
     };
     change(&mut target);
     let mut spec = client_of("shop", vec![target]);

@@ -186,6 +186,41 @@ async fn bad_assertions_are_refused_and_logged_by_reason() {
 }
 
 #[tokio::test]
+async fn n29_an_assertion_is_for_the_issuer_as_one_text_at_every_endpoint() {
+    let mesh = Mesh::start().await;
+    let [shop] = Signer::register(&mesh, ["shop"]);
+    let member = mesh.member("shop-1");
+    let issuer = format!("https://{}", mesh.issuer);
+    let held = revoke::token(&mesh, &member, PAYMENTS).await;
+    let audiences = [
+        json!(format!("{issuer}/token")),
+        json!(format!("{issuer}/introspect")),
+        json!(format!("{issuer}/")),
+        json!([issuer]),
+        json!([issuer, "https://other.example"]),
+        json!("https://other.example"),
+        Value::Null,
+        json!(issuer),
+    ];
+    for (at, audience) in audiences.iter().enumerate() {
+        for path in ["/introspect", "/token", "/revoke"] {
+            let mut claims = shop.claims(&mesh, &format!("{at}{path}"));
+            claims["aud"] = audience.clone();
+            let assertion = shop.key.sign_jwt("JWT", &claims).unwrap();
+            let mut parameters = asserted(&assertion);
+            parameters.push(("token", &held));
+            let reply = mesh.http(Some(&member), &post_to(path, "", &form(&parameters))).await;
+            if *audience == json!(issuer) {
+                assert_eq!(reply.status, 200, "{path}: {reply:?}");
+            } else {
+                assert_eq!(error(&reply), (400, "invalid_client".into()), "{path}: {audience}");
+            }
+        }
+    }
+    mesh.end().await;
+}
+
+#[tokio::test]
 async fn a_request_has_one_way_to_authenticate_and_all_of_it() {
     let mesh = Mesh::start().await;
     let [shop, ledger] = Signer::register(&mesh, ["shop", "ledger"]);

@@ -20,7 +20,7 @@ pub(super) async fn introspected(mesh: &Mesh, member: &Member, token: &str) -> V
 }
 
 #[tokio::test]
-async fn a_token_is_told_to_its_audience_and_its_client_alone() {
+async fn n38_a_token_is_told_to_its_audience_and_its_client_alone() {
     let mesh = Mesh::start().await;
     let [shop, payments, ledger, web] = ["shop-1", "payments-1", "ledger-1", "web-1"].map(|name| mesh.member(name));
     let token = token(&mesh, &shop, PAYMENTS).await;

@@ -13,7 +13,7 @@ use crate::source::revocation::Revocation;
 use crate::source::schema::Schema;
 use crate::source::workload::Workload;
 
-/// The schemas, patterns compiled: make them once.
+/// The schemas: make them once.
 pub(crate) struct Schemas {
     kinds: Vec<(Kind, Schema)>,
 }

@@ -148,10 +148,13 @@ fn a_client_of_another_issuer_has_a_client_id_and_no_keys_of_its_own() {
         ("  issuerName: bank-as".to_owned(), 5, "spec.clientId"),
         ("  clientId: shop-7".to_owned(), 7, "spec.clientId"),
         ("  issuerName: mesh\n  clientId: shop-7".to_owned(), 8, "spec.clientId"),
-        (format!("{signs}").replace("JWT}", &format!("JWT, jwks: {keys}}}")), 9, "spec.authentication.jwks"),
+        (signs.replace("JWT}", &format!("JWT, jwks: {keys}}}")), 9, "spec.authentication.jwks"),
     ] {
         assert_eq!(wrong(&with(&text)), [(line, field.to_owned())], "{text}");
     }
+    let exchanged = with("  issuerName: bank-as\n  clientId: shop-7")
+        .replace("{serviceName: b", "{grantType: TokenExchange, serviceName: b");
+    assert_eq!(wrong(&exchanged), [(6, "spec.targets[0].grantType".to_owned())]);
 }
 
 #[test]
@@ -325,5 +328,20 @@ fn a_policy_names_issuers_and_their_clients_together() {
     ] {
         let found = wrong(&text);
         assert_eq!(found, [(line, field.to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn what_a_cluster_refuses_is_refused_here_too() {
+    let list = include_str!("../../../../crds/tests/data/refused.yaml");
+    let cases: Vec<serde_json::Value> = serde_saphyr::from_str(list).unwrap();
+    // A folder remembers no earlier version, so what is wrong with a change alone is not for this list.
+    let objects = cases.into_iter().filter(|case| case["was"].is_null()).map(|mut case| case["object"].take());
+    let schemas = Schemas::new();
+    for mut object in objects {
+        object["apiVersion"] = "fapi-mesh.dev/v1alpha1".into();
+        let text = object.to_string();
+        let parsed = parse(&schemas, &domain(), documents::split(&text)[0]);
+        assert!(matches!(parsed, Parsed::Bad(_)), "{object}");
     }
 }

@@ -1,6 +1,9 @@
 //! From one sidecar's app to another's, through both sidecars.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use control::tls::TrustBundle;
 use fapi::{
     Mode,
     SenderConstraint::{Dpop, Mtls},
@@ -35,6 +38,7 @@ async fn the_app_is_told_who_calls_and_sees_no_credentials() {
             assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "money"));
             assert_eq!(answer.header("x-fapi-interaction-id"), Some(ID), "not the one that the app made up");
             assert_eq!(answer.header("dpop-nonce"), None, "nonces are between sidecars");
+            assert_eq!(answer.header("x-fapi-context"), None, "handles are between a sidecar and its app");
             let (target, headers) = payments.app.only();
             assert_eq!(target, "/transfers?from=1");
             assert_eq!(headers[header::HOST], "payments.bank");
@@ -43,7 +47,7 @@ async fn the_app_is_told_who_calls_and_sees_no_credentials() {
                 (&SHOP.parse().unwrap(), &SHOP.parse().unwrap())
             );
             assert_eq!(headers["x-fapi-interaction-id"], ID);
-            for name in ["authorization", "dpop"] {
+            for name in ["authorization", "dpop", "x-fapi-context", "x-fapi-subject"] {
                 assert!(!headers.contains_key(name), "{name}");
             }
         })
@@ -155,6 +159,20 @@ async fn without_certificate_or_policy_nobody_is_let_in() {
 }
 
 #[tokio::test]
+async fn the_same_roots_again_end_no_connection() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        payments.shared.install_bundle(mesh.authority.bundle()).unwrap();
+        payments.inbound.tick();
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        assert_eq!(payments.shared.metrics.handshakes.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn new_roots_end_the_connections_that_old_ones_vouched_for() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
@@ -162,7 +180,8 @@ async fn new_roots_end_the_connections_that_old_ones_vouched_for() {
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
         let open = || payments.shared.metrics.inbound_connections.get();
         assert_eq!(open(), 1);
-        payments.shared.install_bundle(mesh.authority.bundle()).unwrap();
+        let wider = TrustBundle::from_pem(payments.shared.trust_domain(), &mesh.authority.wider_pem()).unwrap();
+        payments.shared.install_bundle(Arc::new(wider)).unwrap();
         payments.inbound.tick();
         until("the connection has ended", || open() == 0).await;
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200, "verified again");

@@ -187,6 +187,16 @@ async fn n43_token_in_two_places() {
 }
 
 #[tokio::test]
+async fn n44_empty_signature() {
+    holds("n44_empty_signature").await;
+}
+
+#[tokio::test]
+async fn n45_unhashed_body() {
+    holds("n45_unhashed_body").await;
+}
+
+#[tokio::test]
 async fn n46_no_token() {
     holds("n46_no_token").await;
 }

@@ -24,7 +24,7 @@ impl World {
         let keepers = Keepers::new(Arc::clone(&side.shared), "/nowhere".into(), PACE);
         keepers.set(&[ExternalIssuer { introspect_as: Some("payments".to_owned()), ..server.document() }]);
         let (identity, peer) = member(&mesh, "shop").await;
-        Self { mesh: mesh, server, side, identity, peer, keepers: keepers }
+        Self { mesh, server, side, identity, peer, keepers }
     }
 
     async fn call(&self, token: &str) -> (u16, String) {

@@ -16,6 +16,7 @@ const BARE: Decision<'static> = Decision {
     interaction_id: None,
     caller: None,
     client_id: None,
+    subject: None,
     method: None,
     path: None,
     policy_version: None,
@@ -56,12 +57,13 @@ fn what_a_caller_sends_cannot_break_out_of_its_field() {
         outcome: Outcome::Refused,
         reason: Some(Rejection::TokenMissing),
         path: Some(hostile),
+        subject: Some(hostile),
         status: Some(401),
         peer: Some("[::1]:80".parse().unwrap()),
         ..BARE
     };
     let line = parsed(|lines| lines.decision(1, &decision));
-    assert_eq!(line["path"], hostile);
+    assert_eq!((&line["path"], &line["subject"]), (&hostile.into(), &hostile.into()));
     assert_eq!(line["outcome"], "refused");
     assert_eq!(line["reason"], "token_missing");
     assert_eq!(line["status"], 401);

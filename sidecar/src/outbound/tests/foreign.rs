@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use control::{ClientAuthentication, DestinationKind, ExternalToken, TokenDoc, TokenSource};
+use control::{ClientAuthentication, DestinationKind, ExternalToken, GrantType, TokenDoc, TokenSource};
 use fapi::{
     KeySet, Mode,
     SenderConstraint::{self, Dpop, Mtls},
@@ -228,6 +228,10 @@ async fn a_server_that_is_not_whom_it_should_be_gets_no_request() {
         // Nor is anything asked that the platform has not allowed.
         world.wants("denied.bank", TokenDoc { source: TokenSource::Denied, ..token(Mtls) });
         assert_eq!(world.call("denied.bank").await, (403, "not_granted".to_owned()));
+        // Nor does it see the token of a call that is handed on.
+        world.wants("exchanged.bank", TokenDoc { grant_type: GrantType::TokenExchange, ..world.outside(Mtls) });
+        assert_eq!(world.call("exchanged.bank").await, (403, "not_granted".to_owned()));
+        assert_eq!(world.server.desk.count(), 0);
         assert_eq!((world.side.app.count(), world.mesh.issuer.issued.get()), (0, 0));
     })
     .await;

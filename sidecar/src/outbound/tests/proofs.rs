@@ -83,6 +83,47 @@ async fn a_nonce_that_the_peer_no_longer_knows_costs_a_request_without_body_noth
 }
 
 #[tokio::test]
+async fn n40_a_nonce_is_for_its_server_and_followed_but_not_for_ever() {
+    for between in BOTH {
+        local(async {
+            let mesh = Mesh::start(between).await;
+            let ledger = mesh.serve("ledger", Dpop).await;
+            ledger.forgets_nonces.set(true);
+            for _ in 0..5 {
+                assert_eq!(mesh.app.get("http://ledger.bank/a").await.status, 200);
+            }
+            // The issuer asked for its own nonce; at the peer, those of good answers were used and no other.
+            assert_eq!(mesh.issuer.forms.borrow().len(), 2);
+            assert!(ledger.refused.borrow().is_empty(), "{:?}", ledger.refused.borrow());
+
+            ledger.always_asks.set(true);
+            let answer = mesh.app.get("http://ledger.bank/a").await;
+            assert_eq!(answer.status, 401);
+            assert!(answer.header("dpop-nonce").is_none() && answer.header("www-authenticate").is_none());
+            assert_eq!(ledger.refused.borrow().values().sum::<u32>(), 2, "{:?}", ledger.refused.borrow());
+            assert_eq!(mesh.issuer.issued.get(), 1, "the token is not what was wrong");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn n40_an_issuer_that_always_asks_for_a_nonce_is_asked_twice_at_a_time() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        *mesh.issuer.refuse.borrow_mut() = Some("use_dpop_nonce");
+        mesh.serve("ledger", Dpop).await;
+        let answer = mesh.app.get("http://ledger.bank/a").await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "token_unavailable"));
+        let failed = mesh.shared.metrics.tokens.failed.get();
+        let asked = mesh.issuer.forms.borrow().len() as u64;
+        // Another try may be on its way.
+        assert!((2 * failed..=2 * failed + 2).contains(&asked) && failed > 0, "{asked} {failed}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_path_that_can_be_read_in_two_ways_gets_no_proof() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;

@@ -20,7 +20,7 @@ fn mtls() -> Binding {
 
 fn wanted<'a>(binding: &Binding, scope: &'a str, opaque: bool) -> Wanted<'a> {
     let Binding { certificate, proof_key } = *binding;
-    Wanted { binding: Binding { certificate, proof_key }, scope, opaque }
+    Wanted { binding: Binding { certificate, proof_key }, scope, opaque, exchanged: false }
 }
 
 /// An answer with a token of these claims.
@@ -130,4 +130,16 @@ fn a_token_that_cannot_be_read_needs_a_type_and_an_end() {
     ] {
         assert!(matches!(read_as(true, bad.clone()), Err(FetchError::Answer(_))), "{bad}");
     }
+}
+
+#[test]
+fn what_is_exchanged_says_what_it_is() {
+    let mut answer = answer("Bearer", &claims(&json!({ "x5t#S256": thumbprint().to_string() })));
+    let wanted = Wanted { exchanged: true, ..wanted(&mtls(), "", false) };
+    let read = |answer: &Value| read(StatusCode::OK, answer.to_string().as_bytes(), &wanted, NOW);
+    assert!(matches!(read(&answer), Err(FetchError::Answer(_))));
+    answer["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:jwt");
+    assert!(matches!(read(&answer), Err(FetchError::Answer(_))));
+    answer["issued_token_type"] = json!(ACCESS_TOKEN);
+    assert_eq!(read(&answer).unwrap().expires, NOW.plus(60));
 }

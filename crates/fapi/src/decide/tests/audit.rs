@@ -1,8 +1,8 @@
 //! `Audit`: what Enforce would refuse passes, and says so; what cannot be judged still does not pass.
 
 use crate::{
-    AdmissionKind, Rejection,
-    testing::{Call, OTHER_KEY, SHOP, World, id},
+    AdmissionKind, Context, Mode, Rejection, Request, decide_again,
+    testing::{Call, OTHER_KEY, SHOP, World, compiled, id},
 };
 
 #[test]
@@ -43,6 +43,33 @@ fn what_cannot_be_judged_does_not_pass() {
     assert_eq!(world.refusal(&twice).rejection, Rejection::RequestMalformed);
     let path = Call::bearer(&token).to(http::Method::POST, "/a/../transfers");
     assert_eq!(world.refusal(&path).rejection, Rejection::RequestMalformed);
+}
+
+#[test]
+fn a_call_in_progress_that_was_observed_goes_on_for_as_long_as_audit_does() {
+    let mut world = World::audit();
+    let call = Call::bare();
+    let grounds = world.admission(&call).grounds();
+    for (mode, path, outcome) in [
+        (Mode::Audit, "/transfers", Ok(())),
+        (Mode::Audit, "/a/../transfers", Err(Rejection::RequestMalformed)),
+        (Mode::Enforce, "/transfers", Err(Rejection::TokenMissing)),
+    ] {
+        world.wire.mode = mode;
+        let ctx = Context {
+            policy: &compiled(&world.wire),
+            keys: &world.keys,
+            keys_fresh: true,
+            peer: &world.peer,
+            nonces: &world.nonces,
+            replay: &world.replay,
+            revocations: &world.revocations,
+            generation: 2,
+            now: world.now,
+        };
+        let request = Request { method: &call.method, path, query: None, headers: &call.headers };
+        assert_eq!(decide_again(&ctx, &request, &grounds), outcome, "{mode:?} {path}");
+    }
 }
 
 #[test]

@@ -138,6 +138,28 @@ fn the_current_actor_is_the_peer() {
 }
 
 #[test]
+fn an_admission_says_for_whom_the_call_is_made() {
+    let mut world = World::new();
+    let admission = world.admission(&Call::bearer(&world.token().issued()));
+    assert_eq!(admission.subject(), None, "for the caller itself");
+    let (web, other) = ("spiffe://bank.example/ns/web/sa/web", "spiffe://bank.example/ns/web/sa/other");
+    let token = world.token().claim("sub", web).claim("act", json!({"sub": SHOP, "act": {"sub": other}})).issued();
+    let admission = world.admission(&Call::bearer(&token));
+    assert_eq!(admission.subject(), Some(web));
+    assert_eq!(admission.caller().as_str(), SHOP);
+}
+
+#[test]
+fn only_a_proven_token_can_be_exchanged() {
+    let token = World::new().token().issued();
+    let call = Call::bearer(&token);
+    assert_eq!(World::new().admission(&call).exchangeable(&call.headers), Some(&*token));
+    let mut world = World::audit();
+    let observed = Call::bearer(&world.token().claim("aud", "https://other.bank").issued());
+    assert_eq!(world.admission(&observed).exchangeable(&observed.headers), None);
+}
+
+#[test]
 fn actors_nest_eight_deep_and_no_deeper() {
     let nested = |depth: usize| {
         let inner = (1..depth).fold(json!({"sub": "x"}), |inner, _| json!({"sub": "x", "act": inner}));

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    ClientIdClaim, Context, Issuer, IssuerKeys, JwksError, KeySet, Policy, Rejection, Request, TokenTyp, TrustDomain,
-    UnixTime, Verdict, WireClient, WireExternal, WireMapping, WireResource, decide_again,
+    ClientIdClaim, Context, Issuer, IssuerKeys, JwksError, KeySet, Policy, Rejection, Request, Revocation, Revoked,
+    TokenTyp, TrustDomain, UnixTime, Verdict, WireClient, WireExternal, WireMapping, WireResource, decide_again,
     testing::{
         AUDIENCE, Call, ISSUER, Jwt, NOW, OTHER_KEY, PROOF_KEY, SHOP, World, account, compiled, id, key_set, namespace,
         published, texts,
@@ -53,6 +53,18 @@ fn a_mapped_client_calls_from_its_workload() {
     assert_eq!(admission.client_id(), Some("shop-7"));
     assert_eq!(admission.caller(), &id(SHOP), "the connection says who calls, not the token");
     assert_eq!(world.bearer_reason(&World::new().token().issued()), None, "tokens of the mesh are taken as before");
+}
+
+#[test]
+fn whoever_it_was_handed_on_from_is_nobody_here_and_it_is_not_exchanged() {
+    let act = json!({"sub": "a service", "act": {"sub": SHOP}});
+    let call = Call::bearer(&token().claim("act", act).sign(&OTHER_KEY));
+    let mut world = world(external());
+    let revoked = Revocation::new(Revoked::SpiffeId(id(SHOP)), Some(UnixTime::from_secs(NOW)), world.now.plus(60));
+    world.peer.issued = world.now;
+    world.revocations = [revoked.unwrap()].into_iter().collect();
+    let admission = world.admission(&call);
+    assert_eq!((admission.subject(), admission.exchangeable(&call.headers)), (None, None));
 }
 
 #[test]

@@ -68,6 +68,36 @@ fn a_revoked_token_is_refused_where_it_is_proven_already() {
     assert_eq!(world.reason(&call), Some(Rejection::Revoked));
 }
 
+/// A token that web got for itself, payments handed on and the peer, shop, holds.
+fn handed_on(world: &World) -> Jwt {
+    world.token().claim("sub", WEB).claim("act", json!({"sub": SHOP, "act": {"sub": PAYMENTS}}))
+}
+
+const WEB: &str = "spiffe://bank.example/ns/web/sa/web";
+const PAYMENTS: &str = "spiffe://bank.example/ns/bank/sa/payments";
+
+#[test]
+fn whoever_stands_behind_the_caller_can_be_revoked() {
+    for party in [WEB, PAYMENTS] {
+        let client = Revoked::Client { issuer: issuer(), id: party.into() };
+        for revoked in [Revoked::SpiffeId(id(party)), client] {
+            for (before, outcome) in
+                [(None, Some(Rejection::Revoked)), (Some(NOW), None), (Some(NOW + 1), Some(Rejection::Revoked))]
+            {
+                let mut world = World::new();
+                revoke(&mut world, revoked.clone(), before);
+                let token = handed_on(&world).issued();
+                assert_eq!(world.bearer_reason(&token), outcome, "{revoked:?} {before:?}");
+                assert_eq!(world.bearer_reason(&world.token().issued()), None, "a call of its own");
+            }
+        }
+    }
+    let mut world = World::new();
+    revoke(&mut world, Revoked::SpiffeId(id("spiffe://bank.example/ns/bank/sa/ledger")), None);
+    let token = handed_on(&world).issued();
+    assert_eq!(world.bearer_reason(&token), None);
+}
+
 #[test]
 fn a_renewed_certificate_does_not_escape_the_revocation_of_its_pod() {
     let mut world = World::new();

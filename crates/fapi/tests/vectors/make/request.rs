@@ -6,7 +6,7 @@ use super::*;
 use crate::mint::{certificate, token};
 
 pub(super) fn files() -> Vec<(&'static str, VectorFile)> {
-    vec![several(), forwarded(), identities(), two_places(), nothing(), paths(), challenges()]
+    vec![several(), forwarded(), identities(), two_places(), signed(), digested(), nothing(), paths(), challenges()]
 }
 
 fn several() -> (&'static str, VectorFile) {
@@ -93,6 +93,41 @@ fn two_places() -> (&'static str, VectorFile) {
         Case::new("another_parameter", Asked::bearer(&good).query("my_access_token=x"), admitted()),
     ];
     file("n43_token_in_two_places", "A token in header and body or query: both are accepted.", cases)
+}
+
+/// Signatures over messages (RFC 9421) are not checked, so they must stand for nothing.
+fn signed() -> (&'static str, VectorFile) {
+    let cases = unproven(|request| signature(request, "()"));
+    file("n44_empty_signature", "A signature over nothing, or over too little, proves a request.", cases)
+}
+
+fn digested() -> (&'static str, VectorFile) {
+    let cases = unproven(|request| {
+        let request = request.header("content-digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:");
+        signature(request, r#"("@method" "@target-uri" "authorization" "content-digest")"#)
+    });
+    file("n45_unhashed_body", "A signed digest proves a request, and nobody computes that of the body.", cases)
+}
+
+fn signature(request: Asked, components: &str) -> Asked {
+    let input = format!(r#"sig1={components};created={NOW};keyid="{}""#, mint::thumbprint(Key::Proof));
+    request.header("signature-input", &input).header("signature", &format!("sig1=:{}:", "A".repeat(86)))
+}
+
+/// Requests that lack something, with what is said to prove them.
+fn unproven(add: impl Fn(Asked) -> Asked) -> Vec<Case> {
+    let bound = mint::dpop_token().sign();
+    let thief = || peer("spiffe://bank.example/ns/bank/sa/ledger");
+    let unbound = token().without("cnf");
+    let no_proof = Asked::bare().header("authorization", &format!("DPoP {bound}"));
+    vec![
+        Case::new("no_token", add(Asked::bare()), no_credentials()),
+        Case::new("no_proof", add(no_proof), bad_proof("proof_missing")),
+        Case::new("no_binding", add(bearer(&unbound)), bad_token("binding_missing")),
+        Case::new("another_certificate", add(bearer(&token())), bad_token("binding_cert_mismatch"))
+            .world("peer", thief()),
+        Case::new("a_good_call_needs_none", add(bearer(&token())), admitted()),
+    ]
 }
 
 fn nothing() -> (&'static str, VectorFile) {

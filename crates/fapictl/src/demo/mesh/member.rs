@@ -152,6 +152,12 @@ impl Member {
         plain(self.app.address(), &Ask::new("GET", &self.host(), path)).await
     }
 
+    /// Calls a URL through its proxy, as its app would, for the call that `context` stands for.
+    pub(crate) async fn call_for(&self, url: &str, context: &str) -> std::io::Result<Reply> {
+        let host = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        plain(self.outbound(), &Ask::new("POST", host, url).header("x-fapi-context", context)).await
+    }
+
     /// The entry in `demo.json`.
     pub(crate) fn describe(&self) -> Value {
         json!({

@@ -13,7 +13,7 @@ impl Story<'_> {
         self.report.progress("asking the issuer for what is not granted");
         let ledger = self.mesh.member("ledger")?.origin();
         let payments = self.mesh.member("payments")?.origin();
-        let wish = |audience, scope| Wish { audience, scope, dpop: None };
+        let wish = |audience, scope| Wish { audience, scope, dpop: None, subject: None };
         let refused = |reason: &str| Outcome::status(400).because(reason);
 
         let observed = self.wished(&self.intruder, &wish(&ledger, None)).await?;

@@ -80,7 +80,7 @@ impl Story<'_> {
         self.report.add("3 a scope of shop is withdrawn: its token no longer suffices", refused, observed);
 
         let audience = lasting.target.origin.clone();
-        let wish = Wish { audience: &audience, scope: Some("transfers:write"), dpop: None };
+        let wish = Wish { audience: &audience, scope: Some("transfers:write"), dpop: None, subject: None };
         let observed = self.wished(&self.shop, &wish).await?;
         let expect = Outcome::status(400).because("scope_not_allowed");
         self.report.add("3 the issuer does not give it either", expect, observed);

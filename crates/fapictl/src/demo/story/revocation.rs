@@ -60,7 +60,7 @@ impl Story<'_> {
         shut_out.await;
         self.shot("7 the stolen certificate is revoked: no handshake with it", refused, &last?);
         let audience = target.origin.clone();
-        let wish = Wish { audience: &audience, scope: None, dpop: None };
+        let wish = Wish { audience: &audience, scope: None, dpop: None, subject: None };
         let observed = self.wished(&self.shop, &wish).await?;
         let expect = Outcome::status(400).because("revoked");
         self.report.add("7 the issuer gives it no token", expect, observed);

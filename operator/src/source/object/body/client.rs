@@ -1,4 +1,4 @@
-use control::ClientAuthentication;
+use control::{ClientAuthentication, GrantType};
 use crds::FapiClientSpec;
 use crds::client::{Authentication, AuthenticationMethod, JsonWebKeySet};
 use crds::policy::{AuthorizationDetail, MESH_ISSUER};
@@ -40,6 +40,7 @@ pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Ve
             scopes: target.scopes,
             details: details.unwrap_or(None),
             sender_constraint,
+            grant_type: target.grant_type.map_or_else(GrantType::default, grant_type),
         });
     }
     let external = external(spec.issuer_name, spec.client_id, &mut problems);
@@ -48,6 +49,12 @@ pub(super) fn read(id: &ObjectId, spec: FapiClientSpec) -> Result<ClientSpec, Ve
     if external.is_some() && jwks.is_some() {
         let message = "at a FapiIssuer only sidecars authenticate, with keys of their own";
         problems.push(BodyProblem::new("spec.authentication.jwks", message, "remove jwks"));
+    }
+    let exchanged = |target: &ClientTarget| target.grant_type == GrantType::TokenExchange;
+    if let Some(position) = targets.iter().position(exchanged).filter(|_| external.is_some()) {
+        let message = "only the mesh's own issuer exchanges the tokens of calls";
+        let field = format!("spec.targets[{position}].grantType");
+        problems.push(BodyProblem::new(field, message, "leave grantType out, or issuerName and clientId"));
     }
     let authentication = match method {
         // Whoever brings keys has no sidecar, so those there are go on with their certificates.
@@ -69,6 +76,13 @@ fn external(issuer: String, client_id: Option<String>, problems: &mut Vec<BodyPr
             problems.push(BodyProblem::new("spec.clientId", message, remedy));
             None
         }
+    }
+}
+
+fn grant_type(asked: crds::client::GrantType) -> GrantType {
+    match asked {
+        crds::client::GrantType::ClientCredentials => GrantType::ClientCredentials,
+        crds::client::GrantType::TokenExchange => GrantType::TokenExchange,
     }
 }
 

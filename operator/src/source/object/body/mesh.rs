@@ -4,6 +4,7 @@ use std::time::Duration;
 use crds::FapiMeshSpec;
 
 use super::{BodyProblem, ObjectId, all_or};
+use crate::inject::Allowed;
 
 /// What a FapiMesh says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,7 @@ pub(crate) struct MeshBody {
     pub(crate) trust_domain: Option<String>,
     pub(crate) certificate_lifetime: Duration,
     pub(crate) token_lifetime: Duration,
+    pub(crate) allowed: Allowed,
 }
 
 const HOUR: u64 = 3600;
@@ -32,5 +34,10 @@ pub(super) fn read(id: &ObjectId, spec: FapiMeshSpec) -> Result<MeshBody, Vec<Bo
     };
     let certificate_lifetime = bounded("certificateLifetime", &spec.certificate_lifetime, 10..=168 * HOUR);
     let token_lifetime = bounded("tokenLifetime", &spec.token_lifetime, 5..=12 * HOUR);
-    all_or(MeshBody { trust_domain: spec.trust_domain, certificate_lifetime, token_lifetime }, problems)
+    let pairs = spec.pod_annotations.iter().flat_map(|entry| {
+        let allow = entry.allow.iter().copied();
+        allow.flat_map(|loosening| entry.namespaces.iter().map(move |namespace| (loosening, namespace.clone())))
+    });
+    let allowed = pairs.collect();
+    all_or(MeshBody { trust_domain: spec.trust_domain, certificate_lifetime, token_lifetime, allowed }, problems)
 }

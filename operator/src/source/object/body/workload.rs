@@ -38,7 +38,12 @@ pub(super) fn read(id: &ObjectId, spec: WorkloadSpec, labels: &Json) -> Result<W
         service_account: spec.service_account_name,
         ports,
         labels: serde_json::from_value::<Option<BTreeMap<_, _>>>(labels.clone()).ok().flatten().unwrap_or_default(),
+        // All share the addresses of one machine.
+        addresses: Vec::new(),
         meshed: true,
+        opted_in: true,
+        node: None,
+        terminating: false,
     };
     all_or(WorkloadBody { pod, service: spec.service_name }, problems)
 }

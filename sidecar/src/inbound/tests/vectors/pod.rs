@@ -93,7 +93,7 @@ impl Pod {
             "{}: say what a sidecar does, which fetches none",
             case.name
         );
-        let (mut shared, ends) = Shared::new(trust_domain()).unwrap();
+        let (mut shared, ends) = Shared::new(trust_domain(), crate::interception::Interception::None).unwrap();
         let own = Arc::get_mut(&mut shared).unwrap();
         own.nonces = NonceMinter::new(world.nonce_secret());
         own.replay = ReplaySet::new(world.replay_capacity, world.replay_capacity);
@@ -319,6 +319,7 @@ fn snapshot(world: &World, app: SocketAddr) -> Snapshot {
         workload: WorkloadName { namespace: "bank".to_owned(), name: "payments".to_owned() },
         mesh_issuer: MeshIssuer { token_endpoint: format!("{issuer}/token"), issuer },
         external_issuers: vec![],
+        token_exchange: false,
         ports: vec![Port {
             name: "http".to_owned(),
             port: 80,

@@ -1,0 +1,166 @@
+//! The models.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use loom::{future::block_on, thread};
+
+use super::{
+    awaited::found,
+    cells::Cells,
+    sync::{Mutex, Notify},
+};
+
+/// A place for one answer, as a token or a destination has it.
+#[derive(Default)]
+struct Place {
+    answer: Mutex<Option<u32>>,
+    changed: Notify,
+}
+
+impl Place {
+    fn publish(&self, answer: u32) {
+        *self.answer.lock().unwrap() = Some(answer);
+        self.changed.notify_waiters();
+    }
+
+    fn get(&self) -> Option<u32> {
+        *self.answer.lock().unwrap()
+    }
+}
+
+#[test]
+fn whoever_waits_finds_the_answer_whenever_it_comes() {
+    loom::model(|| {
+        let place = Arc::new(Place::default());
+        let other = place.clone();
+        let waiter = thread::spawn(move || block_on(found(&other.changed, || other.get())));
+        place.publish(7);
+        assert_eq!(waiter.join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_no_end_of_waiting() {
+    loom::model(|| {
+        let place = Arc::new(Place::default());
+        let other = place.clone();
+        let writer = thread::spawn(move || {
+            other.publish(1);
+            other.publish(2);
+        });
+        let answer = block_on(found(&place.changed, || place.get().filter(|answer| *answer == 2)));
+        assert_eq!(answer, 2);
+        writer.join().unwrap();
+    });
+}
+
+/// Shows that a notice which is lost is found here: one that looks first can have seen nothing and be told nothing.
+#[test]
+fn looking_before_waiting_can_miss_it() {
+    static MISSED: AtomicBool = AtomicBool::new(false);
+    loom::model(|| {
+        let place = Arc::new(Place::default());
+        let other = place.clone();
+        let writer = thread::spawn(move || other.publish(7));
+        if place.get().is_none() {
+            let told = pin!(place.changed.notified()).enable();
+            MISSED.fetch_or(!told && place.get().is_some(), Ordering::Relaxed);
+        }
+        writer.join().unwrap();
+    });
+    assert!(MISSED.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_name_that_several_need_is_asked_for_once() {
+    loom::model(|| {
+        let cells = Arc::new(Cells::<Place>::new(8));
+        let askers: Vec<_> = (0..2)
+            .map(|_| {
+                let cells = cells.clone();
+                thread::spawn(move || cells.cell("a.b").unwrap())
+            })
+            .collect();
+        block_on(cells.added());
+        assert_eq!(cells.take_new(), ["a.b".into()]);
+        let places: Vec<_> = askers.into_iter().map(|asker| asker.join().unwrap()).collect();
+        assert!(Arc::ptr_eq(&places[0], &places[1]));
+        assert!(cells.take_new().is_empty());
+    });
+}
+
+#[test]
+fn a_stream_hears_of_every_name() {
+    loom::model(|| {
+        let cells = Arc::new(Cells::<Place>::new(8));
+        let other = cells.clone();
+        let asker = thread::spawn(move || ["a.b", "c.d"].map(|name| drop(other.cell(name))));
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            block_on(cells.added());
+            heard.extend(cells.take_new());
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, ["a.b".into(), "c.d".into()]);
+        asker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_new_stream_asks_for_everything_and_for_nothing_twice() {
+    loom::model(|| {
+        let cells = Arc::new(Cells::<Place>::new(8));
+        let old = cells.cell("a.b").unwrap();
+        let other = cells.clone();
+        let asker = thread::spawn(move || drop(other.cell("c.d")));
+        let mut asked = cells.take_all();
+        asker.join().unwrap();
+        asked.extend(cells.take_new());
+        asked.sort_unstable();
+        assert_eq!(asked, ["a.b".into(), "c.d".into()]);
+        drop(old);
+    });
+}
+
+#[test]
+fn what_is_in_use_is_not_swept_and_gets_its_answer() {
+    loom::model(|| {
+        let cells = Arc::new(Cells::<Place>::new(8));
+        let other = cells.clone();
+        let asker = thread::spawn(move || {
+            let place = other.cell("a.b").unwrap();
+            let answer = block_on(found(&place.changed, || place.get()));
+            (place, answer)
+        });
+        cells.sweep();
+        block_on(cells.added());
+        for name in cells.take_new() {
+            cells.get(&name).unwrap().publish(7);
+        }
+        let (place, answer) = asker.join().unwrap();
+        assert_eq!(answer, 7);
+        cells.sweep();
+        assert!(Arc::ptr_eq(&place, &cells.cell("a.b").unwrap()));
+        drop(place);
+        cells.sweep();
+        assert_eq!(cells.len(), 0);
+    });
+}
+
+#[test]
+fn the_last_place_is_given_once() {
+    loom::model(|| {
+        let cells = Arc::new(Cells::<Place>::new(1));
+        let other = cells.clone();
+        let asker = thread::spawn(move || other.cell("a.b").is_some());
+        let here = cells.cell("c.d").is_some();
+        assert_ne!(asker.join().unwrap(), here);
+        assert_eq!(cells.len(), 1);
+    });
+}

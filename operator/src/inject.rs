@@ -1,0 +1,95 @@
+//! Bringing the sidecar into a pod. Everything here is a function of its arguments: the webhook and `fapictl inject` call the
+//! same ones.
+//!
+//! A pod that asked for a sidecar gets one or is refused; it never starts without. What stands in it from an earlier injection
+//! is taken out first, so injecting twice is injecting once.
+
+mod annotations;
+mod containers;
+mod documents;
+mod fit;
+mod patch;
+mod probes;
+mod proxy;
+mod quantity;
+mod refusal;
+mod settings;
+mod strip;
+#[cfg(test)]
+mod tests;
+
+pub use crds::mesh::Loosening;
+use k8s_openapi::api::core::v1::Pod;
+
+pub use self::annotations::{ANNOTATIONS, Annotation};
+pub use self::documents::{Done, StreamError, inject_stream, uninject_stream};
+pub use self::patch::{Operation, diff};
+pub use self::refusal::{Refusal, Skip};
+pub use self::settings::{Allowed, Image, Interception, Namespace, Settings};
+use self::strip::Stripped;
+
+/// The label of a namespace or pod, and the annotation of a pod, that asks for a sidecar (`enabled`) or against one
+/// (`disabled`).
+pub const INJECT: &str = "fapi-mesh.dev/inject";
+/// The annotation of an injected pod: the version that injected it.
+pub const STATUS: &str = "fapi-mesh.dev/status";
+/// The container of the sidecar.
+pub const SIDECAR: &str = "fapi-sidecar";
+/// The init container that sets the redirection.
+pub const REDIRECT: &str = "fapi-redirect";
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It gets a sidecar.
+    Injected(Box<Injected>),
+    /// It stays as it is.
+    Skipped(Skip),
+    /// It must not start: every reason, never empty.
+    Refused(Vec<Refusal>),
+}
+
+/// A pod with a sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Injected {
+    /// The pod.
+    pub pod: Pod,
+    /// What its author should know.
+    pub warnings: Vec<String>,
+}
+
+/// Brings the sidecar into a pod that asked for one.
+pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome {
+    match annotations::wish(pod, settings, namespace) {
+        Ok(None) => {}
+        Ok(Some(skip)) => return Outcome::Skipped(skip),
+        Err(refusal) => return Outcome::Refused(vec![refusal]),
+    }
+    let Stripped { mut pod, injected, probes, resources } = strip::strip(pod);
+    let mut refusals = Vec::new();
+    let asked = annotations::read(&pod, settings, namespace, &mut refusals);
+    fit::check(&pod, asked.interception, namespace, &mut refusals);
+    let probes = probes::rewrite(&mut pod, probes, &mut refusals);
+    match asked.interception {
+        Interception::Proxy => proxy::set(&mut pod, &mut refusals),
+        // Left by an earlier injection that was asked for the other mode.
+        Interception::Redirect if injected => proxy::remove(&mut pod),
+        Interception::Redirect => {}
+    }
+    if !refusals.is_empty() {
+        return Outcome::Refused(refusals);
+    }
+    let warnings = annotations::warnings(&pod);
+    containers::add(&mut pod, settings, &asked, &probes, resources);
+    Outcome::Injected(Box::new(Injected { pod, warnings }))
+}
+
+/// Takes the sidecar out of a pod again; `None` if it has none. Named ports of probes come back as numbers.
+pub fn uninject(pod: &Pod) -> Option<Pod> {
+    let Stripped { mut pod, injected, probes, .. } = strip::strip(pod);
+    injected.then(|| {
+        probes::restore(&mut pod, &probes);
+        proxy::remove(&mut pod);
+        pod
+    })
+}

@@ -1,0 +1,97 @@
+//! Whether a pod can be guarded by a sidecar at all.
+
+use control::pod::{ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_PORT, SIDECAR_ID};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
+
+use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
+use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
+
+/// The level of Pod Security that a namespace enforces.
+const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
+/// With these a container undoes the interception, or looks into the sidecar.
+const CAPABILITIES: [&str; 4] = ["ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"];
+const OWN_PORTS: [u16; 5] = [ADMIN_PORT, OUTBOUND_PORT, PROXY_PORT, INBOUND_PORT, HEALTH_PORT];
+
+/// Everything that keeps a pod without our containers from getting them.
+pub(super) fn check(pod: &Pod, interception: Interception, namespace: &Namespace, refusals: &mut Vec<Refusal>) {
+    let level = namespace.labels.get(POD_SECURITY).map_or("privileged", String::as_str);
+    // A level that nobody knows is taken for the strictest, as Kubernetes does.
+    if interception == Interception::Redirect && level != "privileged" {
+        refusals.push(Refusal::PodSecurity { level: level.to_owned() });
+    }
+    let Some(spec) = &pod.spec else { return };
+    check_spec(spec, refusals);
+    for container in containers(spec) {
+        check_container(container, refusals);
+    }
+}
+
+/// All containers that a pod is made with.
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn check_spec(spec: &PodSpec, refusals: &mut Vec<Refusal>) {
+    let set = |flag: Option<bool>| flag.unwrap_or_default();
+    refusals.extend(set(spec.host_network).then_some(Refusal::HostNetwork));
+    refusals.extend(set(spec.host_pid).then_some(Refusal::HostPid));
+    refusals.extend(set(spec.share_process_namespace).then_some(Refusal::SharedProcesses));
+    let os = spec.os.as_ref().map(|os| os.name.as_str()).filter(|name| *name != "linux");
+    refusals.extend(os.map(|name| Refusal::OperatingSystem(name.to_owned())));
+    if let Some(context) = &spec.security_context {
+        let groups = context.supplemental_groups.iter().flatten().map(|id| ("supplementalGroups", Some(*id)));
+        let ids =
+            [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), ("fsGroup", context.fs_group)];
+        refusals.extend(ids.into_iter().chain(groups).filter_map(|(field, id)| own_id("the pod", field, id)));
+    }
+    for volume in spec.volumes.iter().flatten() {
+        if [TOKEN_VOLUME, BUNDLE_VOLUME].contains(&volume.name.as_str()) {
+            refusals.push(Refusal::NameTaken { what: "volume", name: volume.name.clone() });
+        }
+        let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        let mut tokens = sources.filter_map(|source| source.service_account_token.as_ref()?.audience.as_deref());
+        if tokens.any(|audience| audience == AUDIENCE) {
+            refusals.push(Refusal::SidecarToken { place: format!("volume {}", volume.name) });
+        }
+    }
+}
+
+fn check_container(container: &Container, refusals: &mut Vec<Refusal>) {
+    let name = &container.name;
+    if [SIDECAR, REDIRECT].contains(&name.as_str()) {
+        refusals.push(Refusal::NameTaken { what: "container", name: name.clone() });
+    }
+    if let Some(context) = &container.security_context {
+        check_rights(name, context, refusals);
+    }
+    for port in container.ports.iter().flatten().map(|port| port.container_port) {
+        if OWN_PORTS.iter().any(|own| i32::from(*own) == port) {
+            refusals.push(Refusal::PortTaken { container: name.clone(), port });
+        }
+    }
+    let mounts = container.volume_mounts.iter().flatten();
+    if mounts.into_iter().any(|mount| [TOKEN_VOLUME, BUNDLE_VOLUME].contains(&mount.name.as_str())) {
+        refusals.push(Refusal::SidecarToken { place: format!("container {name}") });
+    }
+}
+
+fn check_rights(name: &str, context: &SecurityContext, refusals: &mut Vec<Refusal>) {
+    if context.privileged == Some(true) {
+        refusals.push(Refusal::Privileged(name.to_owned()));
+    }
+    let added = context.capabilities.iter().flat_map(|capabilities| capabilities.add.iter().flatten());
+    for capability in added {
+        // Runtimes take them in any case, with and without the prefix.
+        let upper = capability.to_ascii_uppercase();
+        if CAPABILITIES.contains(&upper.strip_prefix("CAP_").unwrap_or(&upper)) {
+            refusals.push(Refusal::Capability { container: name.to_owned(), capability: capability.clone() });
+        }
+    }
+    let ids = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
+    refusals.extend(ids.into_iter().filter_map(|(field, id)| own_id(&format!("container {name}"), field, id)));
+}
+
+fn own_id(place: &str, field: &str, id: Option<i64>) -> Option<Refusal> {
+    (id == Some(i64::from(SIDECAR_ID)))
+        .then(|| Refusal::SidecarId { place: format!("{place}: securityContext.{field}") })
+}

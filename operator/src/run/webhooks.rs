@@ -1,0 +1,80 @@
+//! Starting the webhooks, if there are any.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fapi::TrustDomain;
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::error::Failure;
+use super::parts::Parts;
+use crate::accept::Tls;
+use crate::addresses;
+use crate::args::Args;
+use crate::clock::Clock;
+use crate::inject::{Allowed, Image, Settings};
+use crate::kubernetes;
+use crate::source::Desired;
+use crate::webhook::{self, ALPN, Authority, Certificate, Cluster, Service, Webhook};
+
+/// What the webhooks need: a bound socket, and the cluster that will ask.
+pub(super) struct Webhooks {
+    listener: TcpListener,
+    client: Client,
+    service: Service,
+    image: Image,
+    control: String,
+    state: PathBuf,
+}
+
+impl Webhooks {
+    /// Binds the socket; `None` if no webhooks are wanted.
+    pub(super) async fn bind(args: &Args) -> Result<Option<Self>, Failure> {
+        let (Some(address), Some(image), Some(control)) =
+            (args.webhook_listen, &args.sidecar_image, &args.sidecar_control)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            listener: addresses::bind(address, None).await?,
+            client: kubernetes::client().await?,
+            service: Service { name: args.service_name.clone(), namespace: args.operator_namespace.clone() },
+            image: Image { name: image.clone(), pull_policy: args.sidecar_pull_policy.clone() },
+            control: control.clone(),
+            state: args.state.clone(),
+        }))
+    }
+
+    /// Serves them, and has the cluster ask.
+    pub(super) fn start(
+        self,
+        parts: &mut Parts,
+        trust_domain: &TrustDomain,
+        desired: watch::Receiver<Arc<Desired>>,
+        clock: &Clock,
+    ) -> Result<(), Failure> {
+        let Self { listener, client, service, image, control, state } = self;
+        let authority = watch::Sender::new(Arc::new(Authority::open(&state, clock.now())?));
+        let certificate = Certificate::start(authority.subscribe(), &service, clock.clone())?;
+        let settings = Settings {
+            image,
+            control,
+            trust_domain: trust_domain.clone(),
+            operator_namespace: service.namespace.clone(),
+            allowed: Allowed::default(),
+        };
+        let webhook = Arc::new(Webhook::new(settings, desired, Box::new(Cluster::new(client.clone()))));
+        let tls = Tls::public(certificate.identity(), ALPN);
+        let serving = webhook::serve(listener, tls, webhook, clock.clone(), parts.shutdown());
+        parts.spawn_fallible("the webhooks", serving);
+        parts.spawn("renewing the certificate of the webhooks", certificate.run(parts.shutdown()));
+        let registering = webhook::register(client, service, authority.subscribe(), parts.shutdown());
+        parts.spawn("telling the API server of the webhooks", registering);
+        let now = clock.clone();
+        let keeping = webhook::keep(authority, move || Authority::open(&state, now.now()), parts.shutdown());
+        parts.spawn("keeping the authority of the webhooks", keeping);
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use control::pod;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+
+use super::{ENABLED, INJECT};
+
+/// The name of the native sidecar that the injector adds.
+const SIDECAR: &str = "fapi-sidecar";
+/// How calls come to the sidecar; `redirect` where it is not there.
+const INTERCEPTION: &str = "fapi-mesh.dev/interception";
+const PROXY: &str = "proxy";
+
+/// A pod that lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFact {
+    pub(crate) uid: String,
+    pub(crate) service_account: String,
+    pub(crate) node: Option<String>,
+    pub(crate) terminating: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The first one is the one that is told to others.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Its addresses are its machine's.
+    pub(crate) on_host: bool,
+    /// Declared TCP ports, by number.
+    pub(crate) ports: BTreeMap<u16, Option<String>>,
+    pub(crate) meshed: bool,
+    pub(crate) opted_in: bool,
+    pub(crate) interception: Interception,
+}
+
+/// How calls come to the sidecar of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interception {
+    /// The kernel redirects them.
+    Redirect,
+    /// The sidecar has the pod's ports, the app listens on loopback.
+    Proxy,
+}
+
+impl PodFact {
+    /// What is to be known of a pod; `None` if it has ended: its address may be another's by now.
+    pub(crate) fn read(pod: Pod) -> Option<Self> {
+        let (metadata, spec, status) = (pod.metadata, pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return None;
+        }
+        let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
+        let asks = |texts: &BTreeMap<String, String>| texts.get(INJECT).is_some_and(|value| value == ENABLED);
+        let proxy = annotations.get(INTERCEPTION).is_some_and(|value| value == PROXY);
+        let meshed = sidecars(&spec).any(|container| container.name == SIDECAR);
+        Some(Self {
+            uid: metadata.uid.unwrap_or_default(),
+            node: spec.node_name.clone(),
+            terminating: metadata.deletion_timestamp.is_some(),
+            addresses: addresses(&status),
+            on_host: spec.host_network.unwrap_or_default(),
+            ports: ports(&spec),
+            meshed,
+            opted_in: meshed || asks(&labels) || asks(&annotations),
+            interception: if proxy { Interception::Proxy } else { Interception::Redirect },
+            labels,
+            service_account: spec
+                .service_account_name
+                .filter(|account| !account.is_empty())
+                .unwrap_or_else(|| "default".to_owned()),
+        })
+    }
+
+    /// The number of a port by its name.
+    pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
+        self.ports.iter().find(|(_, known)| known.as_deref() == Some(name)).map(|(number, _)| *number)
+    }
+}
+
+/// Init containers that stay (KEP-753).
+fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let init = spec.init_containers.iter().flatten();
+    init.filter(|container| container.restart_policy.as_deref() == Some("Always"))
+}
+
+fn ports(spec: &PodSpec) -> BTreeMap<u16, Option<String>> {
+    let containers = spec.containers.iter().chain(sidecars(spec)).filter(|container| container.name != SIDECAR);
+    let declared = containers.flat_map(|container| container.ports.iter().flatten());
+    let mut ports: BTreeMap<u16, Option<String>> = BTreeMap::new();
+    for port in declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")) {
+        let Some(number) = number(port.container_port) else { continue };
+        let known = ports.entry(number).or_default();
+        // Declared twice, and named once.
+        *known = known.take().or_else(|| port.name.clone());
+    }
+    ports
+}
+
+/// The number of a port that a sidecar guards; `None` for what cannot be one, and for the sidecar's own.
+pub(crate) fn number(port: i32) -> Option<u16> {
+    const OWN: [u16; 5] = [pod::ADMIN_PORT, pod::OUTBOUND_PORT, pod::PROXY_PORT, pod::INBOUND_PORT, pod::HEALTH_PORT];
+    u16::try_from(port).ok().filter(|port| *port != 0 && !OWN.contains(port))
+}
+
+fn addresses(status: &PodStatus) -> Vec<IpAddr> {
+    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
+    let mut addresses: Vec<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
+    if addresses.is_empty() {
+        addresses.extend(status.pod_ip.as_ref().and_then(|text| text.parse::<IpAddr>().ok()));
+    }
+    addresses
+}

@@ -1,0 +1,7 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+mod destinations;
+mod mapping;
+mod sequences;
+mod watching;
+mod world;

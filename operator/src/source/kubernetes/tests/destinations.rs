@@ -1,0 +1,130 @@
+//! What names and addresses of a cluster stand for.
+
+use control::DestinationKind;
+
+use super::world::{READY, World, bare, pod, service, slice};
+
+const CLIENT: &str = "kind: FapiClient\nmetadata: {name: shop, namespace: bank}\nspec: {serviceAccountName: shop, targets: [{serviceName: NAME}]}\n";
+
+fn bank() -> World {
+    let headless = service("queue", "payments", "None");
+    let all = [
+        pod("shop-1", "shop", "10.0.0.5"),
+        pod("payments-1", "payments", "10.0.0.7"),
+        pod("payments-2", "payments", "10.0.0.8"),
+        bare("old-1", "old", "10.0.0.9"),
+        service("payments", "payments", "10.96.0.7"),
+        service("old", "old", "10.96.0.9"),
+        slice("payments", "payments-1", "10.0.0.7", READY),
+        slice("payments", "payments-2", "10.0.0.8", "ready: false, serving: true, terminating: true"),
+        headless,
+        "kind: Service\nmetadata: {name: alias, namespace: bank}\nspec: {type: ExternalName, externalName: x.example, ports: [{port: 80}]}\n".to_owned(),
+    ];
+    World::of(&all.join("---\n"))
+}
+
+/// In short: the Service and who is ready, the addresses outside, or nothing.
+fn of(world: &mut World, authority: &str) -> String {
+    match world.view().destination("uid-of-shop-1", authority).kind {
+        DestinationKind::Unknown => "unknown".to_owned(),
+        DestinationKind::Unmeshed { addresses } => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!("outside {}", addresses.join(" "))
+        }
+        DestinationKind::Meshed(meshed) => {
+            let ready = meshed.endpoints.iter().filter(|endpoint| endpoint.ready);
+            let ready: Vec<String> = ready.map(|endpoint| endpoint.address.to_string()).collect();
+            format!("{} {}", meshed.service, ready.join(" ")).trim_end().to_owned()
+        }
+    }
+}
+
+#[test]
+fn a_service_is_one_by_every_name_and_by_its_address() {
+    let mut world = bank();
+    for authority in
+        ["payments", "payments.bank.svc", "payments.bank.svc.cluster.local.:80", "10.96.0.7:80", "10.96.0.7"]
+    {
+        assert_eq!(of(&mut world, authority), "payments.bank 10.0.0.7:8080", "{authority}");
+    }
+    for authority in ["payments:8080", "10.96.0.7:8080", "nobody.bank", "payments.web"] {
+        assert_eq!(of(&mut world, authority), "unknown", "{authority}");
+    }
+}
+
+#[test]
+fn pods_that_end_are_called_only_where_nobody_is_ready() {
+    let mut world = bank();
+    world.put(&slice("payments", "payments-1", "10.0.0.7", "ready: false, serving: false"));
+    assert_eq!(of(&mut world, "payments"), "payments.bank 10.0.0.8:8080");
+    world.put(&slice("payments", "payments-2", "10.0.0.8", "ready: false, serving: false, terminating: true"));
+    assert_eq!(of(&mut world, "payments"), "payments.bank");
+}
+
+#[test]
+fn a_pods_own_address_is_the_one_service_that_it_can_mean() {
+    let mut world = bank();
+    // payments and queue stand before the same port of it.
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "unknown");
+    world.put(&CLIENT.replace("NAME", "payments"));
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
+    world.put(&CLIENT.replace("NAME", "queue"));
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "queue.bank");
+    assert_eq!(of(&mut world, "10.0.0.7:9"), "unknown", "a port that no Service names is never called in plaintext");
+    assert_eq!(of(&mut world, "10.0.0.5:8080"), "unknown", "nor a pod behind none");
+}
+
+#[test]
+fn a_headless_service_is_dialled_at_the_port_of_its_pods() {
+    let mut world = bank();
+    world.put(&slice("queue", "payments-1", "10.0.0.7", READY));
+    assert_eq!(of(&mut world, "queue:8080"), "queue.bank 10.0.0.7:8080");
+    assert_eq!(of(&mut world, "queue:80"), "queue.bank 10.0.0.7:8080");
+    assert_eq!(of(&mut world, "queue:81"), "unknown");
+}
+
+#[test]
+fn what_is_outside_is_said_to_be() {
+    let mut world = bank();
+    assert_eq!(of(&mut world, "old"), "outside 10.96.0.9:80");
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+    assert_eq!(of(&mut world, "192.0.2.1:443"), "outside 192.0.2.1:443");
+    assert_eq!(of(&mut world, "[2001:db8::1]:443"), "outside [2001:db8::1]:443");
+    assert_eq!(of(&mut world, "alias"), "outside ");
+    for authority in ["127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080", "0.0.0.0:80", "www.example.com"] {
+        assert_eq!(of(&mut world, authority), "unknown", "{authority}");
+    }
+}
+
+#[test]
+fn what_a_client_names_or_what_asked_for_a_sidecar_is_never_outside() {
+    let mut world = bank();
+    world.put(&CLIENT.replace("NAME", "old"));
+    assert_eq!(of(&mut world, "old"), "old.bank");
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "unknown");
+    let mut world = bank();
+    world.put(
+        &bare("old-1", "old", "10.0.0.9")
+            .replace("labels: {", "annotations: {fapi-mesh.dev/inject: enabled}, labels: {"),
+    );
+    assert_eq!(of(&mut world, "old"), "old.bank");
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank");
+}
+
+#[test]
+fn an_address_of_two_is_unknown() {
+    let mut world = bank();
+    world.put(&bare("other", "other", "10.0.0.7"));
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "unknown");
+}
+
+#[test]
+fn a_slice_cannot_put_a_pod_of_the_mesh_outside() {
+    let mut world = bank();
+    world.put("kind: Service\nmetadata: {name: trick, namespace: web}\nspec: {clusterIPs: [10.96.0.66], ports: [{name: web, port: 80}]}\n");
+    let slice = "kind: EndpointSlice\nmetadata: {name: t, namespace: web, labels: {kubernetes.io/service-name: trick}}\nports: [{name: web, port: 8080}]\nendpoints: [{addresses: [ADDRESS]}]\n";
+    world.put(&slice.replace("ADDRESS", "10.0.0.7"));
+    assert_eq!(of(&mut world, "trick.web"), "trick.web");
+    world.put(&slice.replace("ADDRESS", "192.0.2.7"));
+    assert_eq!(of(&mut world, "trick.web"), "outside 10.96.0.66:80");
+}

@@ -1,0 +1,225 @@
+//! Whatever happens in a cluster, and however it is told, ends in what a look at the cluster would give.
+
+use std::collections::BTreeMap;
+
+use kube::core::DynamicObject;
+use serde_json::Value as Json;
+
+use super::super::facts;
+use super::super::objects::{Change, News, Objects};
+use super::super::watched::Watched;
+use super::world::{bare, pod, service, slice, watched};
+use crate::model::Model;
+use crate::testing::domain;
+use crate::view::View;
+
+/// Small numbers that look random, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64 (Marsaglia).
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+}
+
+/// A cluster as it is, and what its watches have yet to tell.
+struct Cluster {
+    dice: Dice,
+    version: u64,
+    objects: BTreeMap<(Watched, String, String), Json>,
+    untold: BTreeMap<Watched, Vec<News>>,
+    told: Vec<News>,
+}
+
+/// Objects that could stand in a small cluster: some before the same pods, some broken, some of one name and another shape.
+fn any_object(dice: &mut Dice) -> String {
+    let name = dice.pick(&["a", "b", "c"]);
+    let app = dice.pick(&["a", "b"]);
+    let address = dice.pick(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    let conditions = dice.pick(&["ready: true", "ready: false", "ready: false, serving: true, terminating: true"]);
+    match dice.below(11) {
+        0 | 1 => pod(name, app, address),
+        2 => bare(name, app, address),
+        3 => pod(name, app, address).replace("containerPort: 8080", "containerPort: 9090"),
+        4 => pod(name, app, address).replace("Running", dice.pick(&["Failed", "Pending"])),
+        5 => service(name, app, &address.replace("10.0", "10.96")),
+        6 => service(name, app, "None").replace("  selector: {app:", "  x: {app:"),
+        7 => slice(name, dice.pick(&["a", "b", "c"]), address, conditions),
+        8 => {
+            let asks = dice.pick(&["enabled", "disabled"]);
+            format!("kind: Namespace\nmetadata: {{name: {name}, labels: {{fapi-mesh.dev/inject: {asks}}}}}\n")
+        }
+        9 => format!(
+            "kind: FapiClient\nmetadata: {{name: {name}, namespace: bank}}\nspec: {{serviceAccountName: {name}, \
+             targets: [{{serviceName: {app}}}]}}\n"
+        ),
+        _ => {
+            let target = dice.pick(&["{name: a}", "{name: b, sectionName: web}", "{kind: Namespace, name: bank}", "7"]);
+            format!(
+                "kind: FapiPolicy\nmetadata: {{name: {name}, namespace: bank, generation: {}, creationTimestamp: \
+                 \"2026-01-0{}T00:00:00Z\"}}\nspec: {{targetRefs: [{target}]}}\n",
+                dice.below(9),
+                1 + dice.below(9)
+            )
+        }
+    }
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Self {
+        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        Self { dice, version: 1, objects: BTreeMap::new(), untold: BTreeMap::new(), told: Vec::new() }
+    }
+
+    fn happen(&mut self, watched: Watched, change: Change) {
+        self.version += 1;
+        self.untold.entry(watched).or_default().push(News { watched, change, version: self.version });
+    }
+
+    /// Something is created, changed or deleted.
+    fn step(&mut self) {
+        if self.dice.below(4) == 0 && !self.objects.is_empty() {
+            let at = self.dice.below(self.objects.len());
+            let id = self.objects.keys().nth(at).unwrap().clone();
+            return self.delete(&id);
+        }
+        let mut object: Json = serde_saphyr::from_str(&any_object(&mut self.dice)).unwrap();
+        let metadata = &object["metadata"];
+        let name = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+        let id = (watched(&object), name("namespace"), name("name"));
+        // An object keeps its uid for as long as it is there.
+        let uid = match self.objects.get(&id) {
+            _ if id.0 == Watched::Pod => format!("uid-of-{}", id.2).into(),
+            Some(before) => before["metadata"]["uid"].clone(),
+            None => format!("uid-{}", self.version).into(),
+        };
+        object["metadata"]["uid"] = uid;
+        self.objects.insert(id.clone(), object.clone());
+        let (key, fact) = read(id.0, object);
+        self.happen(id.0, Change::Put(key, fact));
+    }
+
+    fn delete(&mut self, id: &(Watched, String, String)) {
+        let object = self.objects.remove(id).unwrap();
+        self.happen(id.0, Change::Gone(read(id.0, object).0));
+    }
+
+    /// What a list of one kind is now.
+    fn list(&self, kind: Watched) -> News {
+        let of_kind = self.objects.iter().filter(|(id, _)| id.0 == kind);
+        let all = of_kind.map(|(_, object)| read(kind, object.clone())).collect();
+        News { watched: kind, change: Change::Listed(all), version: self.version }
+    }
+
+    /// One watch tells what is next, or again what it told before, or has to begin anew.
+    fn tell(&mut self, objects: &mut Objects) {
+        let kind = self.dice.pick(&Watched::ALL);
+        let news = match self.dice.below(12) {
+            0 => {
+                self.untold.remove(&kind);
+                self.list(kind)
+            }
+            1 | 2 if !self.told.is_empty() => self.dice.pick(&self.told),
+            _ => match self.untold.get_mut(&kind).filter(|untold| !untold.is_empty()) {
+                Some(untold) => untold.remove(0),
+                None => return,
+            },
+        };
+        if !matches!(news.change, Change::Listed(_)) {
+            self.told.push(news.clone());
+        }
+        objects.take(news);
+        if self.dice.below(5) == 0 {
+            objects.desired();
+        }
+    }
+}
+
+fn read(watched: Watched, object: Json) -> (crate::model::Key, facts::Fact) {
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    (facts::key(&object), facts::read(watched, object))
+}
+
+/// A look at the whole cluster.
+fn from_scratch(cluster: &Cluster) -> Model {
+    let mut objects = Objects::new(domain());
+    objects.fix(domain());
+    for kind in Watched::ALL {
+        assert!(!objects.synced());
+        objects.take(cluster.list(kind));
+    }
+    assert!(objects.synced());
+    objects.desired().model
+}
+
+fn documents(model: Model) -> Vec<(String, Option<Vec<u8>>)> {
+    let view = View::new(domain(), 1, model);
+    let issuer = crate::issuer::names("https://issuer.example");
+    let document = |uid: &str| view.snapshot(uid, &issuer).map(|snapshot| snapshot.document.clone());
+    view.pods().map(|pod| (pod.uid.clone(), document(&pod.uid))).collect()
+}
+
+#[test]
+fn any_sequence_of_news_ends_in_what_a_look_at_the_cluster_gives() {
+    let mut pods = 0;
+    for seed in 0..300 {
+        let mut cluster = Cluster::new(seed);
+        let mut objects = Objects::new(domain());
+        objects.fix(domain());
+        for kind in Watched::ALL {
+            objects.take(cluster.list(kind));
+        }
+        for _ in 0..80 {
+            cluster.step();
+            for _ in 0..cluster.dice.below(3) {
+                cluster.tell(&mut objects);
+            }
+        }
+        // Only what is broken depends on the past: the last good version of it.
+        let broken = |object: &Json| object["spec"]["targetRefs"][0].is_u64();
+        let broken: Vec<_> =
+            cluster.objects.iter().filter(|(_, object)| broken(object)).map(|(id, _)| id.clone()).collect();
+        broken.iter().for_each(|id| cluster.delete(id));
+        while cluster.untold.values().any(|untold| !untold.is_empty()) {
+            cluster.tell(&mut objects);
+        }
+        let (told, seen) = (objects.desired(), from_scratch(&cluster));
+        assert_eq!(told.model, seen, "seed {seed}");
+        assert!(told.problems.is_empty(), "seed {seed}: {:?}", told.problems);
+        pods += seen.endpoints.values().flatten().count();
+        assert_eq!(documents(told.model), documents(seen), "seed {seed}");
+    }
+    assert!(pods > 100, "the clusters were empty: {pods}");
+}
+
+#[test]
+fn the_order_never_falls_and_grows_with_all_that_happens() {
+    let mut cluster = Cluster::new(7);
+    let mut objects = Objects::new(domain());
+    for kind in Watched::ALL {
+        objects.take(cluster.list(kind));
+    }
+    let (mut order, mut model) = (0, Model::default());
+    for _ in 0..300 {
+        cluster.step();
+        cluster.tell(&mut objects);
+        let now = objects.desired();
+        let now_order = now.order.unwrap();
+        assert!(now_order >= order);
+        assert!(now.model == model || now_order > order, "another model of the same order");
+        (order, model) = (now_order, now.model);
+    }
+    // Whoever looks at the same cluster later, after a restart, has no less.
+    for kind in Watched::ALL {
+        objects.take(cluster.list(kind));
+    }
+    assert!(objects.desired().order.unwrap() >= order);
+}

@@ -1,0 +1,134 @@
+//! A watch, against an API server that is told what to answer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::{Value as Json, json};
+use tokio::sync::mpsc;
+
+use super::super::objects::{Change, News};
+use super::super::watch;
+use super::super::watched::Watched;
+use crate::testing::api::{self, Answer, failure};
+
+/// Answers by a list, and notes what it was asked.
+#[derive(Clone)]
+struct Server(Arc<Mutex<Script>>);
+
+struct Script {
+    answers: VecDeque<Answer>,
+    asked: Vec<String>,
+}
+
+impl Server {
+    fn new(answers: Vec<Answer>) -> Self {
+        Self(Arc::new(Mutex::new(Script { answers: answers.into(), asked: Vec::new() })))
+    }
+
+    fn client(&self) -> Client {
+        let script = self.0.clone();
+        api::client(move |asked| {
+            let mut script = script.lock().unwrap();
+            script.asked.push(asked.query);
+            script.answers.pop_front().unwrap_or_else(|| failure(404))
+        })
+    }
+
+    /// The queries.
+    fn asked(&self) -> Vec<String> {
+        self.0.lock().unwrap().asked.clone()
+    }
+}
+
+fn namespace(name: &str, version: u64) -> Json {
+    json!({"metadata": {"name": name, "resourceVersion": version.to_string()}})
+}
+
+fn list(names: &[&str], version: u64, more: &str) -> Answer {
+    let items: Vec<Json> = names.iter().map(|name| namespace(name, 1)).collect();
+    let metadata = json!({"resourceVersion": version.to_string(), "continue": more});
+    (200, json!({"apiVersion": "v1", "kind": "NamespaceList", "metadata": metadata, "items": items}).to_string())
+}
+
+fn events(events: &[Json]) -> Answer {
+    (200, events.iter().map(|event| format!("{event}\n")).collect())
+}
+
+fn event(kind: &str, object: Json) -> Json {
+    json!({"type": kind, "object": object})
+}
+
+/// In short.
+fn short(news: &News) -> String {
+    let what = match &news.change {
+        Change::Listed(all) => format!("listed {}", all.len()),
+        Change::Put(key, _) => format!("put {}", key.name),
+        Change::Gone(key) => format!("gone {}", key.name),
+        Change::Nothing => "nothing".to_owned(),
+    };
+    format!("{what} at {}", news.version)
+}
+
+/// The first news that a server of these answers tells.
+async fn told(server: &Server, count: usize) -> Vec<String> {
+    let (tell, mut news) = mpsc::channel(16);
+    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell));
+    let mut told = Vec::new();
+    while told.len() < count {
+        told.push(short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap()));
+    }
+    watching.abort();
+    told
+}
+
+#[tokio::test]
+async fn pages_become_one_list_and_a_watch_goes_on_where_it_was() {
+    let server = Server::new(vec![
+        list(&["a", "b"], 10, "more"),
+        list(&["c"], 10, ""),
+        events(&[event("ADDED", namespace("d", 12)), event("DELETED", namespace("a", 13))]),
+        events(&[event(
+            "BOOKMARK",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"resourceVersion": "40"}}),
+        )]),
+        events(&[event("MODIFIED", namespace("b", 41))]),
+    ]);
+    let told = told(&server, 5).await;
+    assert_eq!(told, ["listed 3 at 10", "put d at 12", "gone a at 13", "nothing at 40", "put b at 41"]);
+    let asked = server.asked();
+    assert!(asked[1].contains("continue=more"), "{asked:?}");
+    for (position, version) in [(2, 10), (3, 13), (4, 40)] {
+        assert!(asked[position].contains(&format!("resourceVersion={version}")), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_has_forgotten_is_listed_again() {
+    let gone: Json = serde_json::from_str(&failure(410).1).unwrap();
+    let server = Server::new(vec![
+        list(&["a"], 10, ""),
+        events(&[event("ADDED", namespace("b", 11)), event("ERROR", gone)]),
+        list(&["b"], 90, ""),
+        failure(410),
+        list(&["c"], 95, ""),
+    ]);
+    assert_eq!(told(&server, 4).await, ["listed 1 at 10", "put b at 11", "listed 1 at 90", "listed 1 at 95"]);
+}
+
+#[tokio::test]
+async fn failures_are_tried_again_and_lose_nothing() {
+    let server = Server::new(vec![
+        failure(403),
+        list(&["a"], 10, ""),
+        failure(500),
+        events(&[event("ADDED", namespace("b", 11))]),
+        // What is no object is not asked for twice.
+        (200, "{\"type\":\"ADDED\",\"object\":7}\n".to_owned()),
+        list(&["a", "b"], 12, ""),
+    ]);
+    assert_eq!(told(&server, 3).await, ["listed 1 at 10", "put b at 11", "listed 2 at 12"]);
+    let asked = server.asked();
+    assert!(asked[2].contains("resourceVersion=10") && asked[3].contains("resourceVersion=10"), "{asked:?}");
+}

@@ -1,0 +1,94 @@
+//! The admission webhooks: pods that ask for a sidecar get one, and objects of ours that do not compile are not taken.
+//!
+//! Both are functions of one review and of what the operator knows; nothing is written, so a dry run is a run (`sideEffects:
+//! None`). Any number of replicas serve them, each with a certificate of its own by an authority that they share.
+
+mod authority;
+mod certificate;
+mod cluster;
+mod configuration;
+mod http;
+mod mutate;
+mod review;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::tls::TlsError;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use self::authority::Authority;
+pub(crate) use self::certificate::Certificate;
+pub(crate) use self::cluster::{Cluster, keep, register};
+pub(crate) use self::configuration::Service;
+use crate::accept::{self, Tls};
+use crate::clock::Clock;
+use crate::inject::Settings;
+use crate::source::{Desired, Schemas};
+
+/// What the server offers in the handshake.
+pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// One for each API server, and some.
+const CONNECTIONS: usize = 64;
+/// Reviews that are read and answered at once: each may hold a pod of a few megabytes.
+const REVIEWS: usize = 16;
+
+/// The labels of a namespace; `None` if they cannot be learned now.
+pub(crate) type Labels = Option<BTreeMap<String, String>>;
+
+/// Where the labels of namespaces come from.
+pub(crate) trait Namespaces: Send + Sync {
+    /// The labels of a namespace, within a second or so.
+    fn labels<'a>(&'a self, name: &'a str) -> Pin<Box<dyn Future<Output = Labels> + Send + 'a>>;
+}
+
+/// What answers reviews.
+pub(crate) struct Webhook {
+    settings: Settings,
+    desired: watch::Receiver<Arc<Desired>>,
+    namespaces: Box<dyn Namespaces>,
+    schemas: Schemas,
+    reviews: Semaphore,
+}
+
+impl Webhook {
+    /// Answers by the settings of the mesh in force; `settings` say the rest.
+    pub(crate) fn new(
+        settings: Settings,
+        desired: watch::Receiver<Arc<Desired>>,
+        namespaces: Box<dyn Namespaces>,
+    ) -> Self {
+        Self { settings, desired, namespaces, schemas: Schemas::new(), reviews: Semaphore::new(REVIEWS) }
+    }
+
+    /// What injection goes by now.
+    fn settings(&self) -> Settings {
+        let mesh = self.desired.borrow().model.mesh.as_ref().map(|mesh| mesh.allowed.clone());
+        Settings { allowed: mesh.unwrap_or_default(), ..self.settings.clone() }
+    }
+}
+
+/// Serves until `shutdown` says true.
+///
+/// # Errors
+/// Only if the first TLS configuration cannot be built.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Tls,
+    webhook: Arc<Webhook>,
+    clock: Clock,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), TlsError> {
+    let serve = move |connection| http::connection(webhook.clone(), connection);
+    accept::run(listener, tls, CONNECTIONS, clock, shutdown, serve).await
+}
+
+/// What the API server waits for an answer; ours comes earlier, so that it says why.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,151 @@
+//! How an API server is told of the webhooks.
+//!
+//! What has not opted in never depends on the operator: selectors and a condition are judged by the API server itself, and the
+//! three ways of asking for a sidecar are three entries, of which at most one matches a pod.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
+    ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use serde_json::{Value as Json, json};
+
+use super::PATIENCE;
+use crate::inject;
+
+/// The path of the webhook that injects.
+pub(super) const INJECT: &str = "/inject";
+/// The path of the webhook that validates.
+pub(super) const VALIDATE: &str = "/validate";
+
+const ENABLED: &str = "enabled";
+/// The label with its name that every namespace has.
+const NAME: &str = "kubernetes.io/metadata.name";
+const IGNORE: &str = "Ignore";
+const FAIL: &str = "Fail";
+
+/// The Service before the operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    /// Its name, and that of both configurations.
+    pub(crate) name: String,
+    /// Its namespace, in which nothing is ever injected.
+    pub(crate) namespace: String,
+}
+
+/// The injection. Without the operator, pods that ask for a sidecar wait; no others do.
+pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
+    let namespaces = |more: Option<LabelSelectorRequirement>| {
+        let outside = vec!["kube-system".to_owned(), service.namespace.clone()];
+        selector([Some(requirement(NAME, "NotIn", outside)), more].into_iter().flatten().collect())
+    };
+    let asks = |operator: &str| requirement(inject::INJECT, operator, vec![ENABLED.to_owned()]);
+    let entry = |name: &str, namespaces: LabelSelector, objects: Option<LabelSelector>| MutatingWebhook {
+        name: format!("{name}.inject.fapi-mesh.dev"),
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: client(service, INJECT),
+        failure_policy: Some(FAIL.to_owned()),
+        match_policy: Some("Equivalent".to_owned()),
+        namespace_selector: Some(namespaces),
+        object_selector: objects,
+        reinvocation_policy: Some("IfNeeded".to_owned()),
+        rules: Some(vec![rule(&["CREATE"], "", "v1", &["pods"], "Namespaced")]),
+        side_effects: "None".to_owned(),
+        timeout_seconds: seconds(),
+        ..MutatingWebhook::default()
+    };
+    let elsewhere = || namespaces(Some(asks("NotIn")));
+    let mut by_annotation = entry("annotation", elsewhere(), Some(selector(vec![asks("NotIn")])));
+    by_annotation.match_conditions = Some(vec![asks_by_annotation()]);
+    MutatingWebhookConfiguration {
+        metadata: named(service),
+        webhooks: Some(vec![
+            entry("namespace", namespaces(Some(asks("In"))), None),
+            entry("label", elsewhere(), Some(selector(vec![asks("In")]))),
+            by_annotation,
+        ]),
+    }
+}
+
+/// The validation. As it stands in the chart it fails open: the first objects of a mesh may come before its operator.
+pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
+    let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
+    let webhook = ValidatingWebhook {
+        name: "validate.fapi-mesh.dev".to_owned(),
+        admission_review_versions: vec!["v1".to_owned()],
+        client_config: client(service, VALIDATE),
+        failure_policy: Some(IGNORE.to_owned()),
+        match_policy: Some("Equivalent".to_owned()),
+        rules: Some(vec![rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")]),
+        side_effects: "None".to_owned(),
+        timeout_seconds: seconds(),
+        ..ValidatingWebhook::default()
+    };
+    ValidatingWebhookConfiguration { metadata: named(service), webhooks: Some(vec![webhook]) }
+}
+
+/// What the operator says about both once it serves, for server-side apply: whom to trust, and that it is to be asked from now
+/// on. `bundle` is the PEM of its authority.
+pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
+    let trusted = json!({ "caBundle": ByteString(bundle.as_bytes().to_vec()) });
+    let part = |kind: &str, webhooks: Json| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": service.name},
+            "webhooks": webhooks,
+        })
+    };
+    let names = mutating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
+    let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
+    let names = validating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
+    let checking = names.map(|name| json!({"name": name, "clientConfig": trusted, "failurePolicy": FAIL})).collect();
+    [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]
+}
+
+/// An error in it would refuse the pod, hence the guards.
+fn asks_by_annotation() -> MatchCondition {
+    let (key, annotations) = (inject::INJECT, "object.metadata.annotations");
+    MatchCondition {
+        name: "asks-by-annotation".to_owned(),
+        expression: format!("has({annotations}) && '{key}' in {annotations} && {annotations}['{key}'] == '{ENABLED}'"),
+    }
+}
+
+fn named(service: &Service) -> ObjectMeta {
+    ObjectMeta { name: Some(service.name.clone()), ..ObjectMeta::default() }
+}
+
+fn client(service: &Service, path: &str) -> WebhookClientConfig {
+    let service = ServiceReference {
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        path: Some(path.to_owned()),
+        port: Some(443),
+    };
+    WebhookClientConfig { service: Some(service), ..WebhookClientConfig::default() }
+}
+
+fn rule(operations: &[&str], group: &str, version: &str, resources: &[&str], scope: &str) -> RuleWithOperations {
+    let owned = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
+    RuleWithOperations {
+        operations: owned(operations),
+        api_groups: owned(&[group]),
+        api_versions: owned(&[version]),
+        resources: owned(resources),
+        scope: Some(scope.to_owned()),
+    }
+}
+
+fn selector(requirements: Vec<LabelSelectorRequirement>) -> LabelSelector {
+    LabelSelector { match_expressions: Some(requirements), match_labels: None }
+}
+
+fn requirement(key: &str, operator: &str, values: Vec<String>) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.to_owned(), operator: operator.to_owned(), values: Some(values) }
+}
+
+fn seconds() -> Option<i32> {
+    i32::try_from(PATIENCE.as_secs()).ok()
+}

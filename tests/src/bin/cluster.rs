@@ -1,0 +1,45 @@
+//! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`.
+
+use std::process::ExitCode;
+
+use e2e::cluster::{Cluster, kept, missing_for_node, take_down};
+
+/// The name of a cluster that was given none.
+const NAME: &str = "dev";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let name = args.get(1).map_or(NAME, String::as_str);
+    match args.first().map(String::as_str) {
+        Some("up") => up(name),
+        Some("down") => down(name),
+        _ => {
+            eprintln!("usage: cluster up [NAME] | cluster down [NAME]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(name: &str) -> ExitCode {
+    let missing = missing_for_node();
+    if !missing.is_empty() {
+        eprintln!("a cluster cannot run here; missing:\n  {}", missing.join("\n  "));
+        return ExitCode::FAILURE;
+    }
+    let kubeconfig = match kept(name) {
+        Some(kubeconfig) => {
+            eprintln!("the cluster {name} is there already; `make cluster-down` removes it");
+            kubeconfig
+        }
+        None => Cluster::keep(name),
+    };
+    println!("export KUBECONFIG={}", kubeconfig.display());
+    ExitCode::SUCCESS
+}
+
+fn down(name: &str) -> ExitCode {
+    if !take_down(name) {
+        eprintln!("there is no cluster {name}");
+    }
+    ExitCode::SUCCESS
+}

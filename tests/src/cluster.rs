@@ -1,0 +1,64 @@
+//! A real Kubernetes for tests: an API server alone, or a node in a network namespace of its own.
+//!
+//! The programs are built by `tests/cluster/build`. Whatever happens, everything goes again: with the value that a test holds,
+//! or, if the test was killed, when the next one starts.
+
+mod api_server;
+mod control_plane;
+mod folder;
+mod kubectl;
+mod network;
+mod node;
+mod pki;
+mod programs;
+mod remains;
+mod whole;
+
+use std::ops::{Deref, DerefMut};
+
+pub use api_server::ApiServer;
+pub use kubectl::Kubectl;
+pub use programs::{missing_for_api_server, missing_for_node, program};
+pub use whole::{Cluster, Part, kept, take_down};
+
+use folder::Folder;
+
+/// A cluster's folder that goes with its owner; of a failing test, the files stay.
+struct Owned(Option<Folder>);
+
+impl Owned {
+    fn new(folder: Folder) -> Self {
+        Self(Some(folder))
+    }
+
+    /// Lets the cluster live on; nothing else can be done with it here.
+    fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Deref for Owned {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Owned {
+    fn deref_mut(&mut self) -> &mut Folder {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let Some(mut folder) = self.0.take() else { return };
+        if std::thread::panicking() {
+            folder.take_down();
+            eprintln!("left for you to read: {}", folder.path().display());
+        } else {
+            folder.remove();
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! An API server alone, for what needs no pods: schemas, admission, watches, tokens. It takes no rights and no Linux.
+
+use super::control_plane::{ControlPlane, ready};
+use super::folder::Folder;
+use super::kubectl::Kubectl;
+use super::pki::Authority;
+use super::{Owned, programs};
+
+/// An API server and its etcd, gone when this is dropped. There are no controllers: nothing makes a service account, not even
+/// `default`, and nothing ends when its owner does.
+pub struct ApiServer {
+    folder: Owned,
+    control_plane: ControlPlane,
+    kubectl: Kubectl,
+}
+
+impl ApiServer {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// If something is missing, with what to do; or if it is not ready in two minutes.
+    pub fn start(name: &str) -> Self {
+        let missing = programs::missing_for_api_server();
+        assert!(missing.is_empty(), "an API server cannot run here; missing:\n  {}", missing.join("\n  "));
+        let mut folder = Owned::new(Folder::of_this_process(name));
+        let control_plane = ControlPlane::on_loopback();
+        control_plane.certify(&Authority::make(folder.path()));
+        let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
+        control_plane.start_etcd(&mut folder);
+        control_plane.start_api_server(&mut folder);
+        ready(&mut folder, &kubectl);
+        Self { folder, control_plane, kubectl }
+    }
+
+    /// kubectl, as administrator.
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// Ends the API server and starts it again: every watch breaks, and nothing is forgotten.
+    ///
+    /// # Panics
+    /// If it is not ready again in two minutes.
+    pub fn restart(&mut self) {
+        self.folder.stop("kube-apiserver");
+        self.control_plane.start_api_server(&mut self.folder);
+        ready(&mut self.folder, &self.kubectl);
+    }
+}

@@ -1,0 +1,92 @@
+//! kubectl, as a user runs it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::programs;
+
+/// kubectl of one cluster.
+#[derive(Clone)]
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+}
+
+impl Kubectl {
+    pub(super) fn new(kubeconfig: PathBuf) -> Self {
+        Self { kubeconfig }
+    }
+
+    /// The KUBECONFIG.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Runs it and gives what it says.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn run(&self, args: &[&str]) -> String {
+        self.attempt(args).unwrap_or_else(|error| panic!("kubectl {}: {error}", args.join(" ")))
+    }
+
+    /// The object or list that `get` gives.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn get(&self, args: &[&str]) -> Value {
+        let args = [&["get", "-o", "json"], args].concat();
+        serde_json::from_str(&self.run(&args)).unwrap()
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What it says when it fails.
+    pub fn attempt(&self, args: &[&str]) -> Result<String, String> {
+        self.with_input(args, "")
+    }
+
+    /// Applies documents as if they stood in a file.
+    ///
+    /// # Errors
+    /// What kubectl says when it fails.
+    pub fn apply(&self, documents: &str) -> Result<String, String> {
+        self.with_input(&["apply", "-f", "-"], documents)
+    }
+
+    /// Runs it with something to read.
+    ///
+    /// # Errors
+    /// What it says when it fails.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn with_input(&self, args: &[&str], input: &str) -> Result<String, String> {
+        let mut child = self
+            .command()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("kubectl: {error}"));
+        // What does not read its input is done with it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// The bare command, for what the others cannot do. It ends after five minutes at the latest.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300"]).arg(programs::folder().join("kubectl"));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        // What it remembers of an API server by address would be wrong for the next one at that address.
+        command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        command
+    }
+}

@@ -1,0 +1,236 @@
+//! The webhooks of the operator, asked by a real API server.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use e2e::cluster::{ApiServer, Kubectl};
+use e2e::{Running, Scratch, program, repository, wait_for};
+use serde_json::{Value, json};
+
+/// An API server that knows the webhooks, the namespaces `bank` (which asks for sidecars) and `web` (which does not), and no
+/// operator yet.
+struct Setting {
+    server: ApiServer,
+    scratch: Scratch,
+    port: u16,
+}
+
+impl Setting {
+    fn new(name: &str) -> Self {
+        let server = ApiServer::start(name);
+        let kubectl = server.kubectl();
+        let chart = repository().join("charts/fapi-mesh-crds/templates");
+        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
+        for namespace in ["bank", "fapi-mesh", "web"] {
+            kubectl.run(&["create", "namespace", namespace]);
+        }
+        kubectl.run(&["label", "namespace", "bank", "fapi-mesh.dev/inject=enabled"]);
+        for namespace in ["bank", "kube-system", "web"] {
+            kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // No pods here, so the Service is a name for this machine.
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        });
+        kubectl.apply(&service.to_string()).unwrap();
+        for name in ["mutating", "validating"] {
+            let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
+            let text = fs::read_to_string(golden).unwrap();
+            let document: Value = serde_saphyr::from_str(&text).unwrap();
+            let text = document.to_string().replace("\"port\":443", &format!("\"port\":{port}"));
+            kubectl.apply(&text).unwrap();
+        }
+        Self { server, scratch: Scratch::new(name), port }
+    }
+
+    fn kubectl(&self) -> &Kubectl {
+        self.server.kubectl()
+    }
+
+    /// Starts an operator, and waits until the API server asks it.
+    fn operator(&self) -> Running {
+        let [source, state] = ["source", "state"].map(|name| self.scratch.path().join(name));
+        fs::create_dir_all(&source).unwrap();
+        let mesh = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\n\
+                    spec: {podAnnotations: [{allow: [OptOut], namespaces: [bank]}]}\n";
+        fs::write(source.join("mesh.yaml"), mesh).unwrap();
+        let log = fs::File::create(self.scratch.path().join("operator.log")).unwrap();
+        let operator = Running::start(
+            Command::new(program("fapi-operator"))
+                .arg("--source")
+                .arg(format!("directory:{}", source.display()))
+                .arg("--state")
+                .arg(&state)
+                .args(["--webhook-listen", &format!("127.0.0.1:{}", self.port)])
+                .args([
+                    "--sidecar-image",
+                    "fapi-sidecar:test",
+                    "--sidecar-control",
+                    "fapi-operator.fapi-mesh.svc:15010",
+                ])
+                .env("KUBECONFIG", self.kubectl().kubeconfig())
+                .stdout(Stdio::null())
+                .stderr(log),
+        );
+        wait_for("the API server to ask the webhooks", 60, || {
+            let served = self.attempt("web", &pod("probe", json!({"fapi-mesh.dev/inject": "enabled"})), true);
+            served.ok().filter(|pod| pod["spec"]["initContainers"].is_array())
+        });
+        operator
+    }
+
+    /// Makes a pod, or only tries it.
+    fn attempt(&self, namespace: &str, pod: &Value, dry_run: bool) -> Result<Value, String> {
+        let dry_run = if dry_run { "--dry-run=server" } else { "--dry-run=none" };
+        let args = ["create", "-n", namespace, dry_run, "-o", "json", "-f", "-"];
+        Ok(serde_json::from_str(&self.kubectl().with_input(&args, &pod.to_string())?).unwrap())
+    }
+}
+
+fn pod(name: &str, annotations: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations},
+        "spec": {"containers": [{
+            "name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}],
+            "livenessProbe": {"httpGet": {"port": "http", "path": "/healthz"}},
+            "readinessProbe": {"grpc": {"port": 9090}},
+        }]},
+    })
+}
+
+fn init_containers(pod: &Value) -> Vec<&str> {
+    let init = pod["spec"]["initContainers"].as_array();
+    init.into_iter().flatten().map(|container| container["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn without_the_operator_only_pods_that_asked_for_a_sidecar_wait() {
+    let setting = Setting::new("webhooks-down");
+    let asks = json!({"fapi-mesh.dev/inject": "enabled"});
+    for (namespace, pod) in [("web", pod("other", json!({}))), ("kube-system", pod("system", asks.clone()))] {
+        let made = setting.attempt(namespace, &pod, false).unwrap();
+        assert_eq!(init_containers(&made), [""; 0], "{namespace}");
+    }
+    for (namespace, pod) in [("web", pod("asks", asks)), ("bank", pod("plain", json!({})))] {
+        let error = setting.attempt(namespace, &pod, false).unwrap_err();
+        assert!(error.contains("inject.fapi-mesh.dev"), "{namespace}: {error}");
+    }
+    // Objects of ours may come before their operator.
+    let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: ledger, namespace: bank}\n\
+                  spec: {targetRefs: [{name: ledger}]}\n";
+    wait_for("the API server to serve our kinds", 30, || setting.kubectl().apply(policy).ok());
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn pods_that_ask_get_a_sidecar_and_what_cannot_have_one_is_told_why() {
+    let setting = Setting::new("webhooks");
+    let operator = setting.operator();
+    let mut labelled = pod("labelled", json!({}));
+    labelled["metadata"]["labels"] = json!({"fapi-mesh.dev/inject": "enabled"});
+    for (namespace, pod) in [
+        ("bank", pod("by-namespace", json!({}))),
+        ("web", pod("by-annotation", json!({"fapi-mesh.dev/inject": "enabled"}))),
+        ("web", labelled),
+    ] {
+        let made = setting.attempt(namespace, &pod, false).unwrap();
+        assert_eq!(init_containers(&made), ["fapi-redirect", "fapi-sidecar"], "{namespace}");
+        let app = &made["spec"]["containers"][0];
+        assert_eq!(app["readinessProbe"]["httpGet"]["port"], 15020, "{app}");
+        check_that_it_stays(&setting, namespace, &made);
+    }
+    for (namespace, pod) in [
+        ("web", pod("other", json!({}))),
+        ("bank", pod("out", json!({"fapi-mesh.dev/inject": "disabled"}))),
+        ("kube-system", pod("system", json!({"fapi-mesh.dev/inject": "enabled"}))),
+    ] {
+        let made = setting.attempt(namespace, &pod, false).unwrap();
+        assert_eq!(init_containers(&made), [""; 0], "{namespace}");
+    }
+    let mut host = pod("host", json!({}));
+    host["spec"]["hostNetwork"] = true.into();
+    let error = setting.attempt("bank", &host, false).unwrap_err();
+    assert!(error.contains("(host_network)") && error.contains("remove hostNetwork"), "{error}");
+
+    setting.kubectl().run(&["label", "namespace", "bank", "pod-security.kubernetes.io/enforce=restricted"]);
+    let error = setting.attempt("bank", &restricted(json!({})), false).unwrap_err();
+    assert!(error.contains("(pod_security)"), "{error}");
+    let proxied = json!({"fapi-mesh.dev/interception": "proxy"});
+    let made = setting.attempt("bank", &restricted(proxied), false).unwrap();
+    assert_eq!(init_containers(&made), ["fapi-sidecar"], "restricted takes what is left without NET_ADMIN");
+    drop(operator);
+}
+
+/// What the API server filled in is what the injector had written: it would change nothing.
+fn check_that_it_stays(setting: &Setting, namespace: &str, made: &Value) {
+    let yaml = setting.kubectl().run(&[
+        "get",
+        "pod",
+        made["metadata"]["name"].as_str().unwrap(),
+        "-n",
+        namespace,
+        "-o",
+        "yaml",
+    ]);
+    let file = setting.scratch.path().join("pod.yaml");
+    fs::write(&file, &yaml).unwrap();
+    let output = Command::new(program("fapictl"))
+        .args(["inject", "--image", "fapi-sidecar:test", "--control", "fapi-operator.fapi-mesh.svc:15010"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), yaml);
+}
+
+/// A pod that Pod Security `restricted` takes.
+fn restricted(annotations: Value) -> Value {
+    let mut pod = pod("restricted", annotations);
+    pod["spec"]["containers"][0]["securityContext"] = json!({
+        "allowPrivilegeEscalation": false, "runAsNonRoot": true, "runAsUser": 1000,
+        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    pod
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn objects_that_do_not_compile_are_refused_and_drift_is_undone() {
+    let setting = Setting::new("webhooks-validate");
+    let operator = setting.operator();
+    let kubectl = setting.kubectl();
+    // The schema takes this key, and it is on no curve.
+    let key = json!({"kid": "a", "kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)});
+    let client = |key: &Value| {
+        json!({
+            "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiClient",
+            "metadata": {"name": "batch", "namespace": "bank"},
+            "spec": {
+                "serviceAccountName": "batch", "targets": [{"serviceName": "ledger"}],
+                "authentication": {"method": "PrivateKeyJWT", "jwks": {"keys": [key]}},
+            },
+        })
+        .to_string()
+    };
+    let error = wait_for("a refusal", 30, || {
+        kubectl.apply(&client(&key)).err().filter(|error| error.contains("validate.fapi-mesh.dev"))
+    });
+    assert!(error.contains("spec.authentication.jwks"), "{error}");
+
+    let of = |kind: &str| kubectl.get(&[kind, "fapi-operator"])["webhooks"][0].clone();
+    let trusted = of("validatingwebhookconfiguration");
+    assert_eq!(trusted["failurePolicy"], "Fail", "once it serves");
+    let version =
+        kubectl.get(&["mutatingwebhookconfiguration", "fapi-operator"])["metadata"]["resourceVersion"].clone();
+    let forget = json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]).to_string();
+    kubectl.run(&["patch", "validatingwebhookconfiguration", "fapi-operator", "--type=json", "-p", &forget]);
+    wait_for("the operator to set it again", 90, || (of("validatingwebhookconfiguration") == trusted).then_some(()));
+    let after = kubectl.get(&["mutatingwebhookconfiguration", "fapi-operator"])["metadata"]["resourceVersion"].clone();
+    assert_eq!(after, version, "what is in order is not written again");
+    drop(operator);
+}

@@ -1,0 +1,247 @@
+//! Two pods as a cluster would have them: network namespaces of their own, the init step's rules, and the real sidecar and
+//! operator. Neither app knows of a proxy. Needs root; says so where it has none.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use e2e::{Node, Place, Running, Scratch, program, wait_for};
+use serde_json::Value;
+
+const APP: u16 = 8080;
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), APP);
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15002);
+/// As a client with `http_proxy` sends it.
+const CALL: &str = "GET http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\r\n";
+const SOON: Duration = Duration::from_secs(10);
+
+/// An operator and two pods: `shop`, which calls, and `payments`, which answers.
+struct Pods {
+    node: Node,
+    interception: &'static str,
+    scratch: Scratch,
+    _operator: Running,
+    _sidecars: Vec<Running>,
+}
+
+impl Pods {
+    fn start(interception: &'static str) -> Option<Self> {
+        let node = Node::with_pods(2)?;
+        let scratch = Scratch::new("pods");
+        // Sidecars run as a user of their own.
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir_all(scratch.path().join("config")).unwrap();
+        fs::write(scratch.path().join("resolv.conf"), "").unwrap();
+        fs::write(scratch.path().join("config/pods.yaml"), documents(node.pod(1), interception)).unwrap();
+        let operator = operator(&node, &scratch);
+        let mut pods = Self { node, interception, scratch, _operator: operator, _sidecars: Vec::new() };
+        pods._sidecars = vec![pods.sidecar(0, "shop-1"), pods.sidecar(1, "payments-1")];
+        for name in ["shop-1", "payments-1"] {
+            wait_for("a sidecar to be ready", 30, || pods.is_ready(name).then_some(()));
+        }
+        Some(pods)
+    }
+
+    fn shop(&self) -> &Place {
+        self.node.pod(0)
+    }
+
+    fn payments(&self) -> &Place {
+        self.node.pod(1)
+    }
+
+    /// The init step, and then the sidecar of a pod.
+    fn sidecar(&self, number: usize, name: &str) -> Running {
+        let (pod, folder) = (self.node.pod(number), self.scratch.path());
+        if self.interception == "redirect" {
+            let mut rules = pod.command(program("fapi-sidecar"));
+            let rules = rules.args(["redirect", "--resolv-conf"]).arg(folder.join("resolv.conf")).output().unwrap();
+            assert!(rules.status.success(), "{}", String::from_utf8_lossy(&rules.stderr));
+        }
+        let issued = folder.join(format!("state/tokens/bank/{name}.jwt"));
+        wait_for("a token to enrol with", 20, || issued.is_file().then_some(()));
+        let token = folder.join(format!("{name}.jwt"));
+        fs::copy(&issued, &token).unwrap();
+        fs::copy(folder.join("state/trust-bundle.pem"), folder.join("bundle.pem")).unwrap();
+        for file in [&token, &folder.join("bundle.pem")] {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let addresses = fs::read_to_string(folder.join("state/addresses.json")).unwrap();
+        let addresses: Value = serde_json::from_str(&addresses).unwrap();
+        Running::start(
+            pod.command_as_sidecar(program("fapi-sidecar"))
+                .args(["--interception", self.interception, "--trust-domain", "bank.example", "--control"])
+                .arg(addresses["control"].as_str().unwrap())
+                .arg("--trust-bundle")
+                .arg(folder.join("bundle.pem"))
+                .arg("--token-file")
+                .arg(&token)
+                .stdout(fs::File::create(self.log_file(name)).unwrap())
+                .stderr(fs::File::create(folder.join(format!("{name}.err"))).unwrap()),
+        )
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(format!("{name}.log"))
+    }
+
+    fn log(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.log_file(name)).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for a line that has all of these.
+    fn logged(&self, name: &str, facts: &[(&str, &str)]) {
+        wait_for(&format!("{name} to log {facts:?}"), 10, || {
+            let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
+            self.log(name).iter().any(all).then_some(())
+        });
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        let pod = if name == "shop-1" { self.shop() } else { self.payments() };
+        pod.run(|| {
+            e2e::get(SocketAddr::from(([127, 0, 0, 1], 15000)), "/readyz").is_ok_and(|ready| ready.status == 200)
+        })
+    }
+}
+
+fn operator(node: &Node, scratch: &Scratch) -> Running {
+    let (folder, here) = (scratch.path(), SocketAddr::new(node.machine().v4(), 0).to_string());
+    let operator = Running::start(
+        node.machine()
+            .command(program("fapi-operator"))
+            .arg("--source")
+            .arg(format!("directory:{}", folder.join("config").display()))
+            .arg("--state")
+            .arg(folder.join("state"))
+            .args(["--trust-domain", "bank.example", "--control-listen", &here, "--issuer-listen", &here])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("operator.err")).unwrap()),
+    );
+    wait_for("the operator", 30, || folder.join("state/addresses.json").is_file().then_some(()));
+    operator
+}
+
+/// Payments' app listens on every address of its pod, and its sidecar is found where the app seems to be; or the app listens on
+/// loopback, and its sidecar before it.
+fn documents(payments: &Place, interception: &str) -> String {
+    let port = |name: &str, number: u16, address: SocketAddr| {
+        let app = if interception == "redirect" { address } else { LOOPBACK };
+        format!("  - {{name: {name}, port: {number}, address: \"{address}\", appAddress: \"{app}\"}}\n")
+    };
+    let kind = |kind: &str, name: &str| {
+        format!(
+            "apiVersion: fapi-mesh.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: bank}}\nspec:\n"
+        )
+    };
+    [
+        kind("Workload", "payments-1") + "  serviceAccountName: payments\n  serviceName: payments\n  ports:\n",
+        port("http", 80, SocketAddr::new(payments.v4(), APP)),
+        port("http6", 8080, SocketAddr::new(payments.v6(), APP)),
+        "---\n".to_owned() + &kind("Workload", "shop-1") + "  serviceAccountName: shop\n",
+        "---\n".to_owned() + &kind("FapiClient", "shop") + "  serviceAccountName: shop\n",
+        "  targets: [{serviceName: payments}]\n---\n".to_owned(),
+        kind("FapiClient", "payments") + "  serviceAccountName: payments\n",
+        "  targets: [{serviceName: payments}]\n".to_owned(),
+    ]
+    .concat()
+}
+
+/// An app that answers every request with the name of its caller.
+fn app(pod: &Place, at: SocketAddr) {
+    let listener = pod.run(|| TcpListener::bind(at).unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut head = String::new();
+                let mut byte = [0];
+                while !head.ends_with("\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                    head.push(char::from(byte[0]));
+                }
+                let caller = head.lines().find_map(|line| line.strip_prefix("x-fapi-caller: ")).unwrap_or("nobody");
+                let length = caller.len();
+                let _ =
+                    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{caller}");
+            });
+        }
+    });
+}
+
+/// Writes something from a pod to an address and gives what comes back, to the end.
+fn say(from: &Place, to: SocketAddr, what: &str) -> String {
+    from.run(|| {
+        let mut stream = TcpStream::connect_timeout(&to, SOON).unwrap_or_else(|error| panic!("{to}: {error}"));
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(what.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // A connection that is reset has ended too.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    })
+}
+
+fn get(host: &str) -> String {
+    format!("GET /transfers HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+}
+
+#[test]
+fn plain_calls_between_pods_are_guarded_and_nothing_gets_past() {
+    let Some(pods) = Pods::start("redirect") else { return };
+    let (shop, payments, outside) = (pods.shop(), pods.payments(), pods.node.machine());
+    app(payments, SocketAddr::new("::".parse().unwrap(), APP));
+    let (v4, v6) = (SocketAddr::new(payments.v4(), APP), SocketAddr::new(payments.v6(), APP));
+    for (address, host) in [(v4, "payments.bank"), (v6, "payments.bank:8080")] {
+        let answer = say(shop, address, &get(host));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with("spiffe://bank.example/ns/bank/sa/shop"), "{answer}");
+    }
+    pods.logged("payments-1", &[("outcome", "admitted"), ("caller", "spiffe://bank.example/ns/bank/sa/shop")]);
+
+    for address in [v4, v6] {
+        let answer = say(outside, address, &get("payments.bank"));
+        assert!(!answer.contains("200"), "somebody outside the mesh was answered: {answer}");
+        let direct = SocketAddr::new(address.ip(), 15006);
+        assert_eq!(say(outside, direct, &get("payments.bank")), "", "the sidecar's own port has nothing to give");
+        let inside = say(payments, address, &get("payments.bank"));
+        assert!(inside.ends_with("nobody"), "what stays in the pod is the pod's own: {inside}");
+        assert_eq!(say(shop, address, "SSH-2.0-OpenSSH_9.2\r\n"), "", "a protocol that carries no token");
+        let unknown = say(shop, SocketAddr::new(address.ip(), 9), &get("payments.bank"));
+        assert!(unknown.starts_with("HTTP/1.1 503 ") && unknown.contains("destination_unknown"), "{unknown}");
+    }
+    pods.logged("payments-1", &[("event", "handshake"), ("reason", "policy_missing")]);
+    let own = say(payments, PROXY, CALL);
+    assert!(own.ends_with("/sa/payments"), "a call to the pod's own Service is guarded as any: {own}");
+    pods.logged(
+        "shop-1",
+        &[("direction", "outbound"), ("reason", "opaque_not_allowed"), ("destination", &v6.to_string())],
+    );
+}
+
+#[test]
+fn a_pod_without_rules_is_unready_while_its_app_can_be_reached_past_the_sidecar() {
+    let Some(pods) = Pods::start("proxy") else { return };
+    let (shop, payments, outside) = (pods.shop(), pods.payments(), pods.node.machine());
+    app(payments, LOOPBACK);
+    let answer = say(shop, PROXY, CALL);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("sa/shop"), "{answer}");
+    let answer = say(outside, SocketAddr::new(payments.v4(), APP), &get("payments.bank"));
+    assert!(!answer.contains("200"), "somebody outside the mesh was answered: {answer}");
+
+    let readiness = || outside.run(|| e2e::get(SocketAddr::new(payments.v6(), 15020), "/readyz").unwrap());
+    assert_eq!(readiness().status, 200);
+    let open = payments.run(|| TcpListener::bind("0.0.0.0:9090").unwrap());
+    let told = wait_for("the open socket to be seen", 10, || Some(readiness()).filter(|ready| ready.status == 503));
+    assert!(told.body.contains("InboundBypass") && told.body.contains("0.0.0.0:9090"), "{}", told.body);
+    drop(open);
+    wait_for("it to be ready again", 10, || (readiness().status == 200).then_some(()));
+}
