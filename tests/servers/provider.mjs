@@ -1,13 +1,17 @@
 // oidc-provider as the authorization server of a bank: client credentials, tokens bound by certificate or DPoP, introspection.
 
 import { execFileSync } from "node:child_process";
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
 import { join } from "node:path";
-import { Agent, fetch } from "undici";
 import Provider, { errors } from "oidc-provider";
+import { Agent, fetch } from "undici";
 
+export const API = "https://api.bank.example";
+/** Another resource of the same bank. */
+export const OTHER = "https://other.bank.example";
+export const INTROSPECTION = "/token/introspection";
 const SCOPE = "transfers:write accounts:read";
 
 /** A certificate for `localhost` that vouches for itself. */
@@ -19,15 +23,38 @@ export function serverCertificate(folder) {
   return { key: readFileSync(key), cert: readFileSync(cert) };
 }
 
-/** A server for the audience `audience` with these clients; `format` is that of its tokens. */
-export async function start(mesh, tls, { format, audience, clients }) {
+/** A server with these clients. `format` is that of its tokens, `signs` says whether answers about them are signed. It serves until `close`, and again after `open`. */
+export async function start(mesh, tls, clients, { format, signs = false }) {
   const http = createServer({ ...tls, ca: mesh.ca, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.3" });
-  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
-  const issuer = `https://localhost:${http.address().port}`;
-  // Keys of clients are published by the operator, whose certificate the mesh vouches for.
+  const listen = (port) => new Promise((resolve) => http.listen(port, "127.0.0.1", resolve));
+  await listen(0);
+  const { port } = http.address();
+  const issuer = `https://localhost:${port}`;
+  const provider = new Provider(issuer, configuration(mesh, clients, format, signs));
+  const [seen, told] = [[], []];
+  for (const event of ["grant.error", "introspection.error", "server_error"]) {
+    provider.on(event, (_, error) => told.push([event, error.message, error.error_description, error.error_detail].filter(Boolean).join(": ")));
+  }
+  const answer = provider.callback();
+  http.on("request", (request, response) => {
+    response.once("finish", () => seen.push({ url: request.url, type: response.getHeader("content-type") }));
+    answer(request, response);
+  });
+  const close = () => {
+    const closed = new Promise((resolve) => http.close(resolve));
+    http.closeAllConnections();
+    return closed;
+  };
+  return { issuer, ca: tls.cert.toString(), seen, errors: told, close, open: () => listen(port) };
+}
+
+function configuration(mesh, clients, format, signs) {
+  // Keys of clients are published by the operator, for whose certificate the mesh vouches.
   const agent = new Agent({ connect: { ca: mesh.ca } });
-  const provider = new Provider(issuer, {
+  return {
     clients: clients.map((client) => ({ redirect_uris: [], response_types: [], grant_types: ["client_credentials"], scope: SCOPE, ...client })),
+    // Without this it is RS256, for which there is no key. A client whose ID tokens cannot be signed is none, though it never gets one.
+    clientDefaults: { id_token_signed_response_alg: "ES256", ...(signs && { introspection_signed_response_alg: "ES256" }) },
     jwks: { keys: [signingKey()] },
     scopes: SCOPE.split(" "),
     clientAuthMethods: ["tls_client_auth", "private_key_jwt"],
@@ -36,14 +63,16 @@ export async function start(mesh, tls, { format, audience, clients }) {
       dPoPSigningAlgValues: ["ES256", "Ed25519"],
       introspectionSigningAlgValues: ["ES256"],
     },
+    // Its own fetch goes to no private address.
     fetch: (url, options) => fetch(url, { ...options, dispatcher: agent }),
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
-      introspection: { enabled: true, allowedPolicy: () => true },
-      jwtIntrospection: { enabled: true },
+      // For resource servers alone.
+      introspection: { enabled: true, allowedPolicy: (ctx, client) => client.clientId === "payments" },
+      jwtIntrospection: { enabled: signs },
       revocation: { enabled: true },
-      dPoP: { enabled: true, nonceSecret: Buffer.alloc(32, 7), requireNonce: () => true },
+      dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
       fapi: { enabled: true, profile: "2.0" },
       mTLS: {
         enabled: true,
@@ -56,30 +85,13 @@ export async function start(mesh, tls, { format, audience, clients }) {
       },
       resourceIndicators: {
         enabled: true,
-        useGrantedResource: () => true,
         getResourceServerInfo: (ctx, resource) => {
-          if (resource !== audience) throw new errors.InvalidTarget();
-          return { scope: SCOPE, audience, accessTokenFormat: format, accessTokenTTL: 300, jwt: { sign: { alg: "ES256" } } };
+          if (![API, OTHER].includes(resource)) throw new errors.InvalidTarget();
+          return { scope: SCOPE, audience: resource, accessTokenFormat: format, accessTokenTTL: 300, jwt: { sign: { alg: "ES256" } } };
         },
       },
     },
-  });
-  // What clients asked, and the media type of the answer.
-  const seen = [];
-  const answer = provider.callback();
-  http.on("request", (request, response) => {
-    response.once("finish", () => seen.push({ url: request.url, type: response.getHeader("content-type") }));
-    answer(request, response);
-  });
-  const errorsSeen = [];
-  for (const event of ["grant.error", "introspection.error", "server_error"]) {
-    provider.on(event, (_, error) => errorsSeen.push(`${event}: ${error.message}: ${error.error_description ?? error.error_detail ?? ""}`));
-  }
-  const close = () => {
-    http.closeAllConnections();
-    return new Promise((resolve) => http.close(resolve));
   };
-  return { issuer, seen, errors: errorsSeen, ca: tls.cert.toString(), close };
 }
 
 function signingKey() {
@@ -87,17 +99,18 @@ function signingKey() {
   return { ...privateKey.export({ format: "jwk" }), kid: randomUUID(), alg: "ES256", use: "sig" };
 }
 
+/** Tokens are bound to the certificate ... */
+export const MTLS = { tls_client_certificate_bound_access_tokens: true };
+/** ... or to a proof key. A client with neither gets tokens that are bound to nothing. */
+export const DPOP = { dpop_bound_access_tokens: true };
+
 /** A client that proves itself by the certificate of a workload. */
-export function byCertificate(client_id, spiffeId, more = {}) {
-  const bound = { tls_client_certificate_bound_access_tokens: true };
-  return { client_id, token_endpoint_auth_method: "tls_client_auth", tls_client_auth_san_uri: spiffeId, ...bound, ...more };
+export function byCertificate(client_id, spiffeId, ...more) {
+  return Object.assign({ client_id, token_endpoint_auth_method: "tls_client_auth", tls_client_auth_san_uri: spiffeId }, ...more);
 }
 
 /** A client that signs assertions with keys that the operator publishes. */
-export function byAssertion(client_id, jwks_uri, more = {}) {
+export function byAssertion(client_id, jwks_uri, ...more) {
   const signed = { token_endpoint_auth_method: "private_key_jwt", token_endpoint_auth_signing_alg: "ES256", jwks_uri };
-  return { client_id, ...signed, tls_client_certificate_bound_access_tokens: true, ...more };
+  return Object.assign({ client_id, ...signed }, ...more);
 }
-
-/** ... and whose tokens are bound to a proof key instead. */
-export const DPOP = { tls_client_certificate_bound_access_tokens: false, dpop_bound_access_tokens: true };

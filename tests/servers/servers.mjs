@@ -1,164 +1,174 @@
 // A mesh whose clients take their tokens from an authorization server that was written by others, and whose servers judge them.
 
-import { request } from "node:http";
-import { Agent, fetch } from "undici";
+import { generateKeyPairSync } from "node:crypto";
+import { decodeJwt, decodeProtectedHeader, SignJWT } from "jose";
 
+import { call, decided, direct, eventually, introspect, issuer, paymentsCalls, paymentsTakes, proofKey, revoke, said, shopIs, token } from "./bank.mjs";
 import { check, finish } from "./check.mjs";
 import { withMesh } from "./mesh.mjs";
-import { byAssertion, byCertificate, DPOP, serverCertificate, start } from "./provider.mjs";
+import { API, byAssertion, byCertificate, DPOP, INTROSPECTION, MTLS, OTHER, serverCertificate, start } from "./provider.mjs";
 
-const API = "https://api.bank.example";
-const TRANSFERS = "http://payments.bank/transfers";
-const INTROSPECTION = "/token/introspection";
+/** Clients of the servers, and the service accounts of the bank that they belong to. */
+const SHOP = Object.fromEntries(["mtls", "dpop", "signs", "signs-dpop", "unbound", "mistaken", "reads"].map((name) => [`shop-${name}`, "shop"]));
+const WAYS = [
+  ["shop-mtls", "TLSClientAuth", "MTLS"],
+  ["shop-dpop", "TLSClientAuth", "DPoP"],
+  ["shop-signs", "PrivateKeyJWT", "MTLS"],
+  ["shop-signs-dpop", "PrivateKeyJWT", "DPoP"],
+];
 
 await withMesh(process.argv[2], async (mesh) => {
+  const servers = await startServers(mesh);
+  try {
+    await story(mesh, servers);
+  } catch (error) {
+    check("the story came to its end", `${error.stack}`, "");
+  } finally {
+    for (const server of Object.values(servers)) await server.close();
+  }
+  finish();
+  if (process.exitCode) for (const [name, { errors }] of Object.entries(servers)) errors.forEach((error) => console.log(`${name}: ${error}`));
+});
+
+async function story(mesh, { jwt, opaque, signed }) {
+  const [shop, payments, intruder] = ["shop", "payments", "intruder"].map((account) => mesh.identity(account));
+  issuer(mesh, "jwt", jwt, "JWT", SHOP);
+  issuer(mesh, "opaque", opaque, "Opaque", { ...SHOP, payments: "payments" });
+  issuer(mesh, "signed", signed, "Opaque", { ...SHOP, payments: "payments" });
+  paymentsCalls(mesh);
+  // Nothing in an opaque token tells whose it is, so they have their turns.
+  paymentsTakes(mesh, ["jwt", "opaque"]);
+  for (const [name, server] of Object.entries({ jwt, opaque })) {
+    for (const way of WAYS) await sidecarsCall(mesh, name, way);
+    await wrongTokens(mesh, name, server, { shop, intruder });
+  }
+  check("tokens that can be read were not introspected", introspections(jwt), []);
+  check("opaque tokens were", new Set(introspections(opaque)), new Set(["application/json; charset=utf-8"]));
+  await forgeries(mesh, { jwt, opaque }, { shop });
+  await refusedClients(mesh, { jwt, opaque });
+  paymentsTakes(mesh, ["jwt", "signed"]);
+  for (const way of WAYS) await sidecarsCall(mesh, "signed", way);
+  await wrongTokens(mesh, "signed", signed, { shop, intruder });
+  await signedAnswers(signed, { shop, payments });
+  await withoutTheServers(mesh, { jwt, signed }, { shop });
+}
+
+/** One server whose tokens anybody can read, one that must be asked about them, and one that signs what it says then. */
+async function startServers(mesh) {
   const tls = serverCertificate(mesh.folder);
-  const [shop, payments] = [mesh.workload("shop").spiffe_id, mesh.workload("payments").spiffe_id];
+  const [shop, payments, intruder] = ["shop", "payments", "intruder"].map((account) => mesh.workload(account).spiffe_id);
   const keys = `${mesh.about.issuer}/clients/bank/shop/jwks`;
   const clients = [
-    byCertificate("shop-mtls", shop),
+    byCertificate("shop-mtls", shop, MTLS),
     byCertificate("shop-dpop", shop, DPOP),
-    byAssertion("shop-signs", keys),
+    byAssertion("shop-signs", keys, MTLS),
     byAssertion("shop-signs-dpop", keys, DPOP),
-    byCertificate("shop-elsewhere", shop),
-    byCertificate("payments", payments),
-    byCertificate("payments-signed", payments, { introspection_signed_response_alg: "ES256" }),
+    byCertificate("shop-unbound", shop),
+    byCertificate("shop-mistaken", payments, MTLS),
+    byCertificate("shop-reads", shop, MTLS, { scope: "accounts:read" }),
+    byCertificate("shop-elsewhere", shop, MTLS),
+    byCertificate("intruder", intruder, MTLS),
+    byCertificate("payments", payments, MTLS),
   ];
-  const jwt = await start(mesh, tls, { format: "jwt", audience: API, clients });
-  const opaque = await start(mesh, tls, { format: "opaque", audience: API, clients });
-  const servers = { jwt, opaque };
-  try {
-    await callsWithItsTokens(mesh, servers);
-    await wrongOnes(mesh, servers);
-    await withoutTheServer(mesh, servers);
-  } finally {
-    await Promise.all([jwt.close(), opaque.close()]);
-    for (const { errors } of [jwt, opaque]) if (process.exitCode) errors.forEach((error) => console.log(error));
+  return {
+    jwt: await start(mesh, tls, clients, { format: "jwt" }),
+    opaque: await start(mesh, tls, clients, { format: "opaque" }),
+    signed: await start(mesh, tls, clients, { format: "opaque", signs: true }),
+  };
+}
+
+async function sidecarsCall(mesh, issuerName, [clientId, ...way]) {
+  shopIs(mesh, issuerName, clientId, ...way);
+  const answer = await eventually(() => call(mesh), ([status, client]) => status === 200 && client === clientId);
+  check(`${issuerName}: sidecars call as ${clientId}, ${way.join(", ")}`, answer, [200, clientId]);
+}
+
+/** The types of the answers about tokens that a server has given. */
+function introspections(server) {
+  return server.seen.filter(({ url }) => url === INTROSPECTION).map(({ type }) => type);
+}
+
+/** What this server writes into signed answers (RFC 9701). */
+async function signedAnswers(server, { shop, payments }) {
+  const type = "application/token-introspection+jwt; charset=utf-8";
+  check("signed: sidecars were given signed answers", new Set(introspections(server)), new Set([type]));
+  const answer = await introspect(payments, server, "payments", await token(shop, server, "shop-mtls"));
+  const { aud, token_introspection: told } = decodeJwt(answer.text);
+  check("signed: an answer is for the client that asks; inside is whom the token is for", [aud, told.aud], ["payments", API]);
+  check("signed: an answer says that it is one", decodeProtectedHeader(answer.text).typ, "token-introspection+jwt");
+}
+
+/** Tokens that are good elsewhere, or for somebody else, straight at the sidecar of payments. */
+async function wrongTokens(mesh, name, server, { shop, intruder }) {
+  const outcome = async (identity, token, scheme) => decided(mesh, await direct(identity, token, scheme));
+  const good = await token(shop, server, "shop-mtls");
+  check(`${name}: a token on the connection of its client`, await outcome(shop, good), [200, "admitted"]);
+  check(`${name}: stolen, on another connection`, await outcome(intruder, good), [401, name === "jwt" ? "binding_cert_mismatch" : "caller_mismatch"]);
+  check(`${name}: of a client that nobody maps`, await outcome(shop, await token(shop, server, "shop-elsewhere")), [401, "caller_mismatch"]);
+  check(`${name}: of a client that is somebody else`, await outcome(intruder, await token(intruder, server, "intruder")), [401, "caller_mismatch"]);
+  check(`${name}: bound to nothing`, await outcome(shop, await token(shop, server, "shop-unbound")), [401, "binding_missing"]);
+  check(`${name}: for another resource`, await outcome(shop, await token(shop, server, "shop-mtls", { resource: OTHER })), [401, "audience_mismatch"]);
+  check(`${name}: without the scope`, await outcome(shop, await token(shop, server, "shop-mtls", { scope: "accounts:read" })), [403, "scope_insufficient"]);
+  const bound = await token(shop, server, "shop-dpop", { key: await proofKey() });
+  check(`${name}: bound to a proof key, without proof`, await outcome(shop, bound), [401, "bound_token_sent_as_bearer"]);
+  check(`${name}: the same as DPoP`, await outcome(shop, bound, "DPoP"), [401, "proof_missing"]);
+}
+
+/** Tokens that no server has issued, or that it has taken back. */
+async function forgeries(mesh, { jwt, opaque }, { shop }) {
+  const outcome = async (token) => decided(mesh, await direct(shop, token));
+  const good = await token(shop, jwt, "shop-mtls");
+  const [header, claims] = [decodeProtectedHeader(good), decodeJwt(good)];
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const sign = (claims) => new SignJWT(claims).setProtectedHeader(header).sign(privateKey);
+  check("jwt: its claims, signed by another key", await outcome(await sign(claims)), [401, "signature_invalid"]);
+  const [head, , signature] = good.split(".");
+  const changed = Buffer.from(JSON.stringify({ ...claims, scope: "everything" })).toString("base64url");
+  check("jwt: changed claims under its signature", await outcome(`${head}.${changed}.${signature}`), [401, "signature_invalid"]);
+  check("opaque: made up", await outcome("x".repeat(43)), [401, "token_inactive"]);
+  // This server says that it has no such tokens, which is no answer about this one.
+  const disguised = await sign({ ...claims, iss: opaque.issuer });
+  check("opaque: a JWT in its name", await outcome(disguised), [503, "introspection_unavailable"]);
+  const revoked = await token(shop, opaque, "shop-mtls");
+  await revoke(shop, opaque, "shop-mtls", revoked);
+  check("opaque: revoked at the server", await outcome(revoked), [401, "token_inactive"]);
+}
+
+/** What the app is told when its sidecar gets no token that is any good, and what the sidecar says of it. */
+async function refusedClients(mesh, servers) {
+  const refused = async (title, issuerName, clientId, expected, why) => {
+    const { length } = said(mesh);
+    shopIs(mesh, issuerName, clientId);
+    check(title, await eventually(() => call(mesh), ([status, error]) => status === expected[0] && error === expected[1]), expected);
+    if (why) check(`    because ${why}`, (await eventually(() => said(mesh, length).text, (text) => text.includes(why))).includes(why), true);
+  };
+  const unavailable = [503, "token_unavailable"];
+  await refused("jwt: a client that the server gives unbound tokens", "jwt", "shop-unbound", unavailable, "it has no cnf");
+  await refused("opaque: the same, where only the receiver can see it", "opaque", "shop-unbound", [401, "invalid_token"]);
+  for (const name of Object.keys(servers)) {
+    await refused(`${name}: a client that the server knows by another certificate`, name, "shop-mistaken", unavailable, "invalid_client");
+    await refused(`${name}: a client that may not have the scope`, name, "shop-reads", [403, "not_granted"], "invalid_scope");
+    await refused(`${name}: a client that nobody maps`, name, "shop-elsewhere", [403, "not_granted"]);
   }
-});
-finish();
-
-function object(kind, name, spec, namespace) {
-  return { apiVersion: "fapi-mesh.dev/v1alpha1", kind, metadata: { name, namespace }, spec };
 }
 
-/** The FapiIssuer of a server. `asks` is the client as which payments asks about opaque tokens. */
-function issuer(mesh, name, server, asks) {
-  const workload = (serviceAccountName) => [{ namespace: "bank", serviceAccountName }];
-  const ours = ["shop-mtls", "shop-dpop", "shop-signs", "shop-signs-dpop"].map((clientId) => ({ clientId, callers: workload("shop") }));
-  mesh.declare(name, object("FapiIssuer", name, {
-    issuer: server.issuer,
-    caBundle: server.ca,
-    tokenFormat: asks ? "Opaque" : "JWT",
-    allow: [{ namespace: "bank", audiences: [API] }],
-    clients: asks ? [...ours, { clientId: asks, callers: workload("payments") }] : ours,
-  }));
-}
-
-/** Shop calls payments as this client of this issuer, in place of whatever it was before. */
-function shopIs(mesh, issuerName, clientId, method, senderConstraint) {
-  const spec = { serviceAccountName: "shop", targets: [{ serviceName: "payments", scopes: ["transfers:write"], senderConstraint }] };
-  const external = issuerName && { issuerName, clientId, authentication: { method } };
-  mesh.declare("clients", object("FapiClient", `shop-${clientId ?? "mesh"}-${issuerName}`, { ...spec, ...external }, "bank"));
-}
-
-async function callsWithItsTokens(mesh, servers) {
-  issuer(mesh, "bank-as", servers.jwt);
-  issuer(mesh, "opaque-as", servers.opaque, "payments");
-  mesh.declare("payments", object("FapiPolicy", "payments", {
-    targetRefs: [{ name: "payments" }],
-    issuers: [{ name: "mesh" }, { name: "bank-as", audiences: [API] }, { name: "opaque-as", audiences: [API] }],
-    rules: [{ methods: ["POST"], paths: ["/transfers"], callers: [{ serviceAccountName: "shop" }], scopes: ["transfers:write"] }],
-  }, "bank"));
-  for (const name of ["bank-as", "opaque-as"]) {
-    for (const [clientId, method, senderConstraint] of [
-      ["shop-mtls", "TLSClientAuth", "MTLS"],
-      ["shop-dpop", "TLSClientAuth", "DPoP"],
-      ["shop-signs", "PrivateKeyJWT", "MTLS"],
-      ["shop-signs-dpop", "PrivateKeyJWT", "DPoP"],
-    ]) {
-      shopIs(mesh, name, clientId, method, senderConstraint);
-      const answer = await eventually(() => call(mesh), ([status, client]) => status === 200 && client === clientId);
-      check(`${name}: ${clientId} calls, authenticated by ${method}, bound by ${senderConstraint}`, answer, [200, clientId]);
-    }
-  }
-  check("opaque tokens were introspected", servers.opaque.seen.some(({ url }) => url === INTROSPECTION), true);
-  check("tokens that can be read were not", servers.jwt.seen.some(({ url }) => url === INTROSPECTION), false);
-  issuer(mesh, "opaque-as", servers.opaque, "payments-signed");
-  shopIs(mesh, "opaque-as", "shop-mtls", "TLSClientAuth", "MTLS");
-  const signed = () => servers.opaque.seen.some(({ url, type }) => url === INTROSPECTION && type?.startsWith("application/token-introspection+jwt"));
-  const answer = await eventually(() => call(mesh), ([status, client]) => status === 200 && client === "shop-mtls" && signed());
-  check("opaque-as: a call whose token was introspected with a signed answer", [...answer, signed()], [200, "shop-mtls", true]);
-}
-
-async function wrongOnes(mesh, servers) {
-  const [shop, intruder] = [mesh.identity("shop"), mesh.identity("intruder")];
-  for (const [name, server] of Object.entries(servers)) {
-    const good = await token(shop, server, "shop-mtls");
-    check(`${name}: a token from the server itself, on the connection of its client`, await direct(shop, good), 200);
-    check(`${name}: the same token on another workload's connection`, await direct(intruder, good), 401);
-    check(`${name}: a token of a client that nobody maps`, await direct(shop, await token(shop, server, "shop-elsewhere")), 401);
-    check(`${name}: a token without the scope of the rule`, await direct(shop, await token(shop, server, "shop-mtls", "accounts:read")), 403);
-  }
-  check("a token that nobody has issued", await direct(shop, "x".repeat(43)), 401);
-  shopIs(mesh, "bank-as", "shop-elsewhere", "TLSClientAuth", "MTLS");
-  const refused = await eventually(() => call(mesh), ([status]) => status === 403);
-  check("a client that nobody maps gets no token", refused, [403, "not_granted"]);
-}
-
-async function withoutTheServer(mesh, servers) {
-  const shop = mesh.identity("shop");
-  const [readable, unread] = [await token(shop, servers.jwt, "shop-mtls"), await token(shop, servers.opaque, "shop-mtls")];
-  await Promise.all([servers.jwt.close(), servers.opaque.close()]);
-  check("the server is down: its keys are known, so its tokens are judged", await direct(shop, readable), 200);
-  check("the server is down: an opaque token is judged by nobody", await direct(shop, unread), 503);
-  shopIs(mesh, "bank-as", "shop-dpop", "TLSClientAuth", "DPoP");
-  // A token that was fetched before may still be at hand.
-  const answer = await eventually(() => call(mesh), ([status]) => status === 503);
-  check("the server is down: a call that needs a new token", answer, [503, "token_unavailable"]);
+async function withoutTheServers(mesh, { jwt, signed }, { shop }) {
+  const outcome = async (token) => decided(mesh, await direct(shop, token));
+  const [readable, unread] = [await token(shop, jwt, "shop-mtls"), await token(shop, signed, "shop-mtls")];
+  await Promise.all([jwt.close(), signed.close()]);
+  check("down: its keys are known, so its tokens are judged", await outcome(readable), [200, "admitted"]);
+  check("down: an opaque token is judged by nobody", await outcome(unread), [503, "introspection_unavailable"]);
+  shopIs(mesh, "jwt", "shop-dpop", "TLSClientAuth", "DPoP");
+  check("down: a call that needs a new token", await eventually(() => call(mesh), ([status]) => status === 503), [503, "token_unavailable"]);
+  // At another place it is another server: what it said before no longer counts.
+  issuer(mesh, "jwt", jwt, "JWT", SHOP, { jwksUri: `${jwt.issuer}/jwks` });
+  const late = await eventually(() => outcome(readable), ([status]) => status === 503);
+  check("down: a token whose keys nobody has", late, [503, "issuer_unavailable"]);
   shopIs(mesh);
-  check("tokens of the mesh's own issuer are taken all the same", await eventually(() => call(mesh), ([status]) => status === 200), [200, mesh.workload("shop").spiffe_id]);
-}
-
-/** A call of shop's app through both sidecars: the status, and the client that payments was told, or the error. */
-function call(mesh) {
-  const [host, port] = mesh.workload("shop").outbound.split(":");
-  return new Promise((resolve, reject) => {
-    const asked = request({ host, port, method: "POST", path: TRANSFERS, headers: { host: "payments.bank", "content-type": "application/json" } });
-    asked.on("error", reject);
-    asked.on("response", async (response) => {
-      let text = "";
-      for await (const part of response) text += part;
-      const body = JSON.parse(text);
-      resolve([response.statusCode, body.told?.client_id ?? body.error]);
-    });
-    asked.end("{}");
-  });
-}
-
-/** A token that shop fetches itself, with the certificate that its sidecar also has. */
-async function token(shop, server, client_id, scope = "transfers:write") {
-  const body = new URLSearchParams({ grant_type: "client_credentials", client_id, resource: API, scope });
-  const dispatcher = new Agent({ connect: { ...shop.tls, ca: server.ca } });
-  const answer = await fetch(`${server.issuer}/token`, { method: "POST", body, dispatcher });
-  const { access_token, ...rest } = await answer.json();
-  if (!access_token) throw new Error(`no token for ${client_id}: ${JSON.stringify(rest)}`);
-  return access_token;
-}
-
-/** The status of a call to the sidecar of payments, past the sidecar of the caller. */
-async function direct(identity, token) {
-  const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
-  const answer = await identity.fetch("https://payments.bank/transfers", { method: "POST", body: "{}", headers });
-  return answer.status;
-}
-
-/** The first observation that will do, or the last: the operator reads its folder a moment later, and tokens last a while. */
-async function eventually(observe, will) {
-  const end = Date.now() + 20_000;
-  for (;;) {
-    const observed = await observe();
-    if (will(observed) || Date.now() > end) return observed;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
+  const own = await eventually(() => call(mesh), ([status]) => status === 200);
+  check("down: tokens of the mesh are taken all the same", own, [200, mesh.workload("shop").spiffe_id]);
+  await Promise.all([jwt.open(), signed.open()]);
+  check("up again: the opaque token is judged", await eventually(() => outcome(unread), ([status]) => status === 200), [200, "admitted"]);
+  check("up again: its keys are fetched", await eventually(() => outcome(readable), ([status]) => status === 200), [200, "admitted"]);
+  await sidecarsCall(mesh, "jwt", WAYS[0]);
 }
