@@ -56,6 +56,7 @@ function configuration(mesh, clients, format, signs) {
     // Without this it is RS256, for which there is no key. A client whose ID tokens cannot be signed is none, though it never gets one.
     clientDefaults: { id_token_signed_response_alg: "ES256", ...(signs && { introspection_signed_response_alg: "ES256" }) },
     jwks: { keys: [signingKey()] },
+    ttl: { ClientCredentials: 300 },
     scopes: SCOPE.split(" "),
     clientAuthMethods: ["tls_client_auth", "private_key_jwt"],
     enabledJWA: {
@@ -71,7 +72,7 @@ function configuration(mesh, clients, format, signs) {
       // For resource servers alone.
       introspection: { enabled: true, allowedPolicy: (ctx, client) => client.clientId === "payments" },
       jwtIntrospection: { enabled: signs },
-      revocation: { enabled: true },
+      revocation: { enabled: true, allowedPolicy: (ctx, client, token) => client.clientId === token.clientId },
       dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
       fapi: { enabled: true, profile: "2.0" },
       mTLS: {
