@@ -23,39 +23,60 @@ export function serverCertificate(folder) {
   return { key: readFileSync(key), cert: readFileSync(cert) };
 }
 
-/** A server with these clients. `format` is that of its tokens, `signs` says whether answers about them are signed. It serves until `close`, and again after `open`. */
+/**
+ * A server with these clients. `format` is that of its tokens, `signs` says whether answers about them are signed. It serves until
+ * `close`, and again after `open`; it signs with a new key after `rotate`, knows only that one after `forget`, and takes its time
+ * while `slow` says how many milliseconds.
+ */
 export async function start(mesh, tls, clients, { format, signs = false }) {
   const http = createServer({ ...tls, ca: mesh.ca, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.3" });
   const listen = (port) => new Promise((resolve) => http.listen(port, "127.0.0.1", resolve));
   await listen(0);
   const { port } = http.address();
   const issuer = `https://localhost:${port}`;
-  const provider = new Provider(issuer, configuration(mesh, clients, format, signs));
-  const [seen, told] = [[], []];
-  for (const event of ["grant.error", "introspection.error", "server_error"]) {
-    provider.on(event, (_, error) => told.push([event, error.message, error.error_description, error.error_detail].filter(Boolean).join(": ")));
-  }
-  const answer = provider.callback();
+  const [seen, told, keys] = [[], [], [signingKey()]];
+  let [answer, delay] = [undefined, 0];
+  const serve = () => {
+    const provider = new Provider(issuer, configuration(mesh, clients, format, signs, keys));
+    for (const event of ["grant.error", "introspection.error", "server_error"]) {
+      provider.on(event, (_, error) => told.push([event, error.message, error.error_description, error.error_detail].filter(Boolean).join(": ")));
+    }
+    answer = provider.callback();
+  };
+  serve();
   http.on("request", (request, response) => {
     response.once("finish", () => seen.push({ url: request.url, type: response.getHeader("content-type") }));
-    answer(request, response);
+    if (delay) setTimeout(() => answer(request, response), delay);
+    else answer(request, response);
   });
+  const rotate = () => {
+    keys.unshift(signingKey());
+    serve();
+  };
+  const forget = () => {
+    keys.length = 1;
+    serve();
+  };
+  const slow = (milliseconds) => {
+    delay = milliseconds;
+  };
   const close = () => {
     const closed = new Promise((resolve) => http.close(resolve));
     http.closeAllConnections();
     return closed;
   };
-  return { issuer, ca: tls.cert.toString(), seen, errors: told, close, open: () => listen(port) };
+  return { issuer, ca: tls.cert.toString(), seen, errors: told, close, open: () => listen(port), rotate, forget, slow };
 }
 
-function configuration(mesh, clients, format, signs) {
+function configuration(mesh, clients, format, signs, keys) {
   // Keys of clients are published by the operator, for whose certificate the mesh vouches.
   const agent = new Agent({ connect: { ca: mesh.ca } });
   return {
     clients: clients.map((client) => ({ redirect_uris: [], response_types: [], grant_types: ["client_credentials"], scope: SCOPE, ...client })),
     // Without this it is RS256, for which there is no key. A client whose ID tokens cannot be signed is none, though it never gets one.
     clientDefaults: { id_token_signed_response_alg: "ES256", ...(signs && { introspection_signed_response_alg: "ES256" }) },
-    jwks: { keys: [signingKey()] },
+    // It signs with the first.
+    jwks: { keys: [...keys] },
     ttl: { ClientCredentials: 300 },
     scopes: SCOPE.split(" "),
     clientAuthMethods: ["tls_client_auth", "private_key_jwt"],

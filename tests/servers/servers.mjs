@@ -9,7 +9,7 @@ import { withMesh } from "./mesh.mjs";
 import { API, byAssertion, byCertificate, DPOP, INTROSPECTION, MTLS, OTHER, serverCertificate, start } from "./provider.mjs";
 
 /** Clients of the servers, and the service accounts of the bank that they belong to. */
-const SHOP = Object.fromEntries(["mtls", "dpop", "signs", "signs-dpop", "unbound", "mistaken", "reads", "late"].map((name) => [`shop-${name}`, "shop"]));
+const SHOP = Object.fromEntries(["mtls", "dpop", "signs", "signs-dpop", "unbound", "mistaken", "reads", "late", "later"].map((name) => [`shop-${name}`, "shop"]));
 const WAYS = [
   ["shop-mtls", "TLSClientAuth", "MTLS"],
   ["shop-dpop", "TLSClientAuth", "DPoP"],
@@ -50,6 +50,8 @@ async function story(mesh, { jwt, opaque, signed }) {
   for (const way of WAYS) await sidecarsCall(mesh, "signed", way);
   await wrongTokens(mesh, "signed", signed, { shop, intruder });
   await signedAnswers(signed, { shop, payments });
+  await rotation(mesh, jwt, { shop });
+  await slowDays(mesh, { jwt, signed }, { shop });
   await withoutTheServers(mesh, { jwt, signed }, { shop });
 }
 
@@ -67,6 +69,7 @@ async function startServers(mesh) {
     byCertificate("shop-mistaken", payments, MTLS),
     byCertificate("shop-reads", shop, MTLS, { scope: "accounts:read" }),
     byCertificate("shop-late", shop, MTLS),
+    byCertificate("shop-later", shop, MTLS),
     byCertificate("shop-elsewhere", shop, MTLS),
     byCertificate("intruder", intruder, MTLS),
     byCertificate("payments", payments, MTLS),
@@ -154,13 +157,42 @@ async function refusedClients(mesh, servers) {
   }
 }
 
+/** The server signs with new keys. Sidecars fetch them when they see one; how often is bounded, since anybody can name a key. */
+async function rotation(mesh, jwt, { shop }) {
+  const outcome = async (token) => decided(mesh, await direct(shop, token));
+  const before = await token(shop, jwt, "shop-mtls");
+  check("rotation: a token before it", await outcome(before), [200, "admitted"]);
+  const taken = async (token) => eventually(() => outcome(token), ([status]) => status === 200);
+  jwt.rotate();
+  check("rotation: a token of the new key", await taken(await token(shop, jwt, "shop-mtls")), [200, "admitted"]);
+  check("rotation: a token of the old one, which is still published", await outcome(before), [200, "admitted"]);
+  jwt.rotate();
+  jwt.forget();
+  check("rotation: a token of the next key", await taken(await token(shop, jwt, "shop-mtls")), [200, "admitted"]);
+  check("rotation: a token of a key that is published no longer", await outcome(before), [401, "key_not_found"]);
+}
+
+/** The server answers too late for a call to wait. */
+async function slowDays(mesh, { jwt, signed }, { shop }) {
+  const outcome = async (token) => decided(mesh, await direct(shop, token));
+  const [readable, unread] = [await token(shop, jwt, "shop-mtls"), await token(shop, signed, "shop-mtls")];
+  for (const server of [jwt, signed]) server.slow(20_000);
+  check("slow: a token that can be read", await outcome(readable), [200, "admitted"]);
+  check("slow: one that cannot", await outcome(unread), [503, "introspection_unavailable"]);
+  shopIs(mesh, "jwt", "shop-late");
+  check("slow: a call that needs a new token", await eventually(() => call(mesh), ([status]) => status === 503), [503, "token_unavailable"]);
+  for (const server of [jwt, signed]) server.slow(0);
+  check("in time again: the opaque token", await eventually(() => outcome(unread), ([status]) => status === 200), [200, "admitted"]);
+  check("in time again: calls go on", await eventually(() => call(mesh), ([status]) => status === 200), [200, "shop-late"]);
+}
+
 async function withoutTheServers(mesh, { jwt, signed }, { shop }) {
   const outcome = async (token) => decided(mesh, await direct(shop, token));
   const [readable, unread] = [await token(shop, jwt, "shop-mtls"), await token(shop, signed, "shop-mtls")];
   await Promise.all([jwt.close(), signed.close()]);
   check("down: its keys are known, so its tokens are judged", await outcome(readable), [200, "admitted"]);
   check("down: an opaque token is judged by nobody", await outcome(unread), [503, "introspection_unavailable"]);
-  shopIs(mesh, "jwt", "shop-late");
+  shopIs(mesh, "jwt", "shop-later");
   check("down: a call that needs a new token", await eventually(() => call(mesh), ([status]) => status === 503), [503, "token_unavailable"]);
   // At another place it is another server: what it said before no longer counts.
   issuer(mesh, "jwt", jwt, "JWT", SHOP, { jwksUri: `${jwt.issuer}/jwks` });
