@@ -6,7 +6,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +15,15 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::crypto;
-use crate::files::FileError;
+use crate::files::{FileError, TRIES};
+use crate::kubernetes::Changes;
+use crate::shelf::Shelf;
 use crate::source::Desired;
 
 /// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: some 25,000 entries.
 const MAX_BYTES: usize = 3 * 1024 * 1024;
-/// Up to here there is room for tokens, which clients revoke by themselves; the rest is for people.
-const MAX_BYTES_WITH_TOKEN: usize = MAX_BYTES / 4 * 3;
+/// What is kept beside the entries.
+const FRAME: usize = 4096;
 /// A disk that is full is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -60,7 +62,7 @@ pub(crate) enum RevocationsError {
 
 /// The revocations of this mesh.
 pub(crate) struct Revocations {
-    path: PathBuf,
+    shelf: Shelf,
     clock: Clock,
     /// Held while the file is written, so that files and epochs have one order.
     writing: Mutex<()>,
@@ -91,23 +93,26 @@ pub(crate) enum ShutOut {
 }
 
 impl Revocations {
-    /// Opens `STATE/revocations.json`. The first start of a state makes it.
+    /// Opens `revocations.json` on a shelf. A first start, and a shelf of its own that was never there, make it.
     ///
     /// # Errors
     /// It is missing later, or not what was written.
-    pub(crate) fn open(state: &Path, first_start: bool, clock: Clock) -> Result<Self, RevocationsError> {
-        let path = state.join("revocations.json");
-        let in_force = match file::read(&path)? {
+    pub(crate) fn open(shelf: Shelf, first_start: bool, clock: Clock) -> Result<Self, RevocationsError> {
+        // Never 0, which is what a sidecar has that knows of none.
+        let first = || InForce::new(clock.now().as_secs().max(1), Vec::new());
+        if !shelf.is_there()? {
+            shelf.appear(|draft| file::write(draft, &first()))?;
+        }
+        let in_force = match file::read(&shelf)? {
             Some(kept) => kept,
             None if first_start => {
-                // Never 0, which is what a sidecar has that knows of none.
-                let first = InForce::new(clock.now().as_secs().max(1), Vec::new());
-                file::write(&path, &first)?;
+                let first = first();
+                file::write(&shelf, &first)?;
                 first
             }
-            None => return Err(RevocationsError::Missing(path)),
+            None => return Err(RevocationsError::Missing(shelf.place(file::NAME))),
         };
-        Ok(Self { path, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
+        Ok(Self { shelf, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
     }
 
     /// What is revoked now.
@@ -126,13 +131,47 @@ impl Revocations {
     /// # Errors
     /// They cannot be made durable, or there is no room; then none of them is in force.
     pub(crate) fn revoke(&self, entries: impl IntoIterator<Item = Revocation>) -> Result<(), RevocationsError> {
+        let entries: Vec<Revocation> = entries.into_iter().collect();
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.add(&entries);
+        for _ in 1..TRIES {
+            match &outcome {
+                Err(RevocationsError::File(error)) if error.is_changed() => {
+                    self.take_over()?;
+                    outcome = self.add(&entries);
+                }
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    /// Puts in force what another operator has revoked. It waits for the shelf.
+    pub(crate) fn refresh(&self) -> Result<(), RevocationsError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_over()
+    }
+
+    fn take_over(&self) -> Result<(), RevocationsError> {
+        let kept = file::read(&self.shelf)?.ok_or_else(|| RevocationsError::Missing(self.shelf.place(file::NAME)))?;
+        self.in_force.send_if_modified(|in_force| {
+            let newer = kept.epoch > in_force.epoch;
+            if newer {
+                tracing::info!(event = "revocation", outcome = "taken_over", epoch = kept.epoch);
+                *in_force = Arc::new(kept);
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    fn add(&self, entries: &[Revocation]) -> Result<(), RevocationsError> {
         let (before, now) = (self.in_force(), self.clock.now());
         let mut all: Vec<Revocation> = before.entries.iter().filter(|entry| now < entry.expires()).cloned().collect();
         let known = all.len();
         for entry in entries {
-            if now < entry.expires() && !all.contains(&entry) {
-                all.push(entry);
+            if now < entry.expires() && !all.contains(entry) {
+                all.push(entry.clone());
             }
         }
         let Some(added) = all.get(known..).filter(|added| !added.is_empty()) else { return Ok(()) };
@@ -140,10 +179,12 @@ impl Revocations {
         let added = added.to_vec();
         // The epoch follows the clock, so that one which a lost file has taken away does not come again.
         let next = InForce::new(now.as_secs().max(before.epoch + 1), all);
-        if next.document.len() > if with_token { MAX_BYTES_WITH_TOKEN } else { MAX_BYTES } {
+        let most = MAX_BYTES.min(self.shelf.room() - FRAME);
+        // The last quarter is for people: tokens are revoked by clients.
+        if next.document.len() > if with_token { most / 4 * 3 } else { most } {
             return Err(RevocationsError::Full);
         }
-        file::write(&self.path, &next)?;
+        file::write(&self.shelf, &next)?;
         for entry in &added {
             let (entry, epoch) = (serde_json::to_string(entry).unwrap_or_default(), next.epoch);
             tracing::info!(event = "revocation", outcome = "in_force", epoch, entry);
@@ -152,18 +193,28 @@ impl Revocations {
         Ok(())
     }
 
-    /// Revokes whatever the source says until `shutdown` says true.
+    /// Revokes whatever the source says, and takes over what other operators revoke, until `shutdown` says true.
     pub(crate) async fn follow(
         self: Arc<Self>,
         mut desired: watch::Receiver<Arc<Desired>>,
+        mut changes: Changes,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        let mut by_others = false;
         loop {
             let (revocations, wanted) = (self.clone(), desired.borrow_and_update().clone());
-            let step =
-                tokio::task::spawn_blocking(move || revocations.revoke(wanted.revocations.iter().cloned())).await;
+            let step = tokio::task::spawn_blocking(move || {
+                if by_others {
+                    revocations.refresh()?;
+                }
+                revocations.revoke(wanted.revocations.iter().cloned())
+            });
+            let step = step.await;
             let failed = match step {
-                Ok(Ok(())) => false,
+                Ok(Ok(())) => {
+                    by_others = false;
+                    false
+                }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a revocation cannot be put in force; it is tried again");
                     true
@@ -176,6 +227,7 @@ impl Revocations {
             tokio::select! {
                 () = tokio::time::sleep(RETRY), if failed => {}
                 changed = desired.changed() => if changed.is_err() { return },
+                () = changes.next() => by_others = true,
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }

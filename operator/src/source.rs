@@ -28,13 +28,14 @@ use fapi::{Revocation, TrustDomain};
 use tokio::sync::watch as channel;
 
 use self::folder::File;
-pub(crate) use self::kubernetes::{Cluster, pod_of, pods};
+pub(crate) use self::kubernetes::{BUNDLE, BUNDLE_KEY, Cluster, Watched, pod_of, pods};
 use self::last_good::LastGood;
 use self::located::Node;
 use self::object::Parsed;
 pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
+use crate::behind::Behind;
 use crate::model::Model;
 
 /// What a source wants to be so.
@@ -50,6 +51,10 @@ pub(crate) struct Desired {
     pub(crate) order: Option<u64>,
     /// The namespaces in which pods of the mesh may start.
     pub(crate) opted_in: BTreeSet<Arc<str>>,
+    /// The roots of the mesh that a namespace has, right or wrong.
+    pub(crate) bundles: BTreeMap<Arc<str>, String>,
+    /// What objects say became of them, where the source has a place for that.
+    pub(crate) statuses: BTreeMap<ObjectId, Arc<serde_json::Value>>,
 }
 
 /// A source that was read once.
@@ -93,6 +98,14 @@ impl Source {
         match self {
             Self::Directory(directory) => directory.trust_domain(),
             Self::Cluster(cluster) => cluster.trust_domain(),
+        }
+    }
+
+    /// Where it is told that sidecars know more than it.
+    pub(crate) fn behind(&self) -> Behind {
+        match self {
+            Self::Directory(_) => Behind::default(),
+            Self::Cluster(cluster) => cluster.behind(),
         }
     }
 

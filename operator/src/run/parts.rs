@@ -1,33 +1,37 @@
 //! Everything that runs, and how it ends.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::tls::TrustBundle;
 use fapi::UnixTime;
+use kube::Client;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::Listeners;
 use super::error::Failure;
+use super::home::Home;
 use crate::accept::Tls;
 use crate::acks::Acks;
-use crate::addresses::Addresses;
+use crate::addresses::{self, Addresses};
 use crate::admin::{self, Shown};
 use crate::args::Args;
+use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
+use crate::kubernetes::{Candidate, Changes, Leadership, SecretWatch, TrustBundles, secret};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::revocations::Revocations;
 use crate::source::{Desired, Source};
-use crate::status::Reporter;
+use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
 
 /// Servers drain for five seconds; what has not ended by then is dropped.
@@ -44,10 +48,19 @@ pub(super) struct Parts {
 
 /// Whose word is taken for who a pod is.
 enum Tokens {
-    /// Our own.
-    Directory(Arc<DirectoryTokens>),
+    /// Our own, given out as files of this state folder.
+    Directory(Arc<DirectoryTokens>, PathBuf),
     /// The API server's.
-    Cluster(Arc<ClusterTokens>),
+    Cluster(Arc<ClusterTokens>, Box<Replica>),
+}
+
+/// How an operator of a cluster gets on with others.
+struct Replica {
+    client: Client,
+    candidate: Candidate,
+    /// Keys and used assertions.
+    issuer: SecretWatch,
+    revocations: SecretWatch,
 }
 
 /// What several parts read.
@@ -56,6 +69,7 @@ struct Shared {
     authority: Arc<Authority>,
     kept: Kept,
     tokens: Tokens,
+    behind: Behind,
     acks: Arc<Acks>,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
@@ -69,27 +83,27 @@ impl Parts {
     /// Starts everything. The first view and all revocations are in force, and the first workload tokens are written, before anyone is served.
     pub(super) fn start(
         args: &Args,
+        home: &Home,
         source: Source,
         listeners: Listeners,
         addresses: &Addresses,
     ) -> Result<Self, Failure> {
-        let (clock, order) = (Clock::system(), Order::open(&args.state)?);
+        let (clock, order) = (Clock::system(), home.order()?);
         // Before the order, whose file tells later starts that there was this one.
-        // A cluster counts by itself, and leaves only the addresses.
-        let first_start = order.is_first_start() && Addresses::load(&args.state)?.is_none();
-        let revocations = Arc::new(Revocations::open(&args.state, first_start, clock.clone())?);
+        let first_start = order.as_ref().is_some_and(Order::is_first_start);
+        let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
         revocations.revoke(source.desired().revocations.iter().cloned())?;
-        let mut publisher = Publisher::new(source.trust_domain().clone(), order);
+        let mut publisher = Publisher::new(source.trust_domain().clone(), order, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
-        let shared = Shared::new(args, &source, addresses, clock, read)?;
+        let shared = Shared::new(args, (home, &source), addresses, clock, read)?;
         publisher.publish(source.desired())?;
         let renew = watch::Sender::new(UnixTime::default());
         let mut parts =
             Self { renew, clock: shared.clock.clone(), shutdown: watch::Sender::new(false), tasks: JoinSet::new() };
         parts.start_source(source, publisher, desired);
         parts.start_servers(&shared, listeners)?;
-        parts.start_keepers(shared, &args.state);
+        parts.start_keepers(shared);
         Ok(parts)
     }
 
@@ -134,7 +148,7 @@ impl Parts {
     }
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
-        let Shared { clock, authority, kept, acks, view, desired, revocations, names, .. } = shared;
+        let Shared { clock, authority, kept, acks, view, desired, revocations, names, behind, .. } = shared;
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
@@ -157,6 +171,7 @@ impl Parts {
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
             bundle_pem: authority.bundle_pem(),
+            behind: behind.clone(),
             renew: self.renew.subscribe(),
             clock: clock.clone(),
         };
@@ -173,26 +188,41 @@ impl Parts {
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
         if let Some(webhooks) = listeners.webhooks {
-            webhooks.start(self, authority.trust_domain(), desired.clone(), clock)?;
+            webhooks.start(self, authority.trust_domain(), desired.clone(), (shared.leadership(), clock))?;
         }
         Ok(())
     }
 
-    fn start_keepers(&mut self, shared: Shared, state: &Path) {
-        let Shared { clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
-        let reporter = Reporter::new(state, &names, acks, clock.clone());
-        if let Tokens::Directory(tokens) = tokens {
-            let mut token_files = TokenFiles::new(tokens, state, clock);
-            token_files.step(&view.borrow());
-            self.spawn("writing workload tokens", token_files.run(view.clone(), self.shutdown.subscribe()));
-        }
-        let shutdown = || self.shutdown.subscribe();
-        let revoking = revocations.follow(desired.clone(), shutdown());
-        let reporting = reporter.run(view, desired, shutdown());
-        let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(shutdown()));
+    fn start_keepers(&mut self, shared: Shared) {
+        let leadership = shared.leadership();
+        let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
+        let shutdown = self.shutdown();
+        let (mut keys_changed, mut revoked) = (Changes::none(), Changes::none());
+        let place = match tokens {
+            Tokens::Directory(tokens, state) => {
+                let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
+                token_files.step(&view.borrow());
+                self.spawn("writing workload tokens", token_files.run(view.clone(), shutdown.clone()));
+                Place::Folder(StatusFolder::new(&state))
+            }
+            Tokens::Cluster(_, replica) => {
+                let Replica { client, candidate, issuer, revocations } = *replica;
+                (keys_changed, revoked) = (issuer.changes(), revocations.changes());
+                self.spawn("the election", candidate.run(shutdown.clone()));
+                self.spawn("watching the issuer's Secret", issuer.run(shutdown.clone()));
+                self.spawn("watching the Secret of revocations", revocations.run(shutdown.clone()));
+                let bundles = TrustBundles::new(client.clone(), authority.bundle_pem(), leadership.clone());
+                self.spawn("writing trust bundles", bundles.run(desired.clone(), shutdown.clone()));
+                Place::Objects(StatusObjects::new(client, leadership.clone()))
+            }
+        };
+        let reporter = Reporter::new(place, &names, acks, clock);
+        let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
+        let reporting = reporter.run(view, desired, shutdown.clone());
+        let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
         self.spawn("the status reporter", reporting);
         self.spawn("revoking", revoking);
-        self.spawn("renewing the operator's certificate", serving);
+        self.spawn("renewing the operator's certificate", serving.run(shutdown));
         self.spawn("rotating the issuer's keys", rotating);
     }
 
@@ -225,31 +255,55 @@ impl Parts {
 impl Shared {
     fn new(
         args: &Args,
-        source: &Source,
+        (home, source): (&Home, &Source),
         addresses: &Addresses,
         clock: Clock,
         (view, desired, revocations): (watch::Receiver<Arc<View>>, watch::Receiver<Arc<Desired>>, Arc<Revocations>),
     ) -> Result<Self, Failure> {
-        let authority = Arc::new(Authority::open(&args.state, source.trust_domain(), clock.now())?);
+        let (shelf, bundle) = home.authority();
+        let authority = Arc::new(Authority::open(shelf, bundle, source.trust_domain(), clock.now())?);
         let operator = identity_of(&authority, &args.operator_namespace)
             .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
-        let host = addresses.issuer_address().map(|address| address.ip().to_string()).unwrap_or_default();
-        let serving = Serving::start(authority.clone(), operator.clone(), &host, clock.clone())?;
-        let kept = Kept::open(&args.state, Rotation::every(args.key_rotation), &clock)?;
-        let tokens = match source {
-            Source::Directory(_) => Tokens::Directory(Arc::new(DirectoryTokens::open(&args.state, clock.clone())?)),
-            Source::Cluster(cluster) => Tokens::Cluster(Arc::new(ClusterTokens::new(cluster.client()))),
+        let host = addresses::host(&addresses.issuer);
+        let serving = Serving::start(authority.clone(), operator.clone(), host, clock.clone())?;
+        let kept = Kept::open(home.issuer(), Rotation::every(args.key_rotation), &clock)?;
+        let tokens = match (source, home.folder()) {
+            (Source::Directory(_), Some(state)) => {
+                let tokens = DirectoryTokens::open(state, clock.clone())?;
+                Tokens::Directory(Arc::new(tokens), state.to_owned())
+            }
+            (Source::Directory(_), None) => return Err(Failure::NoState),
+            (Source::Cluster(cluster), _) => {
+                let (client, namespace) = (cluster.client(), &args.operator_namespace);
+                let watch = |secret| SecretWatch::new(client.clone(), namespace, secret);
+                let replica = Replica {
+                    candidate: Candidate::new(client.clone(), namespace),
+                    issuer: watch(secret::ISSUER),
+                    revocations: watch(secret::REVOCATIONS),
+                    client: client.clone(),
+                };
+                Tokens::Cluster(Arc::new(ClusterTokens::new(client)), Box::new(replica))
+            }
         };
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
-        Ok(Self { clock, authority, kept, tokens, acks, view, desired, revocations, serving, names, operator })
+        let behind = source.behind();
+        Ok(Self { clock, authority, kept, tokens, behind, acks, view, desired, revocations, serving, names, operator })
+    }
+
+    /// Whether this operator is the one that writes.
+    fn leadership(&self) -> Leadership {
+        match &self.tokens {
+            Tokens::Directory(..) => Leadership::alone(),
+            Tokens::Cluster(_, replica) => replica.candidate.leadership(),
+        }
     }
 
     fn enroller(&self) -> Enroller {
         let (authority, revocations) = (self.authority.clone(), self.revocations.clone());
         let tokens: Arc<dyn TokenReview> = match &self.tokens {
-            Tokens::Directory(tokens) => tokens.clone(),
-            Tokens::Cluster(tokens) => tokens.clone(),
+            Tokens::Directory(tokens, _) => tokens.clone(),
+            Tokens::Cluster(tokens, ..) => tokens.clone(),
         };
         Enroller::new(authority, tokens, self.view.clone(), revocations, self.clock.clone(), self.operator.clone())
     }

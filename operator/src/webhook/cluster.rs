@@ -16,6 +16,8 @@ use tokio::time::{sleep, timeout};
 use super::authority::{Authority, Shared};
 use super::configuration::{Service, with_authority};
 use super::{Labels, Namespaces};
+use crate::kubernetes::Leadership;
+use crate::pki::PkiError;
 
 /// Who owns the fields that the operator writes.
 const MANAGER: &str = "fapi-mesh.dev/webhook";
@@ -57,15 +59,22 @@ impl Namespaces for Cluster {
 }
 
 /// Has the API server trust the authority and ask the webhooks, and sees to it that this stays so, until `shutdown` says true.
-/// Reads once a minute, writes only what is not so.
+/// Reads once a minute, writes only what is not so, and only as the leader.
 pub(crate) async fn register(
     client: Client,
     service: Service,
     mut authority: watch::Receiver<Shared>,
+    mut leadership: Leadership,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut told = None;
     loop {
+        if !leadership.holds() {
+            tokio::select! {
+                () = leadership.changed() => continue,
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
         let bundle = authority.borrow_and_update().bundle();
         let outcome = timeout(WRITE, write(&client, &service, &bundle)).await;
         let problem = match outcome {
@@ -126,20 +135,20 @@ pub(super) fn contains(found: &Json, wanted: &Json) -> bool {
     }
 }
 
-/// Keeps the authority current, until `shutdown` says true: `open` gives it, made anew when it is due.
+/// Keeps the authority current, until `shutdown` says true: `open` gives it, made anew when it is due or gone.
 pub(crate) async fn keep(
     authority: watch::Sender<Shared>,
-    open: impl Fn() -> Result<Authority, crate::pki::PkiError>,
+    open: impl Fn() -> Result<Authority, PkiError> + Clone + Send + 'static,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    /// It lives for a year.
-    const LOOK: Duration = Duration::from_secs(3600);
     loop {
         tokio::select! {
-            () = sleep(LOOK) => {}
+            () = sleep(EVERY) => {}
             _ = shutdown.wait_for(|end| *end) => return,
         }
-        match open() {
+        // Reading it waits for a disk or an API server.
+        let opened = tokio::task::spawn_blocking(open.clone()).await;
+        match opened.map_err(|error| error.to_string()).and_then(|opened| opened.map_err(|error| error.to_string())) {
             Ok(opened) => {
                 authority.send_if_modified(|current| {
                     let renewed = current.bundle() != opened.bundle();
@@ -149,7 +158,7 @@ pub(crate) async fn keep(
                     renewed
                 });
             }
-            Err(error) => tracing::error!(event = "pki", %error, "cannot open the authority of the webhook"),
+            Err(error) => tracing::error!(event = "pki", error, "cannot open the authority of the webhook"),
         }
     }
 }
