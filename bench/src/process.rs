@@ -18,16 +18,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `binary` on `core`, its output in `log`.
     pub(crate) fn start(core: u32, binary: &Path, args: &[String], log: &Path) -> Result<Self, Failure> {
-        let child = Command::new("taskset")
-            .arg("-c")
-            .arg(core.to_string())
+        // Killed by the kernel should the driver itself be.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "taskset", "-c", &core.to_string()])
             .arg(binary)
             .args(args)
             .stdin(Stdio::null())
             .stdout(File::create(log)?)
             .stderr(File::create(log.with_extension("err"))?)
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}; taskset is in util-linux", binary.display()))?;
+            .map_err(|error| format!("cannot start {}: {error}; setpriv and taskset are in util-linux", binary.display()))?;
         Ok(Self { child })
     }
 

@@ -28,7 +28,7 @@ const FORGET: &str = " (or remove addresses.json to choose a new port)";
 pub(crate) struct Addresses {
     /// The control server.
     pub(crate) control: SocketAddr,
-    /// The issuer identifier: `https://` and the address, nothing after it.
+    /// The issuer identifier: `https://` and the address or another name of it, nothing after it.
     pub(crate) issuer: String,
     /// Probes, metrics and state for people.
     pub(crate) admin: SocketAddr,
@@ -84,6 +84,15 @@ impl Addresses {
     pub(crate) fn issuer_address(&self) -> Option<SocketAddr> {
         self.issuer.strip_prefix("https://")?.parse().ok()
     }
+}
+
+/// The host of an issuer identifier.
+pub(crate) fn host(issuer: &str) -> &str {
+    let authority = issuer.strip_prefix("https://").unwrap_or(issuer);
+    if let Some((host, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return host;
+    }
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host)
 }
 
 fn file(state: &Path) -> PathBuf {
@@ -172,6 +181,8 @@ mod tests {
         addresses.save(dir.path()).unwrap();
         assert_eq!(Addresses::load(dir.path()).unwrap(), Some(addresses.clone()));
         assert_eq!(addresses.issuer_address(), Some(loopback(2)));
+        let hosts = ["https://127.0.0.1:2", "https://[fd00::1]:8443", "https://a.example"].map(host);
+        assert_eq!(hosts, ["127.0.0.1", "fd00::1", "a.example"]);
 
         std::fs::write(dir.path().join("addresses.json"), "{").unwrap();
         let error = Addresses::load(dir.path()).unwrap_err().to_string();

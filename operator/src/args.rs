@@ -15,9 +15,10 @@ pub struct Args {
     /// in (outside of one, that of KUBECONFIG).
     #[arg(long, env = "FAPI_SOURCE", value_name = "directory:DIR|kubernetes", value_parser = source)]
     pub source: SourceArg,
-    /// The state folder: keys, certificates, tokens, status. Made if it is not there, and closed to others.
+    /// The state folder of a source that is a folder: keys, certificates, tokens, status. Made if it is not there, and closed
+    /// to others.
     #[arg(long, env = "FAPI_STATE", value_name = "DIR")]
-    pub state: PathBuf,
+    pub state: Option<PathBuf>,
     /// The trust domain of a mesh whose FapiMesh names none [default: cluster.local]. It is settled at the first start.
     #[arg(long, env = "FAPI_TRUST_DOMAIN", value_name = "NAME", value_parser = trust_domain)]
     pub trust_domain: Option<TrustDomain>,
@@ -30,6 +31,9 @@ pub struct Args {
     /// Where tokens are asked for. Port 0: a free one, kept for later starts.
     #[arg(long, env = "FAPI_ISSUER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub issuer_listen: SocketAddr,
+    /// The URL of the issuer, if callers reach it by another name than its address: https, a host, a port; nothing after it.
+    #[arg(long, env = "FAPI_ISSUER_URL", value_name = "URL", value_parser = issuer_url)]
+    pub issuer_url: Option<String>,
     /// Probes and metrics. Port 0: a free one, kept for later starts.
     #[arg(long, env = "FAPI_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub admin_listen: SocketAddr,
@@ -81,6 +85,18 @@ fn trust_domain(text: &str) -> Result<TrustDomain, String> {
     TrustDomain::parse(text).map_err(|error| error.to_string())
 }
 
+fn issuer_url(text: &str) -> Result<String, String> {
+    let is_origin = |url: &http::Uri| {
+        url.scheme_str() == Some("https") && url.host().is_some_and(|host| !host.is_empty()) && url.query().is_none()
+    };
+    let url = text.parse().ok().filter(is_origin);
+    let origin = url.and_then(|url| Some(format!("https://{}", url.authority()?)));
+    // As it stands in every token, byte by byte.
+    origin.filter(|origin| origin == text && !text.contains('@')).ok_or_else(|| {
+        "write https:// and a host, with a port or without, such as https://issuer.example:8443".to_owned()
+    })
+}
+
 fn rotation(text: &str) -> Result<Duration, String> {
     let read = crds::duration::parse(text).filter(|read| (SHORTEST_ROTATION..=LONGEST_ROTATION).contains(read));
     read.ok_or_else(|| "write a duration from 10m to 2160h, such as 12h or 1h30m".to_owned())
@@ -103,6 +119,16 @@ mod tests {
         assert_eq!(source("kubernetes"), Ok(SourceArg::Kubernetes));
         for text in ["a/b", "directory:", "kubernetes:", ""] {
             assert!(source(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_issuer_has_a_url_of_nothing_but_an_origin() {
+        for text in ["https://issuer.example", "https://fapi-operator.fapi-mesh.svc:8443", "https://[fd00::1]:8443"] {
+            assert_eq!(issuer_url(text).as_deref(), Ok(text));
+        }
+        for text in ["http://a", "https://a/", "https://a/b", "https://a?b", "https://a@b", "https://", "a:8443"] {
+            assert!(issuer_url(text).is_err(), "{text}");
         }
     }
 

@@ -36,6 +36,27 @@ pub(crate) enum FileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The API server did not do it.
+    #[error("cannot {action} {object}: {detail}; the operator's Role must allow it, and the API server must answer")]
+    Cluster {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Kind, namespace and name.
+        object: String,
+        /// What was answered.
+        detail: String,
+    },
+    /// It was made once, and is gone.
+    #[error(
+        "{object} is missing or another, but this mesh has had it: restore it from a backup. It is never made anew silently; \
+         to go on without what was in it, remove its line from {record} and start again"
+    )]
+    Lost {
+        /// Kind, namespace and name.
+        object: String,
+        /// Where it is recorded.
+        record: String,
+    },
 }
 
 impl FileError {

@@ -1,8 +1,22 @@
 //! The API server of a cluster, as every part that needs it gets to it, but for the source, which watches by itself.
 
+mod desk;
+mod lease;
+mod rights;
+pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
+mod trust_bundles;
+
 use std::time::Duration;
 
 use kube::{Client, Config};
+
+pub(crate) use self::desk::Desk;
+pub(crate) use self::lease::{Candidate, Leadership};
+pub use self::rights::{RIGHTS, Right, Scope};
+pub(crate) use self::secret::{Loss, Secret};
+pub(crate) use self::trust_bundles::TrustBundles;
 
 /// An API server nearby.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -16,6 +30,9 @@ pub(crate) enum ClientError {
     /// What is known of it cannot be used.
     #[error("the cluster cannot be called: {0}; mend the certificates and keys that KUBECONFIG names")]
     Client(#[from] kube::Error),
+    /// The operating system refuses.
+    #[error("cannot start a thread: {0}; raise the limit of processes")]
+    Thread(std::io::Error),
 }
 
 /// A client of the cluster of KUBECONFIG, or else of the one that this process runs in. It belongs to the runtime that it is

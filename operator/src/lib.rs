@@ -26,6 +26,7 @@ mod pki;
 mod publish;
 mod revocations;
 mod run;
+mod shelf;
 mod source;
 mod state;
 mod status;
@@ -35,4 +36,5 @@ mod view;
 mod webhook;
 
 pub use args::{Args, SourceArg};
+pub use kubernetes::{RIGHTS, Right, Scope};
 pub use run::{RunError, run};

@@ -13,7 +13,7 @@ mod store;
 mod tests;
 mod x509;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,10 +24,13 @@ use rustls::pki_types::CertificateDer;
 use ca::Pair;
 use store::Store;
 
+use crate::shelf::Shelf;
+
 pub(crate) use csr::{CsrError, PublicKey};
 pub(crate) use error::PkiError;
 pub(crate) use leaf::set_validity;
 pub(crate) use serving::{Serving, identity_of};
+pub(crate) use store::FINGERPRINT;
 pub(crate) use x509::pem;
 
 /// The certificate authority of one mesh.
@@ -58,12 +61,17 @@ pub(crate) struct Issued {
 }
 
 impl Authority {
-    /// Opens the authority of a state folder, making it at the first start, and writes `trust-bundle.pem`.
+    /// Opens the authority of a shelf, making it at the first start, and writes its root to the file `bundle`, if there is one.
     ///
     /// # Errors
     /// Anything missing, damaged, open to others or of another trust domain; nothing is ever remade.
-    pub(crate) fn open(state: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Self, PkiError> {
-        let store = Store::new(state);
+    pub(crate) fn open(
+        shelf: Shelf,
+        bundle: Option<PathBuf>,
+        trust_domain: &TrustDomain,
+        now: UnixTime,
+    ) -> Result<Self, PkiError> {
+        let store = Store::new(shelf, bundle);
         let kept = store.open(trust_domain, now)?;
         let bundle_pem: Arc<str> = pem(&kept.root.certificate).into();
         store.write_bundle(&bundle_pem)?;

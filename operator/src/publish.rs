@@ -68,13 +68,14 @@ impl Order {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     trust_domain: TrustDomain,
-    order: Order,
+    /// For a source that does not know which of two is newer.
+    order: Option<Order>,
     view: watch::Sender<Arc<View>>,
 }
 
 impl Publisher {
     /// A publisher of an empty view, which refuses everything.
-    pub(crate) fn new(trust_domain: TrustDomain, order: Order) -> Self {
+    pub(crate) fn new(trust_domain: TrustDomain, order: Option<Order>) -> Self {
         let view = watch::Sender::new(Arc::new(View::empty(trust_domain.clone())));
         Self { trust_domain, order, view }
     }
@@ -89,9 +90,10 @@ impl Publisher {
         if now.synced() && now.index().model() == &desired.model {
             return Ok(());
         }
-        let order = match desired.order {
-            Some(order) => order.max(now.order() + 1),
-            None => self.order.next()?,
+        let order = match (desired.order, &mut self.order) {
+            (Some(order), _) => order.max(now.order() + 1),
+            (None, Some(order)) => order.next()?,
+            (None, None) => now.order() + 1,
         };
         let view = View::new(self.trust_domain.clone(), order, desired.model.clone());
         tracing::info!(event = "view", order, pods = view.pods().count(), "published");
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn the_same_again_is_not_published() {
         let dir = TempDir::new();
-        let mut publisher = Publisher::new(domain(), Order::open(dir.path()).unwrap());
+        let mut publisher = Publisher::new(domain(), Some(Order::open(dir.path()).unwrap()));
         let view = publisher.subscribe();
         assert!(!view.borrow().synced());
         let mut desired = Desired::default();

@@ -6,7 +6,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::crypto;
 use crate::files::FileError;
+use crate::shelf::Shelf;
 use crate::source::Desired;
 
 /// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: some 25,000 entries.
@@ -60,7 +61,7 @@ pub(crate) enum RevocationsError {
 
 /// The revocations of this mesh.
 pub(crate) struct Revocations {
-    path: PathBuf,
+    shelf: Shelf,
     clock: Clock,
     /// Held while the file is written, so that files and epochs have one order.
     writing: Mutex<()>,
@@ -91,23 +92,26 @@ pub(crate) enum ShutOut {
 }
 
 impl Revocations {
-    /// Opens `STATE/revocations.json`. The first start of a state makes it.
+    /// Opens `revocations.json` on a shelf. A first start, and a shelf of its own that was never there, make it.
     ///
     /// # Errors
     /// It is missing later, or not what was written.
-    pub(crate) fn open(state: &Path, first_start: bool, clock: Clock) -> Result<Self, RevocationsError> {
-        let path = state.join("revocations.json");
-        let in_force = match file::read(&path)? {
+    pub(crate) fn open(shelf: Shelf, first_start: bool, clock: Clock) -> Result<Self, RevocationsError> {
+        // Never 0, which is what a sidecar has that knows of none.
+        let first = || InForce::new(clock.now().as_secs().max(1), Vec::new());
+        if !shelf.is_there()? {
+            shelf.appear(|draft| file::write(draft, &first()))?;
+        }
+        let in_force = match file::read(&shelf)? {
             Some(kept) => kept,
             None if first_start => {
-                // Never 0, which is what a sidecar has that knows of none.
-                let first = InForce::new(clock.now().as_secs().max(1), Vec::new());
-                file::write(&path, &first)?;
+                let first = first();
+                file::write(&shelf, &first)?;
                 first
             }
-            None => return Err(RevocationsError::Missing(path)),
+            None => return Err(RevocationsError::Missing(shelf.place(file::NAME))),
         };
-        Ok(Self { path, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
+        Ok(Self { shelf, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
     }
 
     /// What is revoked now.
@@ -143,7 +147,7 @@ impl Revocations {
         if next.document.len() > if with_token { MAX_BYTES_WITH_TOKEN } else { MAX_BYTES } {
             return Err(RevocationsError::Full);
         }
-        file::write(&self.path, &next)?;
+        file::write(&self.shelf, &next)?;
         for entry in &added {
             let (entry, epoch) = (serde_json::to_string(entry).unwrap_or_default(), next.epoch);
             tracing::info!(event = "revocation", outcome = "in_force", epoch, entry);

@@ -1,24 +1,22 @@
 //! Putting the operator together, in the order in which each part needs the one before.
 
 mod error;
+mod home;
 mod parts;
 mod signals;
 mod webhooks;
-
-use std::fs::File;
-use std::path::Path;
 
 use fapi::TrustDomain;
 use tokio::net::TcpListener;
 
 use self::error::Failure;
 pub use self::error::RunError;
+use self::home::Home;
 use self::parts::Parts;
 use self::signals::Signals;
 use self::webhooks::Webhooks;
 use crate::addresses::{self, Addresses};
 use crate::args::{Args, SourceArg};
-use crate::files::{self, FileError};
 use crate::kubernetes;
 use crate::source::{Cluster, Directory, Source};
 
@@ -48,20 +46,20 @@ pub async fn run(args: Args) -> Result<(), RunError> {
 /// An operator that serves.
 struct Running {
     parts: Parts,
-    /// Held for as long as anything writes into the state folder.
-    _lock: File,
+    /// Its lock is held for as long as anything is written there.
+    _home: Home,
 }
 
 async fn start(args: &Args) -> Result<Running, Failure> {
-    files::private_folder(&args.state)?;
-    let lock = lock(&args.state)?;
-    let before = Addresses::load(&args.state)?;
-    let source = open_source(args, before.as_ref()).await?;
-    let listeners = Listeners::bind(args, before.as_ref()).await?;
-    let addresses = listeners.addresses(source.trust_domain())?;
-    let parts = Parts::start(args, source, listeners, &addresses)?;
+    let home = Home::open(args).await?;
+    let before = home.addresses()?;
+    let source = open_source(args, &home, before.as_ref()).await?;
+    home.settle(source.trust_domain())?;
+    let listeners = Listeners::bind(args, &home, before.as_ref()).await?;
+    let addresses = listeners.addresses(args, source.trust_domain())?;
+    let parts = Parts::start(args, &home, source, listeners, &addresses)?;
     // Last: whoever finds the addresses finds an operator behind them.
-    addresses.save(&args.state)?;
+    home.save(&addresses)?;
     tracing::info!(
         event = "listening",
         control = %addresses.control,
@@ -69,38 +67,26 @@ async fn start(args: &Args) -> Result<Running, Failure> {
         admin = %addresses.admin,
         trust_domain = addresses.trust_domain
     );
-    Ok(Running { parts, _lock: lock })
-}
-
-/// One operator for one state folder.
-fn lock(state: &Path) -> Result<File, Failure> {
-    let path = state.join("operator.lock");
-    // Nothing stands in it, so nothing is lost by opening that of another operator.
-    let file = File::create(&path).map_err(FileError::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Failure::InUse(state.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(FileError::io("lock", &path)(source).into()),
-    }
+    Ok(Running { parts, _home: home })
 }
 
 /// Opens the source, with the trust domain that this state has always had, if it had one.
-async fn open_source(args: &Args, before: Option<&Addresses>) -> Result<Source, Failure> {
-    let parse = |text: &str| TrustDomain::parse(text).map_err(|_| Failure::State(text.to_owned()));
-    let fixed = before.map(|before| parse(&before.trust_domain)).transpose()?;
+async fn open_source(args: &Args, home: &Home, before: Option<&Addresses>) -> Result<Source, Failure> {
+    let fixed = home.trust_domain(before)?;
     let otherwise = match (&args.trust_domain, &fixed) {
         (Some(asked), Some(fixed)) if asked != fixed => {
             return Err(Failure::TrustDomain { asked: asked.clone(), fixed: fixed.clone() });
         }
         (Some(asked), _) => asked.clone(),
         (None, Some(fixed)) => fixed.clone(),
-        (None, None) => parse(TRUST_DOMAIN)?,
+        (None, None) => TrustDomain::parse(TRUST_DOMAIN).map_err(|_| Failure::State(TRUST_DOMAIN.to_owned()))?,
     };
-    let source = match &args.source {
-        SourceArg::Directory(folder) => {
-            Source::Directory(Box::new(Directory::open(folder, &args.state, fixed, &otherwise)?))
+    let source = match (&args.source, home.folder()) {
+        (SourceArg::Directory(folder), Some(state)) => {
+            Source::Directory(Box::new(Directory::open(folder, state, fixed, &otherwise)?))
         }
-        SourceArg::Kubernetes => {
+        (SourceArg::Directory(_), None) => return Err(Failure::NoState),
+        (SourceArg::Kubernetes, _) => {
             let client = kubernetes::client().await?;
             Source::Cluster(Box::new(Cluster::open(client, fixed, &otherwise).await?))
         }
@@ -122,8 +108,8 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(args: &Args, before: Option<&Addresses>) -> Result<Self, Failure> {
-        if args.issuer_listen.ip().is_unspecified() {
+    async fn bind(args: &Args, home: &Home, before: Option<&Addresses>) -> Result<Self, Failure> {
+        if args.issuer_url.is_none() && args.issuer_listen.ip().is_unspecified() {
             return Err(Failure::Unspecified(args.issuer_listen));
         }
         let issuer = before.and_then(Addresses::issuer_address);
@@ -131,15 +117,16 @@ impl Listeners {
             control: addresses::bind(args.control_listen, before.map(|before| before.control)).await?,
             issuer: addresses::bind(args.issuer_listen, issuer).await?,
             admin: addresses::bind(args.admin_listen, before.map(|before| before.admin)).await?,
-            webhooks: Webhooks::bind(args).await?,
+            webhooks: Webhooks::bind(args, home).await?,
         })
     }
 
-    fn addresses(&self, trust_domain: &TrustDomain) -> Result<Addresses, Failure> {
+    fn addresses(&self, args: &Args, trust_domain: &TrustDomain) -> Result<Addresses, Failure> {
         let address = |listener: &TcpListener| listener.local_addr().map_err(Failure::Socket);
+        let own = format!("https://{}", address(&self.issuer)?);
         Ok(Addresses {
             control: address(&self.control)?,
-            issuer: format!("https://{}", address(&self.issuer)?),
+            issuer: args.issuer_url.clone().unwrap_or(own),
             admin: address(&self.admin)?,
             trust_domain: trust_domain.to_string(),
         })

@@ -28,7 +28,7 @@ use fapi::{Revocation, TrustDomain};
 use tokio::sync::watch as channel;
 
 use self::folder::File;
-pub(crate) use self::kubernetes::{Cluster, pod_of, pods};
+pub(crate) use self::kubernetes::{BUNDLE, BUNDLE_KEY, Cluster, Watched, pod_of, pods};
 use self::last_good::LastGood;
 use self::located::Node;
 use self::object::Parsed;
@@ -50,6 +50,10 @@ pub(crate) struct Desired {
     pub(crate) order: Option<u64>,
     /// The namespaces in which pods of the mesh may start.
     pub(crate) opted_in: BTreeSet<Arc<str>>,
+    /// The roots of the mesh that a namespace has, right or wrong.
+    pub(crate) bundles: BTreeMap<Arc<str>, String>,
+    /// What objects say became of them, where the source has a place for that.
+    pub(crate) statuses: BTreeMap<ObjectId, Arc<serde_json::Value>>,
 }
 
 /// A source that was read once.

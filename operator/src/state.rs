@@ -1,6 +1,6 @@
-//! What must survive a restart: folders of documents below the state folder.
+//! What must survive a restart: shelves of documents.
 //!
-//! A folder appears with all its documents at the first start, or not at all. Each document is replaced in one step and carries
+//! A shelf appears with all its documents at the first start, or not at all. Each document is replaced in one step and carries
 //! a digest of itself, so one that is lost, torn or changed later is named and refused, and never replaced silently.
 
 mod remembered;
@@ -15,15 +15,16 @@ use serde_json::Value;
 
 pub(crate) use self::remembered::{NotRemembered, Remembered, Room};
 use crate::crypto;
-use crate::files::{self, FileError, PRIVATE};
+use crate::files::{FileError, PRIVATE};
+use crate::shelf::Shelf;
 
 /// The member of a document that holds the digest of the others.
 const DIGEST: &str = "sha256";
 
-/// A folder of documents, readable by the operator alone.
+/// A shelf of documents, readable by the operator alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    path: PathBuf,
+    shelf: Shelf,
     /// What to do when something of it is lost.
     remedy: &'static str,
 }
@@ -55,24 +56,22 @@ pub(crate) enum StateError {
 }
 
 impl Folder {
-    /// Opens a folder. If it is not there, `fill` writes all its documents, and it appears with them in one step.
+    /// Opens a shelf. If it is not there, `fill` writes all its documents, and it appears with them in one step.
     pub(crate) fn open<E: From<FileError>>(
-        path: PathBuf,
+        shelf: Shelf,
         remedy: &'static str,
         fill: impl FnOnce(&Self) -> Result<(), E>,
     ) -> Result<Self, E> {
-        if path.exists() {
-            files::refuse_open(&path)?;
-        } else {
-            files::appear(&path, |beside| fill(&Self { path: beside.to_owned(), remedy }))?;
+        if !shelf.is_there()? {
+            shelf.appear(|draft| fill(&Self { shelf: draft.clone(), remedy }))?;
         }
-        Ok(Self { path, remedy })
+        Ok(Self { shelf, remedy })
     }
 
     /// Reads a document that was there when the folder appeared.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, StateError> {
         let path = self.path(name);
-        let bytes = match files::read_private(&path) {
+        let bytes = match self.shelf.read_private(name) {
             Err(error) if error.is_missing() => return Err(StateError::Missing { path, remedy: self.remedy }),
             other => other?,
         };
@@ -95,7 +94,7 @@ impl Folder {
             members.insert(DIGEST.to_owned(), digest.into());
         }
         let json = serde_json::to_vec_pretty(&document).map_err(unwritable)?;
-        Ok(files::replace(&self.path(name), &json, PRIVATE)?)
+        Ok(self.shelf.replace(name, &json, PRIVATE)?)
     }
 
     /// The error for a document whose content cannot be.
@@ -104,7 +103,7 @@ impl Folder {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.shelf.place(name)
     }
 }
 

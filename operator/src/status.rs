@@ -1,9 +1,11 @@
-//! What became of every object: `STATE/status/<Kind>/<namespace>/<name>.yaml`, and `STATE/status/problems.yaml`.
+//! What became of every object: in a folder `STATE/status/<Kind>/<namespace>/<name>.yaml` and `STATE/status/problems.yaml`, in
+//! a cluster the objects' own status.
 //!
 //! The documents are pure values of the view and of what the sidecars acknowledged; this file only decides when they are
 //! made. They are written on change only.
 
 mod client;
+mod cluster;
 mod condition;
 mod documents;
 mod folder;
@@ -14,7 +16,6 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,14 @@ use control::MeshIssuer;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+pub(crate) use self::cluster::StatusObjects;
 use self::documents::{Documents, Facts, documents};
-use self::folder::StatusFolder;
+pub(crate) use self::folder::StatusFolder;
 use self::pods::Pods;
 use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::files::FileError;
+use crate::kubernetes::Leadership;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -41,17 +44,27 @@ pub(crate) struct Reporter {
     issuer: MeshIssuer,
     acks: Arc<Acks>,
     clock: Clock,
-    folder: StatusFolder,
+    place: Place,
     pods: Pods,
     last: Documents,
 }
 
+/// Where statuses are written.
+pub(crate) enum Place {
+    /// Files.
+    Folder(StatusFolder),
+    /// The objects themselves.
+    Objects(StatusObjects),
+}
+
 impl Reporter {
-    /// A reporter into the folder `status` of `state`; what stands there is known to it.
-    pub(crate) fn new(state: &Path, issuer: &MeshIssuer, acks: Arc<Acks>, clock: Clock) -> Self {
-        let folder = StatusFolder::new(state);
-        let last = folder.load();
-        Self { issuer: issuer.clone(), acks, clock, folder, pods: Pods::default(), last }
+    /// A reporter into this place; what stands there is known to it.
+    pub(crate) fn new(place: Place, issuer: &MeshIssuer, acks: Arc<Acks>, clock: Clock) -> Self {
+        let last = match &place {
+            Place::Folder(folder) => folder.load(),
+            Place::Objects(_) => Documents::new(),
+        };
+        Self { issuer: issuer.clone(), acks, clock, place, pods: Pods::default(), last }
     }
 
     /// Reports until `shutdown` says true. What fails is logged and tried again.
@@ -62,9 +75,11 @@ impl Reporter {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let acks = self.acks.clone();
+        let mut leadership = self.leadership();
         loop {
             let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
-            // Writing to disk would hold up what shares this thread.
+            let heard = wanted.statuses.clone();
+            // Compiling and writing to disk would hold up what shares this thread.
             let step = tokio::task::spawn_blocking(move || {
                 let outcome = self.step(&now, &wanted);
                 (self, outcome)
@@ -76,11 +91,17 @@ impl Reporter {
             if let Err(error) = outcome {
                 tracing::error!(%error, "cannot write a status; it is tried again");
             }
+            // A file that somebody removes does not tell; an object does.
+            let look_again = match &mut self.place {
+                Place::Folder(_) => true,
+                Place::Objects(objects) => objects.write(&self.last, &heard).await,
+            };
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = desired.changed() => if changed.is_err() { return },
                 () = acks.changed() => {}
-                () = sleep(AGAIN) => {}
+                () = leadership.changed() => {}
+                () = sleep(AGAIN), if look_again => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
             tokio::select! {
@@ -90,9 +111,20 @@ impl Reporter {
         }
     }
 
-    /// Brings the folder in line with the view.
+    fn leadership(&self) -> Leadership {
+        match &self.place {
+            Place::Folder(_) => Leadership::alone(),
+            Place::Objects(objects) => objects.leadership(),
+        }
+    }
+
+    /// Makes the documents of the view, and brings the folder in line with them.
     fn step(&mut self, view: &View, desired: &Desired) -> Result<(), FileError> {
-        self.folder.write_problems(&desired.problems)?;
+        match &mut self.place {
+            Place::Folder(folder) => folder.write_problems(&desired.problems)?,
+            // What others have written there since is what times are kept from.
+            Place::Objects(objects) => self.last = objects.known(&desired.statuses),
+        }
         if !view.synced() {
             return Ok(());
         }
@@ -100,7 +132,10 @@ impl Reporter {
         self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
         let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
         self.last = documents(&facts, &self.last);
-        self.folder.write(&self.last)
+        match &mut self.place {
+            Place::Folder(folder) => folder.write(&self.last),
+            Place::Objects(_) => Ok(()),
+        }
     }
 }
 

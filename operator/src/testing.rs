@@ -3,14 +3,19 @@
 
 pub(crate) mod api;
 pub(crate) mod bank;
+pub(crate) mod cluster;
 pub(crate) mod foreign;
 pub(crate) mod mesh;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
+
+use crate::pki::{Authority, PkiError};
+use crate::shelf::Shelf;
 
 /// The time at which tests play; certificates are checked against the machine's clock only in tests with sockets.
 pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -22,7 +27,7 @@ impl TempDir {
     pub(crate) fn new() -> Self {
         let name = crate::crypto::random::<8>().map(|byte| format!("{byte:02x}")).concat();
         let path = std::env::temp_dir().join(format!("fapi-operator-test-{name}"));
-        std::fs::create_dir(&path).unwrap();
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         Self(path)
     }
 
@@ -35,6 +40,11 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The authority of a state folder.
+pub(crate) fn authority(state: &Path, trust_domain: &TrustDomain, now: UnixTime) -> Result<Authority, PkiError> {
+    Authority::open(Shelf::Folder(state.join("pki")), Some(state.join("trust-bundle.pem")), trust_domain, now)
 }
 
 /// The trust domain of the tests.

@@ -79,18 +79,20 @@ pub(crate) struct Tokens {
     exchangers: Mutex<HashMap<TokenKey, Arc<Exchanger>>>,
     issuers: Mutex<HashMap<Arc<AuthorizationServer>, Arc<IssuerClient>>>,
     /// The identity that the certificate of the mesh issuer must name: it is part of the operator.
-    operator: SpiffeId,
+    operator_id: SpiffeId,
     /// The roots of the system, for issuers outside that bring none.
     roots: PathBuf,
     /// The certificate in use; keepers start over when it changes.
     in_use: watch::Sender<Option<Certificate>>,
+    /// Told when the operator is back, and the mesh issuer with it.
+    operator: watch::Sender<()>,
 }
 
 impl Tokens {
-    pub(crate) fn new(shared: Arc<Shared>, operator: SpiffeId, roots: PathBuf) -> Arc<Self> {
-        let in_use = watch::Sender::new(None);
+    pub(crate) fn new(shared: Arc<Shared>, operator_id: SpiffeId, roots: PathBuf) -> Arc<Self> {
+        let (in_use, operator) = (watch::Sender::new(None), watch::Sender::new(()));
         let (slots, exchangers, issuers) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { shared, slots, exchangers, issuers, operator, roots, in_use })
+        Arc::new(Self { shared, slots, exchangers, issuers, operator_id, roots, in_use, operator })
     }
 
     /// The slot of a token, which is fetched at once when it is new. `None` when the cache is full or `key` names no
@@ -172,6 +174,11 @@ impl Tokens {
         self.in_use.send_replace(Some(certificate));
     }
 
+    /// Tells the keepers that a control stream is open: whoever waits before it asks the mesh issuer again need not.
+    pub(crate) fn operator_is_back(&self) {
+        self.operator.send_replace(());
+    }
+
     /// Slots that hold a token of the certificate in use and none yet of the next one.
     fn slots_to_prepare(&self, next: &Certificate) -> Vec<(TokenKey, Arc<TokenSlot>)> {
         let now = self.shared.clock.now();
@@ -193,7 +200,7 @@ impl Tokens {
             // Keepers and exchangers hold those that are in use.
             issuers.retain(|_, issuer| Arc::strong_count(issuer) > 1);
         }
-        match IssuerClient::new(Arc::clone(server), &self.operator, self.roots.clone()) {
+        match IssuerClient::new(Arc::clone(server), &self.operator_id, self.roots.clone()) {
             Ok(issuer) => {
                 let issuer = Arc::new(issuer);
                 issuers.insert(Arc::clone(server), issuer.clone());

@@ -9,6 +9,7 @@ mod folder;
 mod kubectl;
 mod network;
 mod node;
+mod operators;
 mod pki;
 mod programs;
 mod remains;
@@ -18,6 +19,7 @@ use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
 pub use kubectl::Kubectl;
+pub use operators::{Operator, Operators};
 pub use programs::{missing_for_api_server, missing_for_node, program};
 pub use whole::{Cluster, Part, kept, take_down};
 

@@ -24,6 +24,11 @@ impl Running {
         signal(self.0.id(), Signal::TERM);
     }
 
+    /// Tells it to do what SIGHUP means to it.
+    pub fn hang_up(&self) {
+        signal(self.0.id(), Signal::HUP);
+    }
+
     /// Ctrl-C.
     pub fn interrupt(&self) {
         signal(self.0.id(), Signal::INT);

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::Model;
 use crate::pki::{CsrError, identity_of, pem};
+use crate::shelf::Shelf;
 use crate::testing::bank::{bank, pod, view};
-use crate::testing::{NOW, P256, TempDir, capture_log, domain, greedy_csr, id, openssl};
+use crate::testing::{NOW, P256, TempDir, authority, capture_log, domain, greedy_csr, id, openssl};
 
 /// A mesh without sockets, whose clock the test moves.
 struct Bench {
@@ -28,11 +29,12 @@ impl Bench {
     fn new() -> Self {
         let dir = TempDir::new();
         let clock = Clock::manual(NOW);
-        let authority = Arc::new(Authority::open(dir.path(), &domain(), NOW).unwrap());
+        let authority = Arc::new(authority(dir.path(), &domain(), NOW).unwrap());
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
         let reserved = identity_of(&authority, "fapi-mesh").unwrap();
-        let revocations = Arc::new(Revocations::open(dir.path(), true, clock.clone()).unwrap());
+        let revocations =
+            Arc::new(Revocations::open(Shelf::Folder(dir.path().to_owned()), true, clock.clone()).unwrap());
         let enroller =
             Enroller::new(authority, tokens.clone(), view.subscribe(), revocations.clone(), clock.clone(), reserved);
         Self { dir, clock, tokens, view, revocations, enroller }

@@ -1,10 +1,10 @@
-//! What the issuer keeps across restarts: `issuer/` in the state folder, or nothing works as before.
+//! What the issuer keeps across restarts, or nothing works as before.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::keys::{Keys, KeysError, Rotation};
 use crate::clock::Clock;
+use crate::shelf::Shelf;
 use crate::state::{Folder, Remembered, Room};
 
 /// The keys, and the ids that must not be forgotten. Clones share them.
@@ -16,9 +16,9 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Opens the folder of `state`, making it at the first start; a lost or damaged file is never replaced silently.
-    pub(crate) fn open(state: &Path, rotation: Rotation, clock: &Clock) -> Result<Self, KeysError> {
-        let folder = Folder::open(state.join("issuer"), REMEDY, |folder| {
+    /// Opens the issuer's shelf, making it at the first start; a lost or damaged file is never replaced silently.
+    pub(crate) fn open(shelf: Shelf, rotation: Rotation, clock: &Clock) -> Result<Self, KeysError> {
+        let folder = Folder::open(shelf, REMEDY, |folder| {
             Keys::create(folder, clock.now())?;
             Remembered::create(folder, ASSERTIONS)?;
             Ok::<_, KeysError>(())

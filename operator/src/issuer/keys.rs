@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::files::FileError;
+use crate::kubernetes::Leadership;
 use crate::state::{Folder, StateError};
 
 pub(crate) use delivered::{Delivered, Delivery};
@@ -116,15 +117,21 @@ impl Keys {
         Ok(key.sign_jwt(typ, claims)?)
     }
 
-    /// Rotates until `shutdown` says true. What fails is logged and tried again; the keys in use go on.
-    pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+    /// Rotates until `shutdown` says true, or takes over what the leader does. What fails is logged and tried again; the keys
+    /// in use go on.
+    pub(crate) async fn run(self: Arc<Self>, leadership: Leadership, mut shutdown: watch::Receiver<bool>) {
+        let mut led = leadership.holds();
         let pause = (self.rotation.interval() / 10).clamp(Duration::from_millis(100), CHECK);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
-            if let Err(error) = self.tick() {
+            let leads = leadership.holds();
+            // Whoever begins to lead may have missed what the one before did last.
+            let outcome = if leads && led { self.tick() } else { self.follow() };
+            led = leads && outcome.is_ok();
+            if let Err(error) = outcome {
                 tracing::error!(event = "keys", %error, "cannot rotate the issuer's keys");
             }
         }
@@ -145,6 +152,19 @@ impl Keys {
         );
         self.published.send_replace(Arc::new(Published::of(&changed)));
         *ring = changed;
+        Ok(())
+    }
+
+    /// Takes the keys that the leader keeps.
+    pub(crate) fn follow(&self) -> Result<(), KeysError> {
+        let kept = file::read(&self.folder)?;
+        let published = Published::of(&kept);
+        let mut ring = self.ring();
+        if *self.published.borrow().clone() != published {
+            tracing::info!(event = "keys", signer = kept.signer().kid(), "took over the issuer keys of the leader");
+            self.published.send_replace(Arc::new(published));
+        }
+        *ring = kept;
         Ok(())
     }
 

@@ -7,13 +7,13 @@ use control::identity::peer_from_leaf;
 use super::*;
 use crate::clock::Clock;
 use crate::files::FileError;
-use crate::testing::{NOW, P256, TempDir, domain, greedy_csr, id, openssl};
+use crate::testing::{NOW, P256, TempDir, authority, domain, greedy_csr, id, openssl};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const UID: &str = "1b2f8a5e-6f0c-4c55-9d0e-0a4f7f1f2c11";
 
 fn open(dir: &TempDir) -> Result<Authority, PkiError> {
-    Authority::open(dir.path(), &domain(), NOW)
+    authority(dir.path(), &domain(), NOW)
 }
 
 fn refused(dir: &TempDir) -> PkiError {
@@ -129,7 +129,7 @@ fn a_state_keeps_its_trust_domain() {
     let dir = TempDir::new();
     open(&dir).unwrap();
     let other = TrustDomain::parse("evil.example").unwrap();
-    let error = Authority::open(dir.path(), &other, NOW).map(|_| ()).unwrap_err();
+    let error = authority(dir.path(), &other, NOW).map(|_| ()).unwrap_err();
     assert!(matches!(&error, PkiError::OtherTrustDomain { recorded, .. } if recorded == "bank.example"), "{error}");
 }
 
@@ -138,7 +138,7 @@ fn an_ended_root_is_said_so() {
     let dir = TempDir::new();
     open(&dir).unwrap();
     let later = NOW.plus(11 * 365 * 24 * 3600);
-    let error = Authority::open(dir.path(), &domain(), later).map(|_| ()).unwrap_err();
+    let error = authority(dir.path(), &domain(), later).map(|_| ()).unwrap_err();
     assert!(matches!(error, PkiError::Ended { which: "root", .. }));
 }
 
@@ -273,7 +273,7 @@ fn the_issuing_certificate_is_renewed_in_time() {
     let renewed = authority.issuing();
     assert!(renewed.not_after > first.not_after);
     // The same state opens again, and a certificate from before still verifies: the key has not changed.
-    let reopened = Authority::open(dir.path(), &domain(), later).unwrap();
+    let reopened = crate::testing::authority(dir.path(), &domain(), later).unwrap();
     assert_eq!(reopened.issuing().certificate, renewed.certificate);
 }
 

@@ -1,13 +1,12 @@
-//! The set on disk: `revocations.json`, always replaced as a whole, with a digest of what it holds.
-
-use std::path::Path;
+//! The set as it is kept: `revocations.json`, always replaced as a whole, with a digest of what it holds.
 
 use fapi::Revocation;
 use serde::{Deserialize, Serialize};
 
 use super::{InForce, RevocationsError};
 use crate::crypto;
-use crate::files::{self, PRIVATE};
+use crate::files::PRIVATE;
+use crate::shelf::Shelf;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -19,24 +18,26 @@ struct Document {
     entries: Vec<Revocation>,
 }
 
-/// Replaces the file and makes the change durable.
-pub(super) fn write(path: &Path, in_force: &InForce) -> Result<(), RevocationsError> {
-    let damaged = |error: serde_json::Error| damaged(path, error.to_string());
+pub(super) const NAME: &str = "revocations.json";
+
+/// Replaces the document and makes the change durable.
+pub(super) fn write(shelf: &Shelf, in_force: &InForce) -> Result<(), RevocationsError> {
+    let damaged = |error: serde_json::Error| damaged(shelf, error.to_string());
     let (epoch, entries) = (in_force.epoch, in_force.entries.clone());
     let digest = digest(epoch, &entries).map_err(damaged)?;
     let json = serde_json::to_vec(&Document { epoch, digest, entries }).map_err(damaged)?;
-    Ok(files::replace(path, &json, PRIVATE)?)
+    Ok(shelf.replace(NAME, &json, PRIVATE)?)
 }
 
-/// Reads the file; `None` when it is not there.
-pub(super) fn read(path: &Path) -> Result<Option<InForce>, RevocationsError> {
-    let Some(bytes) = files::read_optional(path)? else { return Ok(None) };
-    let unreadable = |error: serde_json::Error| damaged(path, error.to_string());
+/// Reads the document; `None` when it is not there.
+pub(super) fn read(shelf: &Shelf) -> Result<Option<InForce>, RevocationsError> {
+    let Some(bytes) = shelf.read_optional(NAME)? else { return Ok(None) };
+    let unreadable = |error: serde_json::Error| damaged(shelf, error.to_string());
     let document: Document = serde_json::from_slice(&bytes).map_err(unreadable)?;
     let Document { epoch, digest: recorded, entries } = document;
     let by_hand = entries.is_empty() && recorded.is_empty();
     if !by_hand && recorded != digest(epoch, &entries).map_err(unreadable)? {
-        return Err(damaged(path, "its digest is not that of its entries".to_owned()));
+        return Err(damaged(shelf, "its digest is not that of its entries".to_owned()));
     }
     Ok(Some(InForce::new(epoch.max(1), entries)))
 }
@@ -45,6 +46,6 @@ fn digest(epoch: u64, entries: &[Revocation]) -> Result<String, serde_json::Erro
     Ok(crypto::digest(&serde_json::to_vec(&(epoch, entries))?))
 }
 
-fn damaged(path: &Path, detail: String) -> RevocationsError {
-    RevocationsError::Damaged { path: path.to_owned(), detail }
+fn damaged(shelf: &Shelf, detail: String) -> RevocationsError {
+    RevocationsError::Damaged { path: shelf.place(NAME), detail }
 }

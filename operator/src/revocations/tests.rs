@@ -6,7 +6,11 @@ use super::*;
 use crate::testing::{NOW, TempDir, id};
 
 fn open(dir: &TempDir, clock: &Clock) -> Result<Revocations, RevocationsError> {
-    Revocations::open(dir.path(), !dir.path().join("revocations.json").exists(), clock.clone())
+    Revocations::open(
+        Shelf::Folder(dir.path().to_owned()),
+        !dir.path().join("revocations.json").exists(),
+        clock.clone(),
+    )
 }
 
 fn pod(uid: &str, expires: UnixTime) -> Revocation {
@@ -69,11 +73,11 @@ fn entries_leave_at_their_ends() {
 fn what_cannot_be_kept_is_not_in_force() {
     let (dir, clock) = (TempDir::new(), Clock::manual(NOW));
     let mut revocations = open(&dir, &clock).unwrap();
-    revocations.path = dir.path().join("no such folder/revocations.json");
+    revocations.shelf = Shelf::Folder(dir.path().join("no such folder"));
     let error = revocations.revoke([pod("one", NOW.plus(100))]).unwrap_err();
     assert!(matches!(error, RevocationsError::File(_)), "{error}");
     assert!(!hit(&revocations, "one"));
-    revocations.path = dir.path().join("revocations.json");
+    revocations.shelf = Shelf::Folder(dir.path().to_owned());
     revocations.revoke([pod("one", NOW.plus(100))]).unwrap();
     assert!(hit(&revocations, "one"), "tried again");
 }

@@ -51,6 +51,12 @@ pub(super) enum Failure {
     /// A second operator on the same state.
     #[error("another operator runs on {}; end it, or give another folder with --state", .0.display())]
     InUse(PathBuf),
+    /// A folder has no place for keys.
+    #[error("--source directory:DIR needs --state DIR, a folder for keys, tokens and status")]
+    NoState,
+    /// A cluster has a place for keys.
+    #[error("--state is for --source directory:DIR; leave it out: in a cluster keys are kept in Secrets")]
+    StateInCluster,
     /// The state folder names a trust domain that is none.
     #[error(
         "the state names the trust domain {0:?}, which is none; restore addresses.json in the state folder from a backup"

@@ -1,21 +1,23 @@
 //! Everything that runs, and how it ends.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::tls::TrustBundle;
 use fapi::UnixTime;
+use kube::Client;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::Listeners;
 use super::error::Failure;
+use super::home::Home;
 use crate::accept::Tls;
 use crate::acks::Acks;
-use crate::addresses::Addresses;
+use crate::addresses::{self, Addresses};
 use crate::admin::{self, Shown};
 use crate::args::Args;
 use crate::client_keys::ClientKeys;
@@ -23,11 +25,12 @@ use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
+use crate::kubernetes::{Candidate, Leadership, TrustBundles};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::revocations::Revocations;
 use crate::source::{Desired, Source};
-use crate::status::Reporter;
+use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
 
 /// Servers drain for five seconds; what has not ended by then is dropped.
@@ -44,10 +47,10 @@ pub(super) struct Parts {
 
 /// Whose word is taken for who a pod is.
 enum Tokens {
-    /// Our own.
-    Directory(Arc<DirectoryTokens>),
+    /// Our own, given out as files of this state folder.
+    Directory(Arc<DirectoryTokens>, PathBuf),
     /// The API server's.
-    Cluster(Arc<ClusterTokens>),
+    Cluster(Arc<ClusterTokens>, Candidate, Client),
 }
 
 /// What several parts read.
@@ -69,27 +72,27 @@ impl Parts {
     /// Starts everything. The first view and all revocations are in force, and the first workload tokens are written, before anyone is served.
     pub(super) fn start(
         args: &Args,
+        home: &Home,
         source: Source,
         listeners: Listeners,
         addresses: &Addresses,
     ) -> Result<Self, Failure> {
-        let (clock, order) = (Clock::system(), Order::open(&args.state)?);
+        let (clock, order) = (Clock::system(), home.order()?);
         // Before the order, whose file tells later starts that there was this one.
-        // A cluster counts by itself, and leaves only the addresses.
-        let first_start = order.is_first_start() && Addresses::load(&args.state)?.is_none();
-        let revocations = Arc::new(Revocations::open(&args.state, first_start, clock.clone())?);
+        let first_start = order.as_ref().is_some_and(Order::is_first_start);
+        let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
         revocations.revoke(source.desired().revocations.iter().cloned())?;
         let mut publisher = Publisher::new(source.trust_domain().clone(), order);
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
-        let shared = Shared::new(args, &source, addresses, clock, read)?;
+        let shared = Shared::new(args, (home, &source), addresses, clock, read)?;
         publisher.publish(source.desired())?;
         let renew = watch::Sender::new(UnixTime::default());
         let mut parts =
             Self { renew, clock: shared.clock.clone(), shutdown: watch::Sender::new(false), tasks: JoinSet::new() };
         parts.start_source(source, publisher, desired);
         parts.start_servers(&shared, listeners)?;
-        parts.start_keepers(shared, &args.state);
+        parts.start_keepers(shared);
         Ok(parts)
     }
 
@@ -178,18 +181,28 @@ impl Parts {
         Ok(())
     }
 
-    fn start_keepers(&mut self, shared: Shared, state: &Path) {
-        let Shared { clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
-        let reporter = Reporter::new(state, &names, acks, clock.clone());
-        if let Tokens::Directory(tokens) = tokens {
-            let mut token_files = TokenFiles::new(tokens, state, clock);
-            token_files.step(&view.borrow());
-            self.spawn("writing workload tokens", token_files.run(view.clone(), self.shutdown.subscribe()));
-        }
+    fn start_keepers(&mut self, shared: Shared) {
+        let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
+        let (place, leadership) = match tokens {
+            Tokens::Directory(tokens, state) => {
+                let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
+                token_files.step(&view.borrow());
+                self.spawn("writing workload tokens", token_files.run(view.clone(), self.shutdown.subscribe()));
+                (Place::Folder(StatusFolder::new(&state)), Leadership::alone())
+            }
+            Tokens::Cluster(_, candidate, client) => {
+                let leadership = candidate.leadership();
+                self.spawn("the election", candidate.run(self.shutdown.subscribe()));
+                let bundles = TrustBundles::new(client.clone(), authority.bundle_pem(), leadership.clone());
+                self.spawn("writing trust bundles", bundles.run(desired.clone(), self.shutdown.subscribe()));
+                (Place::Objects(StatusObjects::new(client, leadership.clone())), leadership)
+            }
+        };
+        let reporter = Reporter::new(place, &names, acks, clock);
         let shutdown = || self.shutdown.subscribe();
         let revoking = revocations.follow(desired.clone(), shutdown());
         let reporting = reporter.run(view, desired, shutdown());
-        let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(shutdown()));
+        let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(leadership, shutdown()));
         self.spawn("the status reporter", reporting);
         self.spawn("revoking", revoking);
         self.spawn("renewing the operator's certificate", serving);
@@ -225,20 +238,29 @@ impl Parts {
 impl Shared {
     fn new(
         args: &Args,
-        source: &Source,
+        (home, source): (&Home, &Source),
         addresses: &Addresses,
         clock: Clock,
         (view, desired, revocations): (watch::Receiver<Arc<View>>, watch::Receiver<Arc<Desired>>, Arc<Revocations>),
     ) -> Result<Self, Failure> {
-        let authority = Arc::new(Authority::open(&args.state, source.trust_domain(), clock.now())?);
+        let (shelf, bundle) = home.authority();
+        let authority = Arc::new(Authority::open(shelf, bundle, source.trust_domain(), clock.now())?);
         let operator = identity_of(&authority, &args.operator_namespace)
             .map_err(|source| Failure::Namespace { namespace: args.operator_namespace.clone(), source })?;
-        let host = addresses.issuer_address().map(|address| address.ip().to_string()).unwrap_or_default();
-        let serving = Serving::start(authority.clone(), operator.clone(), &host, clock.clone())?;
-        let kept = Kept::open(&args.state, Rotation::every(args.key_rotation), &clock)?;
-        let tokens = match source {
-            Source::Directory(_) => Tokens::Directory(Arc::new(DirectoryTokens::open(&args.state, clock.clone())?)),
-            Source::Cluster(cluster) => Tokens::Cluster(Arc::new(ClusterTokens::new(cluster.client()))),
+        let host = addresses::host(&addresses.issuer);
+        let serving = Serving::start(authority.clone(), operator.clone(), host, clock.clone())?;
+        let kept = Kept::open(home.issuer(), Rotation::every(args.key_rotation), &clock)?;
+        let tokens = match (source, home.folder()) {
+            (Source::Directory(_), Some(state)) => {
+                let tokens = DirectoryTokens::open(state, clock.clone())?;
+                Tokens::Directory(Arc::new(tokens), state.to_owned())
+            }
+            (Source::Directory(_), None) => return Err(Failure::NoState),
+            (Source::Cluster(cluster), _) => {
+                let client = cluster.client();
+                let candidate = Candidate::new(client.clone(), &args.operator_namespace);
+                Tokens::Cluster(Arc::new(ClusterTokens::new(client.clone())), candidate, client)
+            }
         };
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
@@ -248,8 +270,8 @@ impl Shared {
     fn enroller(&self) -> Enroller {
         let (authority, revocations) = (self.authority.clone(), self.revocations.clone());
         let tokens: Arc<dyn TokenReview> = match &self.tokens {
-            Tokens::Directory(tokens) => tokens.clone(),
-            Tokens::Cluster(tokens) => tokens.clone(),
+            Tokens::Directory(tokens, _) => tokens.clone(),
+            Tokens::Cluster(tokens, ..) => tokens.clone(),
         };
         Enroller::new(authority, tokens, self.view.clone(), revocations, self.clock.clone(), self.operator.clone())
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use clap::Parser;
 
 use super::*;
+use crate::files;
 use crate::revocations::RevocationsError;
 use crate::testing::TempDir;
 use crate::testing::mesh::SOON;

@@ -1,6 +1,5 @@
 //! Starting the webhooks, if there are any.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use fapi::TrustDomain;
@@ -9,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::error::Failure;
+use super::home::Home;
 use super::parts::Parts;
 use crate::accept::Tls;
 use crate::addresses;
@@ -16,6 +16,7 @@ use crate::args::Args;
 use crate::clock::Clock;
 use crate::inject::{Allowed, Image, Settings};
 use crate::kubernetes;
+use crate::shelf::Shelf;
 use crate::source::Desired;
 use crate::webhook::{self, ALPN, Authority, Certificate, Cluster, Service, Webhook};
 
@@ -26,12 +27,12 @@ pub(super) struct Webhooks {
     service: Service,
     image: Image,
     control: String,
-    state: PathBuf,
+    authority: Shelf,
 }
 
 impl Webhooks {
     /// Binds the socket; `None` if no webhooks are wanted.
-    pub(super) async fn bind(args: &Args) -> Result<Option<Self>, Failure> {
+    pub(super) async fn bind(args: &Args, home: &Home) -> Result<Option<Self>, Failure> {
         let (Some(address), Some(image), Some(control)) =
             (args.webhook_listen, &args.sidecar_image, &args.sidecar_control)
         else {
@@ -43,7 +44,7 @@ impl Webhooks {
             service: Service { name: args.service_name.clone(), namespace: args.operator_namespace.clone() },
             image: Image { name: image.clone(), pull_policy: args.sidecar_pull_policy.clone() },
             control: control.clone(),
-            state: args.state.clone(),
+            authority: home.webhook(),
         }))
     }
 
@@ -55,8 +56,8 @@ impl Webhooks {
         desired: watch::Receiver<Arc<Desired>>,
         clock: &Clock,
     ) -> Result<(), Failure> {
-        let Self { listener, client, service, image, control, state } = self;
-        let authority = watch::Sender::new(Arc::new(Authority::open(&state, clock.now())?));
+        let Self { listener, client, service, image, control, authority: shelf } = self;
+        let authority = watch::Sender::new(Arc::new(Authority::open(&shelf, clock.now())?));
         let certificate = Certificate::start(authority.subscribe(), &service, clock.clone())?;
         let settings = Settings {
             image,
@@ -73,7 +74,7 @@ impl Webhooks {
         let registering = webhook::register(client, service, authority.subscribe(), parts.shutdown());
         parts.spawn("telling the API server of the webhooks", registering);
         let now = clock.clone();
-        let keeping = webhook::keep(authority, move || Authority::open(&state, now.now()), parts.shutdown());
+        let keeping = webhook::keep(authority, move || Authority::open(&shelf, now.now()), parts.shutdown());
         parts.spawn("keeping the authority of the webhooks", keeping);
         Ok(())
     }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::facts::Fact;
 use self::objects::{News, Objects};
-use self::watched::Watched;
+pub(crate) use self::watched::{BUNDLE, BUNDLE_KEY, Watched};
 use super::{Desired, SourceError};
 use crate::model::Pod;
 

@@ -11,7 +11,8 @@ const NAME: &str = "used.json";
 const ROOM: Room = Room { all: 8, per_owner: 4 };
 
 fn folder(dir: &TempDir) -> Folder {
-    Folder::open(dir.path().join("issuer"), "restore it", |folder| Remembered::create(folder, NAME)).unwrap()
+    Folder::open(Shelf::Folder(dir.path().join("issuer")), "restore it", |folder| Remembered::create(folder, NAME))
+        .unwrap()
 }
 
 fn open(dir: &TempDir) -> Result<Arc<Remembered>, StateError> {
@@ -114,7 +115,7 @@ async fn a_lost_torn_or_changed_document_is_named_and_refused() {
 fn a_folder_that_could_not_be_filled_does_not_appear() {
     let dir = TempDir::new();
     let path = dir.path().join("issuer");
-    let failed = Folder::open(path.clone(), "", |folder| Err(folder.damaged(NAME, "a test".to_owned())));
+    let failed = Folder::open(Shelf::Folder(path.clone()), "", |folder| Err(folder.damaged(NAME, "a test".to_owned())));
     assert!(matches!(failed, Err(StateError::Damaged { .. })));
     assert!(!path.exists());
 }

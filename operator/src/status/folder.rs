@@ -13,7 +13,7 @@ use crate::files::{self, FileError, PUBLIC};
 use crate::source::{Kind, ObjectId, Problem};
 
 /// `STATE/status`.
-pub(super) struct StatusFolder {
+pub(crate) struct StatusFolder {
     folder: PathBuf,
     /// What stands in each file, as far as we wrote it.
     written: HashMap<PathBuf, String>,
@@ -37,7 +37,8 @@ struct Metadata {
 }
 
 impl StatusFolder {
-    pub(super) fn new(state: &Path) -> Self {
+    /// The folder `status` of `state`.
+    pub(crate) fn new(state: &Path) -> Self {
         Self { folder: state.join("status"), written: HashMap::new() }
     }
 

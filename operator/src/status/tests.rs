@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crds::client::FapiClientStatus;
 use crds::policy::{FapiPolicyStatus, PodCounts};
@@ -320,7 +321,8 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let dir = TempDir::new();
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let (acks, clock) = (Arc::new(Acks::default()), Clock::manual(NOW));
-    let mut reporter = Reporter::new(dir.path(), &issuer, acks.clone(), clock.clone());
+    let mut reporter =
+        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, acks.clone(), clock.clone());
     let mut model = bank();
     add_client(&mut model, "shop", "shop", &[("payments", &[])]);
     let first = view(model);
@@ -333,7 +335,8 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     read(client).unwrap();
 
     clock.advance(Duration::from_secs(60));
-    let mut reporter = Reporter::new(dir.path(), &issuer, acks.clone(), clock.clone());
+    let mut reporter =
+        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, acks.clone(), clock.clone());
     let now = view(bank());
     reporter.step(&now, &Desired::default()).unwrap();
     // All but since when it waits, which a new process cannot know.
@@ -352,7 +355,8 @@ async fn a_restart_keeps_times_and_stale_files_go() {
 fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     let dir = TempDir::new();
     let issuer = crate::issuer::names("https://127.0.0.1:1");
-    let mut reporter = Reporter::new(dir.path(), &issuer, Arc::default(), Clock::manual(NOW));
+    let mut reporter =
+        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, Arc::default(), Clock::manual(NOW));
     let view = view(bank());
     reporter.step(&view, &Desired::default()).unwrap();
     let path = dir.path().join("status/FapiPolicy/bank/ledger.yaml");
@@ -413,4 +417,45 @@ fn a_policy_tells_of_issuers_that_it_may_not_use_and_an_issuer_of_its_conflicts(
         };
         assert_eq!(said(&status.conditions, "Ready"), expected, "{name}");
     }
+}
+
+// === The objects of a cluster ===
+
+#[tokio::test]
+async fn in_a_cluster_a_status_is_written_once_and_again_when_somebody_changes_it() {
+    let cluster = crate::testing::cluster::Cluster::default();
+    let path = "/apis/fapi-mesh.dev/v1alpha1/namespaces/bank/fapipolicies/payments";
+    let ledger = path.replace("payments", "ledger");
+    for path in [path, &ledger] {
+        cluster.put(path, serde_json::json!({"metadata": {"name": "p", "namespace": "bank"}}));
+    }
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let clock = Clock::manual(NOW);
+    let objects = StatusObjects::new(cluster.client(), Leadership::alone());
+    let mut reporter = Reporter::new(Place::Objects(objects), &issuer, Arc::default(), clock.clone());
+    let view = view(bank());
+    let mut desired = Desired::default();
+    let mut writes = async |desired: &Desired| {
+        reporter.step(&view, desired).unwrap();
+        let Place::Objects(objects) = &mut reporter.place else { panic!("a folder") };
+        assert!(!objects.write(&reporter.last, &desired.statuses).await);
+        cluster.writes()
+    };
+    let both = vec![format!("PATCH {ledger}/status"), format!("PATCH {path}/status")];
+    assert_eq!(writes(&desired).await, both);
+    let status = cluster.object(path).unwrap()["status"].take();
+    assert_eq!(status["ancestors"][0]["conditions"][0]["observedGeneration"], 1);
+    assert_eq!(status["conditions"][0]["lastTransitionTime"], "2027-01-15T08:00:00Z");
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(writes(&desired).await, Vec::<String>::new(), "before we hear of it");
+    let id = |name: &str| ObjectId::new(Kind::FapiPolicy, Some("bank"), name).unwrap();
+    for name in ["payments", "ledger"] {
+        let stands = cluster.object(&path.replace("payments", name)).unwrap()["status"].take();
+        desired.statuses.insert(id(name), Arc::new(stands));
+    }
+    assert_eq!(writes(&desired).await, Vec::<String>::new(), "and after");
+    desired.statuses.insert(id("payments"), Arc::new(serde_json::json!({"conditions": [], "ancestors": []})));
+    assert_eq!(writes(&desired).await, both[1..], "somebody has changed it");
+    desired.statuses.insert(id("ledger"), Arc::new("x".into()));
+    assert_eq!(writes(&desired).await, both[..1], "and made something of it that it cannot be");
 }

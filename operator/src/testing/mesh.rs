@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::bank::{bank, view};
-use super::{TempDir, domain};
+use super::{TempDir, authority, domain};
 use crate::accept::Tls;
 use crate::acks::Acks;
 use crate::client_keys::ClientKeys;
@@ -28,6 +28,7 @@ use crate::issuer::{self, Kept, Keys, MeshAuthorizationServer, Rotation};
 use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::revocations::Revocations;
+use crate::shelf::Shelf;
 use crate::view::View;
 
 /// However busy the machine: by then it has happened, or it never will.
@@ -85,12 +86,14 @@ impl Mesh {
     }
 
     async fn start_in(dir: TempDir, clock: Clock, issuer_listener: TcpListener) -> Self {
-        let authority = Arc::new(Authority::open(dir.path(), &domain(), clock.now()).unwrap());
+        let authority = Arc::new(authority(dir.path(), &domain(), clock.now()).unwrap());
         let operator = identity_of(&authority, "fapi-mesh").unwrap();
         let tokens = Arc::new(DirectoryTokens::open(dir.path(), clock.clone()).unwrap());
         let view = watch::Sender::new(Arc::new(view(bank())));
-        let revocations = Arc::new(Revocations::open(dir.path(), true, clock.clone()).unwrap());
-        let kept = Kept::open(dir.path(), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
+        let revocations =
+            Arc::new(Revocations::open(Shelf::Folder(dir.path().to_owned()), true, clock.clone()).unwrap());
+        let kept =
+            Kept::open(Shelf::Folder(dir.path().join("issuer")), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
         let keys = kept.keys.clone();
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
         let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();

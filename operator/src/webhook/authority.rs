@@ -4,7 +4,6 @@
 //! stays, and its certificate is made anew from the same key before it ends, so old and new are trusted alike. One that is lost
 //! is simply made anew: nobody trusts it but the API server, which is told.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use fapi::UnixTime;
@@ -15,8 +14,9 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::files::{self, FileError, PRIVATE, PUBLIC};
+use crate::files::{FileError, PRIVATE, PUBLIC};
 use crate::pki::{self, PkiError};
+use crate::shelf::Shelf;
 
 /// A year, of which a third is left when it is made anew.
 const LIFE: u64 = 365 * 24 * 3600;
@@ -32,12 +32,36 @@ pub(crate) struct Authority {
 pub(crate) type Shared = Arc<Authority>;
 
 /// What is kept of one, wherever: PEM.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// The private key, PKCS#8.
     pub(crate) key: String,
     /// The certificate.
     pub(crate) certificate: String,
+}
+
+const KEY: &str = "authority.key";
+const CERTIFICATE: &str = "authority.pem";
+
+impl Kept {
+    fn read(shelf: &Shelf) -> Result<Self, FileError> {
+        let text = |name| -> Result<String, FileError> {
+            let bytes = shelf.read_optional(name)?;
+            Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
+        };
+        Ok(Self { key: text(KEY)?, certificate: text(CERTIFICATE)? })
+    }
+
+    /// Writes what is another than `before`. The key comes first: a certificate of another key is made anew.
+    fn write(&self, shelf: &Shelf, before: &Self) -> Result<(), FileError> {
+        if self.key != before.key {
+            shelf.replace(KEY, self.key.as_bytes(), PRIVATE)?;
+        }
+        if self.certificate != before.certificate {
+            shelf.replace(CERTIFICATE, self.certificate.as_bytes(), PUBLIC)?;
+        }
+        Ok(())
+    }
 }
 
 impl Authority {
@@ -61,22 +85,15 @@ impl Authority {
         }
     }
 
-    /// The one that a state folder holds, made if there is none.
-    pub(crate) fn open(state: &Path, now: UnixTime) -> Result<Self, PkiError> {
-        let folder = state.join("webhook");
-        files::private_folder(&folder)?;
-        let (key, certificate) = (folder.join("authority.key"), folder.join("authority.pem"));
-        let text = |path: &Path| -> Result<String, FileError> {
-            let bytes = files::read_optional(path)?;
-            Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default())
-        };
-        let kept = Kept { key: text(&key)?, certificate: text(&certificate)? };
-        let authority = Self::restore(&kept, now)?;
-        let keep = authority.kept();
-        if keep != kept {
-            files::replace(&key, keep.key.as_bytes(), PRIVATE)?;
-            files::replace(&certificate, keep.certificate.as_bytes(), PUBLIC)?;
+    /// The one that a shelf holds, made if there is none. Replicas that begin together have the one of whoever was first.
+    pub(crate) fn open(shelf: &Shelf, now: UnixTime) -> Result<Self, PkiError> {
+        if !shelf.is_there()? {
+            let made = Self::make(now)?.kept();
+            shelf.appear(|draft| made.write(draft, &Kept::default()))?;
         }
+        let kept = Kept::read(shelf)?;
+        let authority = Self::restore(&kept, now)?;
+        authority.kept().write(shelf, &kept)?;
         Ok(authority)
     }
 

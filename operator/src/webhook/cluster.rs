@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::authority::{Authority, Shared};
 use super::configuration::{Service, with_authority};
 use super::{Labels, Namespaces};
+use crate::pki::PkiError;
 
 /// Who owns the fields that the operator writes.
 const MANAGER: &str = "fapi-mesh.dev/webhook";
@@ -126,20 +127,20 @@ pub(super) fn contains(found: &Json, wanted: &Json) -> bool {
     }
 }
 
-/// Keeps the authority current, until `shutdown` says true: `open` gives it, made anew when it is due.
+/// Keeps the authority current, until `shutdown` says true: `open` gives it, made anew when it is due or gone.
 pub(crate) async fn keep(
     authority: watch::Sender<Shared>,
-    open: impl Fn() -> Result<Authority, crate::pki::PkiError>,
+    open: impl Fn() -> Result<Authority, PkiError> + Clone + Send + 'static,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    /// It lives for a year.
-    const LOOK: Duration = Duration::from_secs(3600);
     loop {
         tokio::select! {
-            () = sleep(LOOK) => {}
+            () = sleep(EVERY) => {}
             _ = shutdown.wait_for(|end| *end) => return,
         }
-        match open() {
+        // Reading it waits for a disk or an API server.
+        let opened = tokio::task::spawn_blocking(open.clone()).await;
+        match opened.map_err(|error| error.to_string()).and_then(|opened| opened.map_err(|error| error.to_string())) {
             Ok(opened) => {
                 authority.send_if_modified(|current| {
                     let renewed = current.bundle() != opened.bundle();
@@ -149,7 +150,7 @@ pub(crate) async fn keep(
                     renewed
                 });
             }
-            Err(error) => tracing::error!(event = "pki", %error, "cannot open the authority of the webhook"),
+            Err(error) => tracing::error!(event = "pki", error, "cannot open the authority of the webhook"),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::configuration::{mutating, validating, with_authority};
 use super::*;
 use crate::inject::{Allowed, Image, Loosening};
 use crate::model::Mesh;
+use crate::shelf::Shelf;
 use crate::testing::{NOW, TempDir, domain, openssl};
 
 fn service() -> Service {
@@ -190,11 +191,12 @@ async fn what_is_no_review_is_refused() {
 #[test]
 fn the_authority_keeps_its_key_and_is_made_anew_in_time() {
     let state = TempDir::new();
-    let first = Authority::open(state.path(), NOW).unwrap();
-    let again = Authority::open(state.path(), NOW.plus(24 * 3600)).unwrap();
+    let shelf = Shelf::Folder(state.path().join("webhook"));
+    let first = Authority::open(&shelf, NOW).unwrap();
+    let again = Authority::open(&shelf, NOW.plus(24 * 3600)).unwrap();
     assert_eq!(again.bundle(), first.bundle());
     let later = NOW.plus(300 * 24 * 3600);
-    let renewed = Authority::open(state.path(), later).unwrap();
+    let renewed = Authority::open(&shelf, later).unwrap();
     assert_ne!(renewed.bundle(), first.bundle());
     assert!(renewed.kept().key == first.kept().key);
     // Leaves of the new one are good under the old one too, as long as it lasts.
@@ -206,7 +208,7 @@ fn the_authority_keeps_its_key_and_is_made_anew_in_time() {
     assert!(openssl(state.path(), &[&verify[..], &["-CAfile", "old.pem", "leaf.pem"]].concat()).is_some());
     // One that is damaged is made anew: nobody but the API server trusts it, and that one is told.
     std::fs::write(state.path().join("webhook/authority.key"), "x").unwrap();
-    assert!(Authority::open(state.path(), later).unwrap().kept().key != first.kept().key);
+    assert!(Authority::open(&shelf, later).unwrap().kept().key != first.kept().key);
 }
 
 fn leaf_of(authority: Authority, now: UnixTime) -> String {

@@ -31,15 +31,16 @@ pub(super) async fn keep(
     renew: Arc<Notify>,
 ) {
     let keepers = Keepers::new(shared.clone(), settings.roots.clone(), Pace::default());
-    let applier = Applier::new(shared.clone(), lookups.clone(), tokens, renew.clone(), keepers);
+    let applier = Applier::new(shared.clone(), lookups.clone(), tokens.clone(), renew.clone(), keepers);
     let changes = shared.changes();
-    Follower { shared, settings, lookups, applier, renew, changes, backoff: Backoff::new() }.run().await;
+    Follower { shared, settings, lookups, tokens, applier, renew, changes, backoff: Backoff::new() }.run().await;
 }
 
 struct Follower {
     shared: Arc<Shared>,
     settings: Settings,
     lookups: Arc<Lookups>,
+    tokens: Arc<Tokens>,
     applier: Applier,
     renew: Arc<Notify>,
     changes: watch::Receiver<u64>,
@@ -80,6 +81,7 @@ impl Follower {
         let shared = self.shared.clone();
         let _up = shared.metrics.control_stream.enter();
         tracing::info!(control = self.settings.control, "the control stream is open");
+        self.tokens.operator_is_back();
         let mut successor: Option<Opening> = None;
         loop {
             let step = tokio::select! {

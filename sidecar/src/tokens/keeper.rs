@@ -20,8 +20,7 @@ const UNUSED_REFRESHES: u32 = 8;
 
 /// Keeps the slot filled until nobody holds it any more.
 pub(super) async fn keep(tokens: Arc<Tokens>, issuer: Arc<IssuerClient>, key: TokenKey, slot: Arc<TokenSlot>) {
-    let keeper = Keeper { rotations: tokens.in_use.subscribe(), tokens, issuer, key, slot };
-    keeper.run().await;
+    Keeper::new(tokens, issuer, key, slot).run().await;
 }
 
 struct Keeper {
@@ -30,9 +29,15 @@ struct Keeper {
     key: TokenKey,
     slot: Arc<TokenSlot>,
     rotations: watch::Receiver<Option<Certificate>>,
+    operator: watch::Receiver<()>,
 }
 
 impl Keeper {
+    fn new(tokens: Arc<Tokens>, issuer: Arc<IssuerClient>, key: TokenKey, slot: Arc<TokenSlot>) -> Self {
+        let (rotations, operator) = (tokens.in_use.subscribe(), tokens.operator.subscribe());
+        Self { tokens, issuer, key, slot, rotations, operator }
+    }
+
     async fn run(mut self) {
         let mut backoff = if self.issuer.is_outside() { Backoff::patient() } else { Backoff::new() };
         let mut unused = 0;
@@ -41,6 +46,8 @@ impl Keeper {
             if !self.until_due(certificate.thumbprint, &mut unused).await {
                 continue;
             }
+            // Whatever comes back from here on may have come too late for this fetch.
+            self.operator.mark_unchanged();
             // Boxed: a keeper at rest should be small, there may be thousands.
             match Box::pin(self.issuer.fetch(&self.tokens.shared, &certificate, &self.key, None)).await {
                 Ok(token) => {
@@ -80,6 +87,7 @@ impl Keeper {
     }
 
     async fn failed(&mut self, certificate: CertThumbprint, error: &FetchError, backoff: &mut Backoff) {
+        let to_be_spared = self.issuer.is_outside() || matches!(error, FetchError::Busy { .. });
         let wait = match error {
             // The issuer is well, so there is nothing to spare it; and after this it is asked only if somebody calls. What
             // one outside does not grant, it will not grant in a second.
@@ -90,7 +98,10 @@ impl Keeper {
         };
         tracing::warn!(audience = self.key.audience, %error, retry_ms = wait.as_millis(), "no token");
         self.slot.fail(error, monotonic() + wait);
-        sleep(wait).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            Ok(()) = self.operator.changed(), if !to_be_spared => backoff.reset(),
+        }
         if self.slot.refresh_at(certificate, self.tokens.shared.clock.now()).is_none() {
             self.rest().await;
         }
@@ -109,4 +120,54 @@ impl Keeper {
 /// other half.
 pub(super) fn refresh_at(now: Instant, life: Duration) -> Instant {
     now + random::between(life.mul_f64(0.45), life.mul_f64(0.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        interception::Interception,
+        state::Shared,
+        testing::authority,
+        tokens::{AuthorizationServer, Constraint, Place},
+    };
+    use control::ClientAuthentication;
+
+    fn keeper() -> Keeper {
+        let (shared, _ends) = Shared::new(authority::trust_domain(), Interception::None).unwrap();
+        let tokens = Tokens::new(shared, authority::operator(), "unused".into());
+        let place = Place::Mesh { issuer: "https://mesh".into(), token_endpoint: "https://mesh:1/token".into() };
+        let server = Arc::new(AuthorizationServer { place, authentication: ClientAuthentication::TlsClientAuth });
+        let issuer = tokens.issuer(&server).unwrap();
+        let audience = "https://payments.bank".into();
+        let key =
+            TokenKey { server, audience, scope: String::new(), details: None, constraint: Constraint::Certificate };
+        Keeper::new(tokens, issuer, key, Arc::new(TokenSlot::new()))
+    }
+
+    /// How long a keeper waits, in virtual time, that has failed often before and is told that the operator is back.
+    async fn wait_after(error: FetchError) -> Duration {
+        let mut keeper = keeper();
+        let mut backoff = Backoff::new();
+        for _ in 0..10 {
+            backoff.next();
+        }
+        let (begun, tokens) = (monotonic(), keeper.tokens.clone());
+        // Nobody asks for its token, so it rests in the end.
+        keeper.slot.wanted.notify_one();
+        let failed = keeper.failed(CertThumbprint::of_der(b"certificate"), &error, &mut backoff);
+        tokio::join!(failed, async { tokens.operator_is_back() });
+        monotonic() - begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_keeper_asks_again_as_soon_as_the_operator_is_back() {
+        assert_eq!(wait_after(FetchError::Unreachable("connection refused".into())).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_wants_to_be_left_alone_is() {
+        let (status, rest) = (http::StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(7));
+        assert!(wait_after(FetchError::Busy { status, rest }).await >= rest);
+    }
 }

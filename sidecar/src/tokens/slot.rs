@@ -63,7 +63,7 @@ pub(crate) struct TokenSlot {
     /// Told to waiting requests at every change.
     changed: Notify,
     /// Told to the keeper: a request waits for a token.
-    wanted: Notify,
+    pub(super) wanted: Notify,
     /// Told to the keeper: a peer refused the token.
     doubted: Notify,
     used: AtomicBool,

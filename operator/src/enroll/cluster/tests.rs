@@ -11,11 +11,12 @@ use super::*;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::model::Model;
-use crate::pki::{Authority, identity_of};
+use crate::pki::identity_of;
 use crate::revocations::Revocations;
+use crate::shelf::Shelf;
 use crate::testing::api::{self, failure};
 use crate::testing::bank::view;
-use crate::testing::{NOW, P256, TempDir, capture_log, domain, greedy_csr};
+use crate::testing::{NOW, P256, TempDir, authority, capture_log, domain, greedy_csr};
 use crate::view::View;
 
 /// What an API server says of a token, and which pods it has.
@@ -70,8 +71,9 @@ impl Bench {
         let dir = TempDir::new();
         let says = Says { review: reviewed(), pod: Some(shop("Pending")), asked: Vec::new(), gets: 0, down: false };
         let server = Server(Arc::new(Mutex::new(says)));
-        let authority = Arc::new(Authority::open(dir.path(), &domain(), NOW).unwrap());
-        let revocations = Arc::new(Revocations::open(dir.path(), true, Clock::manual(NOW)).unwrap());
+        let authority = Arc::new(authority(dir.path(), &domain(), NOW).unwrap());
+        let revocations =
+            Arc::new(Revocations::open(Shelf::Folder(dir.path().to_owned()), true, Clock::manual(NOW)).unwrap());
         let reserved = identity_of(&authority, "fapi-mesh").unwrap();
         let sender = watch::Sender::new(Arc::new(view(Model::default())));
         let tokens = Arc::new(ClusterTokens::new(server.client()));

@@ -5,6 +5,7 @@ use fapi::UnixTime;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::shelf::Shelf;
 use crate::testing::{NOW, TempDir};
 
 const DAY: u64 = 24 * 3600;
@@ -16,7 +17,7 @@ fn open(dir: &TempDir, clock: &Clock) -> Result<Keys, KeysError> {
 
 fn open_with(dir: &TempDir, rotation: Duration, clock: &Clock) -> Result<Keys, KeysError> {
     let create = |folder: &Folder| Keys::create(folder, clock.now());
-    let folder = Folder::open(dir.path().join("issuer"), "restore it from a backup", create)?;
+    let folder = Folder::open(Shelf::Folder(dir.path().join("issuer")), "restore it from a backup", create)?;
     Keys::open(folder, Rotation::every(rotation), clock.clone())
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 pub(super) use self::pod::{Interception, PodFact};
 pub(super) use self::service::{ServiceFact, ServicePortFact, TargetPort};
 pub(super) use self::slice::SliceFact;
-use super::watched::Watched;
+use super::watched::{BUNDLE_KEY, Watched};
 use crate::model::Key;
 
 /// The label and annotation by which a namespace or a pod asks for sidecars.
@@ -31,6 +31,8 @@ pub(super) enum Fact {
     Pod(PodFact),
     Service(ServiceFact),
     Slice(SliceFact),
+    /// The roots in a ConfigMap, whatever they are.
+    Bundle(String),
     /// It is of no account: a pod that has ended.
     Nothing,
     /// It cannot be read, and why.
@@ -47,6 +49,8 @@ pub(super) struct CustomFact {
     pub(super) created: u64,
     /// `apiVersion`, `kind`, names and `spec`.
     pub(super) document: Json,
+    /// What it says became of it; null if nothing does.
+    pub(super) status: Json,
 }
 
 /// Namespace and name; the namespace is empty for what has none.
@@ -66,6 +70,7 @@ pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
         Watched::Pod => typed(object, |pod: Pod| PodFact::read(pod).map_or(Fact::Nothing, Fact::Pod)),
         Watched::Service => typed(object, |service: Service| Fact::Service(ServiceFact::read(service))),
         Watched::EndpointSlice => typed(object, |slice: EndpointSlice| Fact::Slice(SliceFact::read(slice))),
+        Watched::TrustBundle => Fact::Bundle(object.data["data"][BUNDLE_KEY].as_str().unwrap_or_default().to_owned()),
     }
 }
 
@@ -92,5 +97,6 @@ fn custom(watched: Watched, object: DynamicObject) -> CustomFact {
         generation: metadata.generation.unwrap_or_default(),
         created: created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default(),
         document,
+        status: data["status"].take(),
     }
 }

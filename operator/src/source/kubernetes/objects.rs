@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fapi::TrustDomain;
+use serde_json::Value as Json;
 
 use super::facts::{CustomFact, Fact};
 use super::join::{self, Namespace};
-use super::watched::Watched;
+use super::watched::{BUNDLE, Watched};
 use crate::model::{Key, Model};
 use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
@@ -49,8 +50,12 @@ pub(crate) struct Objects {
     /// Of each kind that was listed.
     versions: BTreeMap<Watched, u64>,
     settled: Settled,
-    /// The uid of every object of ours, good or not.
-    uids: BTreeMap<ObjectId, String>,
+    /// Every object of ours, good or not: its uid, and the generation that was read.
+    read: BTreeMap<ObjectId, (String, i64)>,
+    /// What they say became of them.
+    statuses: BTreeMap<ObjectId, Arc<Json>>,
+    /// The roots in each namespace that has some.
+    bundles: BTreeMap<Arc<str>, String>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Namespaces that ask for sidecars.
     asking: BTreeSet<Arc<str>>,
@@ -70,7 +75,9 @@ impl Objects {
             fixed: None,
             versions: BTreeMap::new(),
             settled: Settled::default(),
-            uids: BTreeMap::new(),
+            read: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            bundles: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             asking: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -135,6 +142,8 @@ impl Objects {
             problems: self.settled.problems.clone(),
             order: Some(self.order()),
             opted_in: self.opted_in(),
+            bundles: self.bundles.clone(),
+            statuses: self.statuses.clone(),
         }
     }
 
@@ -164,7 +173,7 @@ impl Objects {
 
     fn keys(&self, watched: Watched) -> Vec<Key> {
         if let Some(kind) = watched.custom() {
-            return self.uids.keys().filter(|id| id.kind == kind).map(ObjectId::key).collect();
+            return self.read.keys().filter(|id| id.kind == kind).map(ObjectId::key).collect();
         }
         let mut keys = Vec::new();
         for (namespace, held) in &self.namespaces {
@@ -176,8 +185,10 @@ impl Objects {
             };
             keys.extend(names.into_iter().map(|name| Key::new(namespace, name)));
         }
-        if watched == Watched::Namespace {
-            keys.extend(self.asking.iter().map(|name| Key::new("", name)));
+        match watched {
+            Watched::Namespace => keys.extend(self.asking.iter().map(|name| Key::new("", name))),
+            Watched::TrustBundle => keys.extend(self.bundles.keys().map(|namespace| Key::new(namespace, BUNDLE))),
+            _ => {}
         }
         keys
     }
@@ -195,6 +206,12 @@ impl Objects {
             return match fact {
                 Fact::Namespace(true) => self.asking.insert(key.name),
                 _ => self.asking.remove(&key.name),
+            };
+        }
+        if watched == Watched::TrustBundle {
+            return match fact {
+                Fact::Bundle(roots) => self.bundles.insert(key.namespace, roots.clone()).as_ref() != Some(&roots),
+                _ => self.bundles.remove(&key.namespace).is_some(),
             };
         }
         let held = self.namespaces.entry(key.namespace.clone()).or_default();
@@ -216,16 +233,26 @@ impl Objects {
     fn put_custom(&mut self, kind: Kind, key: &Key, fact: Fact) -> bool {
         let namespace = kind.is_namespaced().then_some(&*key.namespace);
         let Some(id) = ObjectId::new(kind, namespace, &key.name) else { return false };
-        let was = self.uids.remove(&id);
+        let status = self.statuses.remove(&id);
+        let was = self.read.remove(&id);
+        if let (Fact::Custom(fact), Some((uid, generation))) = (&fact, &was)
+            && (&fact.uid, &fact.generation) == (uid, generation)
+        {
+            // Only what became of it has changed.
+            self.read.extend(was.map(|was| (id.clone(), was)));
+            let changed = status.as_deref().unwrap_or(&Json::Null) != &fact.status;
+            self.statuses.extend((!fact.status.is_null()).then(|| (id, Arc::new(fact.status.clone()))));
+            return changed;
+        }
         let before = self.settled.good.remove(&id);
         let broken = self.settled.broken.remove(&id);
         let place = id.to_string();
         if broken.is_some() {
             self.settled.problems.retain(|problem| problem.file != place);
         }
-        if let Fact::Custom(CustomFact { uid, generation, created, document }) = fact {
+        if let Fact::Custom(CustomFact { uid, generation, created, document, status }) = fact {
             // One that was made anew has no past.
-            let before = before.filter(|_| was.as_ref() == Some(&uid));
+            let before = before.filter(|_| was.is_some_and(|(was, _)| was == uid));
             let parsed = object::parse_node(&self.schemas, &self.any_domain, Node::from_json(&document, 0));
             if let object::Parsed::Bad(bad) = &parsed {
                 let problems = bad.findings.iter().map(|finding| finding.clone().in_file(&place));
@@ -240,7 +267,8 @@ impl Objects {
                 self.settled.problems.sort();
                 self.tell(&place);
             }
-            self.uids.insert(id.clone(), uid);
+            self.read.insert(id.clone(), (uid, generation));
+            self.statuses.extend((!status.is_null()).then(|| (id.clone(), Arc::new(status))));
         }
         expand::replace(&mut self.model, &id, &self.settled);
         true

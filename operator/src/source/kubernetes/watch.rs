@@ -92,7 +92,7 @@ enum Failed {
 impl Watch {
     async fn list(&self) -> Result<(Vec<(Key, Fact)>, u64), Failed> {
         let mut all = Vec::new();
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams { field_selector: self.watched.fields(), ..ListParams::default() }.limit(PAGE);
         loop {
             let page = timeout(ANSWER, self.api.list(&params)).await.map_err(|_| Failed::NoAnswer)??;
             // Facts are small; the objects go before the next page comes.
@@ -106,7 +106,8 @@ impl Watch {
 
     /// Tells every change after `version`, and moves it on.
     async fn follow(&mut self, at: &mut u64) -> End {
-        let params = WatchParams { bookmarks: true, timeout: Some(WATCH), ..WatchParams::default() };
+        let field_selector = self.watched.fields();
+        let params = WatchParams { bookmarks: true, timeout: Some(WATCH), field_selector, ..WatchParams::default() };
         let opened = timeout(ANSWER, self.api.watch(&params, &at.to_string())).await;
         let mut events = match opened {
             Ok(Ok(events)) => pin!(events),

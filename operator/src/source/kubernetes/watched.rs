@@ -4,6 +4,11 @@ use kube::core::{ApiResource, GroupVersionKind};
 
 use crate::source::Kind;
 
+/// The ConfigMap with the roots of the mesh, in each namespace that has pods of it.
+pub(crate) const BUNDLE: &str = "fapi-mesh-trust-bundle";
+/// Where in it they stand, PEM.
+pub(crate) const BUNDLE_KEY: &str = "root.pem";
+
 /// A kind that is watched. The order is the one in which they stand in a list of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Watched {
@@ -15,10 +20,12 @@ pub(crate) enum Watched {
     Pod,
     Service,
     EndpointSlice,
+    /// The ConfigMaps of one name.
+    TrustBundle,
 }
 
 impl Watched {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Client,
         Self::Issuer,
         Self::Mesh,
@@ -27,6 +34,7 @@ impl Watched {
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
+        Self::TrustBundle,
     ];
 
     /// Ours, if it is one of ours.
@@ -36,7 +44,7 @@ impl Watched {
             Self::Issuer => Some(Kind::FapiIssuer),
             Self::Mesh => Some(Kind::FapiMesh),
             Self::Policy => Some(Kind::FapiPolicy),
-            Self::Namespace | Self::Pod | Self::Service | Self::EndpointSlice => None,
+            Self::Namespace | Self::Pod | Self::Service | Self::EndpointSlice | Self::TrustBundle => None,
         }
     }
 
@@ -47,15 +55,26 @@ impl Watched {
             (None, Self::Namespace) => "Namespace",
             (None, Self::Pod) => "Pod",
             (None, Self::Service) => "Service",
-            (None, _) => "EndpointSlice",
+            (None, Self::EndpointSlice) => "EndpointSlice",
+            (None, _) => "ConfigMap",
         }
+    }
+
+    /// Which of its kind are watched, if not all.
+    pub(super) fn fields(self) -> Option<String> {
+        (self == Self::TrustBundle).then(|| format!("metadata.name={BUNDLE}"))
+    }
+
+    /// Ours of this kind, if a cluster has it.
+    pub(crate) fn of(kind: Kind) -> Option<Self> {
+        Self::ALL.into_iter().find(|watched| watched.custom() == Some(kind))
     }
 
     /// Where an API server has it.
     pub(crate) fn resource(self) -> ApiResource {
         let (group, version) = match self {
             Self::Client | Self::Issuer | Self::Mesh | Self::Policy => (crds::GROUP, crds::VERSION),
-            Self::Namespace | Self::Pod | Self::Service => ("", "v1"),
+            Self::Namespace | Self::Pod | Self::Service | Self::TrustBundle => ("", "v1"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1"),
         };
         let plural = match self {
@@ -67,6 +86,7 @@ impl Watched {
             Self::Pod => "pods",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
+            Self::TrustBundle => "configmaps",
         };
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.name()), plural)
     }

@@ -164,7 +164,7 @@ fn one_that_never_was_good_closes_what_it_targets_and_wedges_nothing() {
     let closed = the_policy(&mut world);
     let target = PolicyTarget::Service { service: "payments".to_owned() };
     assert_eq!((closed.spec, closed.targets), (None, Some(vec![target])));
-    world.put(&policy("{targetRefs: 7}"));
+    world.put(&policy("{targetRefs: 7}").replace("generation: 4", "generation: 5"));
     assert_eq!(the_policy(&mut world).targets, None, "unreadable: the whole namespace");
     // A pod that is none is as if it were not there, and its neighbours are.
     let (log, _guard) = capture_log();

@@ -64,9 +64,8 @@ fn any_object(dice: &mut Dice) -> String {
         _ => {
             let target = dice.pick(&["{name: a}", "{name: b, sectionName: web}", "{kind: Namespace, name: bank}", "7"]);
             format!(
-                "kind: FapiPolicy\nmetadata: {{name: {name}, namespace: bank, generation: {}, creationTimestamp: \
+                "kind: FapiPolicy\nmetadata: {{name: {name}, namespace: bank, creationTimestamp: \
                  \"2026-01-0{}T00:00:00Z\"}}\nspec: {{targetRefs: [{target}]}}\n",
-                dice.below(9),
                 1 + dice.below(9)
             )
         }
@@ -102,6 +101,7 @@ impl Cluster {
             None => format!("uid-{}", self.version).into(),
         };
         object["metadata"]["uid"] = uid;
+        object["metadata"]["generation"] = self.version.into();
         self.objects.insert(id.clone(), object.clone());
         let (key, fact) = read(id.0, object);
         self.happen(id.0, Change::Put(key, fact));

@@ -44,6 +44,9 @@ impl World {
             if object["metadata"]["uid"].is_null() {
                 object["metadata"]["uid"] = format!("uid-of-{name}").into();
             }
+            if object["metadata"]["generation"].is_null() {
+                object["metadata"]["generation"] = self.version.into();
+            }
             self.tell(watched, Change::Put, object);
         }
     }

@@ -1,0 +1,201 @@
+//! Which of several operators writes: the one that holds the Lease.
+//!
+//! Every replica serves certificates, tokens and streams; only the holder writes to the API. Nobody trusts a clock but his own:
+//! another's Lease is over when it has not changed for its whole duration, as seen from here, and our own is over a little
+//! before that, counted from when we asked.
+
+mod election;
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::election::{DURATION, Election, Record, Step};
+use crate::crypto;
+
+/// The name of the Lease, in the operator's namespace.
+pub(super) const NAME: &str = "fapi-operator";
+/// Three tries before it is over.
+const RENEW: Duration = Duration::from_secs(4);
+/// One question.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Whether this process may write, now.
+#[derive(Clone, Debug)]
+pub(crate) struct Leadership(Option<watch::Receiver<Option<Instant>>>);
+
+impl Leadership {
+    /// Of a process that has no rivals.
+    pub(crate) fn alone() -> Self {
+        Self(None)
+    }
+
+    /// Whether it holds. Ask before every write.
+    pub(crate) fn holds(&self) -> bool {
+        let Some(until) = &self.0 else { return true };
+        until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Returns when it may have begun or ended.
+    pub(crate) async fn changed(&mut self) {
+        let ended = match &mut self.0 {
+            Some(until) => until.changed().await.is_err(),
+            None => true,
+        };
+        if ended {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Takes part in the election.
+pub(crate) struct Candidate {
+    leases: Api<Lease>,
+    me: String,
+    election: Election,
+    began: Instant,
+    until: watch::Sender<Option<Instant>>,
+}
+
+impl Candidate {
+    /// A candidate of a name that no other process has, not even the next one in this place.
+    pub(crate) fn new(client: Client, namespace: &str) -> Self {
+        let place = std::env::var("HOSTNAME").unwrap_or_else(|_| NAME.to_owned());
+        let random: [u8; 8] = crypto::random();
+        let me = format!("{place}_{}", random.map(|byte| format!("{byte:02x}")).concat());
+        let election = Election::new(&me);
+        let leases = Api::namespaced(client, namespace);
+        Self { leases, me, election, began: Instant::now(), until: watch::Sender::new(None) }
+    }
+
+    /// What it has of the Lease.
+    pub(crate) fn leadership(&self) -> Leadership {
+        Leadership(Some(self.until.subscribe()))
+    }
+
+    /// Holds the Lease or waits for it until `shutdown` says true, and then lets it go.
+    pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            if let Err(error) = self.turn().await {
+                tracing::warn!(event = "lease", %error, "cannot hold or take the Lease; nothing is written without it");
+            }
+            self.publish();
+            // So that replicas do not ask together.
+            let [random] = crypto::random();
+            tokio::select! {
+                () = sleep(RENEW - RENEW / 4 * u32::from(random) / 256) => {}
+                _ = shutdown.wait_for(|end| *end) => break,
+            }
+        }
+        self.release().await;
+    }
+
+    async fn turn(&mut self) -> Result<(), LeaseError> {
+        let asked = self.began.elapsed();
+        let found = within(self.leases.get_opt(NAME)).await?;
+        let record = found.as_ref().map(Record::of);
+        let written = match self.election.step(self.began.elapsed(), record.as_ref()) {
+            Step::Wait => return Ok(()),
+            Step::Create => within(self.leases.create(&PostParams::default(), &self.lease(None, 0))).await,
+            Step::Renew(record) => {
+                let lease = self.lease(Some(&record), record.transitions);
+                within(self.leases.replace(NAME, &PostParams::default(), &lease)).await
+            }
+            Step::Take(record) => {
+                let lease = self.lease(Some(&record), record.transitions.saturating_add(1));
+                within(self.leases.replace(NAME, &PostParams::default(), &lease)).await
+            }
+        };
+        match written {
+            Ok(_) => self.election.won(asked),
+            // Another one was faster; the next look tells who.
+            Err(LeaseError::Client(kube::Error::Api(status))) if status.code == 409 => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let until = self.election.until().map(|until| self.began + until);
+        let before = self.until.send_replace(until);
+        let now = Instant::now();
+        let held = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        if held(before) != held(until) {
+            tracing::info!(event = "lease", me = self.me, holds = held(until));
+        }
+    }
+
+    async fn release(mut self) {
+        let held = self.election.until().is_some_and(|until| self.began.elapsed() < until);
+        self.election.ended();
+        self.publish();
+        if !held {
+            return;
+        }
+        let Ok(Some(mut lease)) = within(self.leases.get_opt(NAME)).await else { return };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() == Some(&self.me) {
+            spec.holder_identity = None;
+            // Whoever waits finds out by itself if this does not arrive.
+            let _ = within(self.leases.replace(NAME, &PostParams::default(), &lease)).await;
+        }
+    }
+
+    /// The Lease as it is to be, if it still is what it was.
+    fn lease(&self, before: Option<&Record>, transitions: i32) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(NAME.to_owned()),
+                resource_version: before.map(|record| record.version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.me.clone()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                lease_transitions: Some(transitions),
+                renew_time: Some(now.clone()),
+                acquire_time: Some(match before {
+                    Some(Record { holder, acquired: Some(acquired), .. }) if *holder == self.me => acquired.clone(),
+                    _ => now,
+                }),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+/// Why the API server did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("{0}")]
+    Client(#[from] kube::Error),
+    #[error("no answer in {} s", ANSWER.as_secs())]
+    NoAnswer,
+}
+
+async fn within<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
+    Ok(timeout(ANSWER, answer).await.map_err(|_| LeaseError::NoAnswer)??)
+}
+
+impl Record {
+    fn of(lease: &Lease) -> Self {
+        let spec = lease.spec.clone().unwrap_or_default();
+        let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        Self {
+            holder: spec.holder_identity.unwrap_or_default(),
+            acquired: spec.acquire_time,
+            renewed: spec.renew_time,
+            lasts: lasts.map_or(DURATION, Duration::from_secs),
+            transitions: spec.lease_transitions.unwrap_or_default(),
+            version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}

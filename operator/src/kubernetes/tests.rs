@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fapi::Revocation;
+use serde_json::json;
+
+use super::*;
+use crate::clock::Clock;
+use crate::files::FileError;
+use crate::issuer::{Kept, Rotation};
+use crate::pki::{self, Authority, PkiError};
+use crate::revocations::{Revocations, RevocationsError};
+use crate::shelf::Shelf;
+use crate::source::Desired;
+use crate::testing::cluster::Cluster;
+use crate::testing::{NOW, domain};
+use crate::webhook;
+
+const SECRETS: &str = "/api/v1/namespaces/fapi-mesh/secrets";
+const STATE: &str = "/api/v1/namespaces/fapi-mesh/configmaps/fapi-mesh-state";
+
+async fn desk(cluster: &Cluster) -> Desk {
+    let cluster = cluster.clone();
+    Desk::open("fapi-mesh", move || async move { Ok(cluster.client()) }).await.unwrap()
+}
+
+fn shelf(desk: &Desk, name: &'static str, loss: Loss) -> Shelf {
+    Shelf::Secret(Secret::new(desk.clone(), name, loss))
+}
+
+/// As an operator does at its start.
+fn authority(desk: &Desk) -> Result<Authority, PkiError> {
+    Authority::open(shelf(desk, "fapi-mesh-ca", Loss::KnownBy(pki::FINGERPRINT)), None, &domain(), NOW)
+}
+
+#[tokio::test]
+async fn keys_are_made_once_in_secrets_of_their_own() {
+    let cluster = Cluster::default();
+    let desk = desk(&cluster).await;
+    let first = authority(&desk).unwrap();
+    Kept::open(
+        shelf(&desk, "fapi-mesh-issuer", Loss::Missing),
+        Rotation::every(Rotation::DEFAULT),
+        &Clock::manual(NOW),
+    )
+    .unwrap();
+    let documents = |name: &str| -> Vec<String> {
+        let secret = cluster.object(&format!("{SECRETS}/{name}")).unwrap();
+        secret["data"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(documents("fapi-mesh-ca"), ["fingerprint", "issuing.key", "issuing.pem", "root.key", "root.pem"]);
+    assert_eq!(documents("fapi-mesh-issuer"), ["assertions.json", "keys.json"]);
+    cluster.writes();
+    let again = authority(&self::desk(&cluster).await).unwrap();
+    assert_eq!(again.bundle_pem(), first.bundle_pem());
+    assert_eq!(cluster.writes(), Vec::<String>::new(), "a later start writes nothing");
+}
+
+#[tokio::test]
+async fn of_two_that_start_together_both_have_the_keys_of_one() {
+    let cluster = Cluster::default();
+    let (one, other) = (desk(&cluster).await, desk(&cluster).await);
+    let secret = |desk: &Desk| shelf(desk, "fapi-mesh-ca", Loss::KnownBy(pki::FINGERPRINT));
+    assert!(!secret(&other).is_there().unwrap(), "the other one has looked already");
+    let first = authority(&one).unwrap();
+    // Its attempt to create changes nothing.
+    secret(&other).appear(|draft| draft.replace(pki::FINGERPRINT, b"x", 0)).unwrap();
+    assert_eq!(authority(&other).unwrap().bundle_pem(), first.bundle_pem());
+}
+
+#[tokio::test]
+async fn a_lost_or_exchanged_secret_is_named_and_never_made_anew() {
+    let cluster = Cluster::default();
+    let desk = desk(&cluster).await;
+    authority(&desk).unwrap();
+    let (path, backup) =
+        (format!("{SECRETS}/fapi-mesh-ca"), cluster.object(&format!("{SECRETS}/fapi-mesh-ca")).unwrap());
+    let refused = || authority(&desk).map(|_| ()).unwrap_err().to_string();
+    cluster.remove(&path);
+    let lost = refused();
+    for part in ["Secret fapi-mesh/fapi-mesh-ca", "backup", "ConfigMap fapi-mesh/fapi-mesh-state"] {
+        assert!(lost.contains(part), "{lost}");
+    }
+    assert!(cluster.object(&path).is_none());
+    // Another authority, whole in itself.
+    let other = Cluster::default();
+    authority(&self::desk(&other).await).unwrap();
+    cluster.put(&path, other.object(&path).unwrap());
+    assert_eq!(refused(), lost);
+    cluster.put(&path, backup);
+    authority(&desk).unwrap();
+    // A person decides to begin anew.
+    cluster.remove(&path);
+    let mut record = cluster.object(STATE).unwrap();
+    record["data"].as_object_mut().unwrap().remove("fapi-mesh-ca").unwrap();
+    cluster.put(STATE, record);
+    authority(&desk).unwrap();
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_changed_is_not_overwritten() {
+    let cluster = Cluster::default();
+    let (one, other) = (desk(&cluster).await, desk(&cluster).await);
+    let revocation = |pod: &str| Revocation::new(fapi::Revoked::Pod(pod.into()), None, NOW.plus(60)).unwrap();
+    let open = |desk: &Desk| {
+        Revocations::open(shelf(desk, "fapi-mesh-revocations", Loss::Missing), false, Clock::manual(NOW)).unwrap()
+    };
+    let (first, second) = (open(&one), open(&other));
+    first.revoke([revocation("a")]).unwrap();
+    let error = second.revoke([revocation("b")]).unwrap_err();
+    assert!(matches!(error, RevocationsError::File(FileError::Cluster { .. })), "{error}");
+    assert_eq!(open(&one).in_force().set.len(), 1, "what was revoked is there after a restart");
+}
+
+#[tokio::test]
+async fn replicas_serve_webhooks_by_one_authority_and_a_lost_one_is_made_anew() {
+    let cluster = Cluster::default();
+    let open = async || {
+        let shelf = shelf(&desk(&cluster).await, secret::WEBHOOK, Loss::MadeAnew);
+        webhook::Authority::open(&shelf, NOW).unwrap().bundle()
+    };
+    let first = open().await;
+    assert_eq!(open().await, first);
+    assert_eq!(cluster.writes(), [format!("POST {SECRETS}")], "and it is written once");
+    cluster.remove(&format!("{SECRETS}/fapi-mesh-webhook"));
+    let anew = open().await;
+    assert_ne!(anew, first);
+    assert_eq!(open().await, anew);
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_is_an_error_with_a_remedy() {
+    let cluster = Cluster::default();
+    let desk = desk(&cluster).await;
+    cluster.answers(false);
+    let error = authority(&desk).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("cannot read Secret fapi-mesh/fapi-mesh-ca") && error.contains("Role"), "{error}");
+    cluster.answers(true);
+    authority(&desk).unwrap();
+}
+
+#[tokio::test]
+async fn the_trust_domain_is_recorded_for_good() {
+    let cluster = Cluster::default();
+    let desk = desk(&cluster).await;
+    assert_eq!(desk.recorded("trust-domain").unwrap(), None);
+    desk.record("trust-domain", "bank.example").unwrap();
+    assert_eq!(self::desk(&cluster).await.recorded("trust-domain").unwrap().as_deref(), Some("bank.example"));
+}
+
+#[tokio::test]
+async fn roots_are_written_where_they_are_missing_or_wrong_and_removed_where_nobody_needs_them() {
+    let cluster = Cluster::default();
+    let bundles = TrustBundles::new(cluster.client(), "PEM".into(), Leadership::alone());
+    let map = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps/fapi-mesh-trust-bundle");
+    let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|&name| name.into()).collect() };
+    let has = |all: &[(&str, &str)]| -> BTreeMap<Arc<str>, String> {
+        all.iter().map(|(namespace, roots)| ((*namespace).into(), (*roots).to_owned())).collect()
+    };
+    let mut desired =
+        Desired { opted_in: names(&["bank", "web"]), bundles: has(&[("bank", "PEM")]), ..Desired::default() };
+    assert!(!bundles.step(&desired).await);
+    assert_eq!(cluster.object(&map("web")).unwrap()["data"], json!({"root.pem": "PEM"}));
+    assert_eq!(cluster.writes().len(), 1, "what is right is not written");
+    desired.bundles = has(&[("bank", "forged"), ("web", "PEM"), ("old", "PEM")]);
+    cluster.put(&map("old"), json!({"metadata": {}}));
+    assert!(!bundles.step(&desired).await);
+    assert_eq!(cluster.writes(), [format!("PATCH {}", map("bank")), format!("DELETE {}", map("old"))]);
+    cluster.answers(false);
+    assert!(bundles.step(&desired).await, "it is tried again");
+}

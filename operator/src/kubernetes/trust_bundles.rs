@@ -1,0 +1,104 @@
+//! The roots of the mesh in every namespace in which a sidecar may start: what it verifies the operator by before it says
+//! anything.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::Leadership;
+use crate::source::{BUNDLE, BUNDLE_KEY, Desired};
+
+/// Who owns the fields.
+const MANAGER: &str = "fapi-mesh/trust-bundle";
+/// One question.
+const ANSWER: Duration = Duration::from_secs(5);
+/// What failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Keeps the ConfigMaps as they should be, also when somebody changes or removes them.
+pub(crate) struct TrustBundles {
+    client: Client,
+    pem: Arc<str>,
+    leadership: Leadership,
+}
+
+impl TrustBundles {
+    /// Keeps these roots.
+    pub(crate) fn new(client: Client, pem: Arc<str>, leadership: Leadership) -> Self {
+        Self { client, pem, leadership }
+    }
+
+    /// Writes, restores and removes until `shutdown` says true. What is right is not written.
+    pub(crate) async fn run(mut self, mut desired: watch::Receiver<Arc<Desired>>, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let wanted = desired.borrow_and_update().clone();
+            let failed = self.step(&wanted).await;
+            tokio::select! {
+                changed = desired.changed() => if changed.is_err() { return },
+                () = self.leadership.changed() => {}
+                () = sleep(AGAIN), if failed => {}
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
+    }
+
+    /// Brings all namespaces in line. True if that failed anywhere.
+    pub(super) async fn step(&self, desired: &Desired) -> bool {
+        let is_wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(&self.pem);
+        let mut failed = false;
+        for namespace in desired.opted_in.iter().filter(is_wrong) {
+            failed |= self.write(namespace).await;
+        }
+        for namespace in desired.bundles.keys().filter(|namespace| !desired.opted_in.contains(*namespace)) {
+            failed |= self.remove(namespace).await;
+        }
+        failed
+    }
+
+    async fn write(&self, namespace: &str) -> bool {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": BUNDLE, "labels": {"app.kubernetes.io/part-of": "fapi-mesh"}},
+            "data": {BUNDLE_KEY: &*self.pem},
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        self.done(namespace, self.maps(namespace).patch(BUNDLE, &params, &Patch::Apply(object))).await
+    }
+
+    async fn remove(&self, namespace: &str) -> bool {
+        self.done(namespace, self.maps(namespace).delete(BUNDLE, &DeleteParams::default())).await
+    }
+
+    /// Waits for an answer. True if it should be asked again.
+    async fn done<T>(&self, namespace: &str, answer: impl Future<Output = kube::Result<T>>) -> bool {
+        if !self.leadership.holds() {
+            return false;
+        }
+        let error = match timeout(ANSWER, answer).await {
+            Ok(Ok(_)) => return false,
+            // The map or the whole namespace is gone, and with it the wish.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return false,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        tracing::warn!(
+            event = "trust_bundle",
+            namespace,
+            error,
+            "sidecars that start there may not find the roots; it is tried again"
+        );
+        true
+    }
+
+    fn maps(&self, namespace: &str) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
