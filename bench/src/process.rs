@@ -27,7 +27,9 @@ impl Process {
             .stdout(File::create(log)?)
             .stderr(File::create(log.with_extension("err"))?)
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}; setpriv and taskset are in util-linux", binary.display()))?;
+            .map_err(|error| {
+                format!("cannot start {}: {error}; setpriv and taskset are in util-linux", binary.display())
+            })?;
         Ok(Self { child })
     }
 

@@ -1,6 +1,7 @@
 //! The API server of a cluster, as every part that needs it gets to it, but for the source, which watches by itself.
 
 mod desk;
+mod forget;
 mod lease;
 mod rights;
 pub(crate) mod secret;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use kube::{Client, Config};
 
 pub(crate) use self::desk::Desk;
+pub(crate) use self::forget::forget;
 pub(crate) use self::lease::{Candidate, Leadership};
 pub use self::rights::{RIGHTS, Right, Scope};
 pub(crate) use self::secret::{Loss, Secret};
