@@ -237,7 +237,7 @@ fn strangers_are_refused(platform: &Platform) {
     let stranger = Forward::start(kubectl, "bank", "pod/stranger", 8080);
     let said = call(stranger.address(), None);
     assert_eq!(said["status"], Value::Null, "plain HTTP: {said}");
-    platform.told("payments", &[("event", "handshake"), ("outcome", "refused")]);
+    platform.told("payments", &[("event", "handshake"), ("reason", "plaintext_not_allowed")]);
 
     let prowler = Forward::start(kubectl, "outside", "pod/prowler", 8080);
     let said = call(prowler.address(), None);
@@ -430,13 +430,28 @@ fn costs(platform: &Platform) {
     eprintln!("API requests of an idle operator: {per_minute} a minute");
     assert!(per_minute < 90.0, "{per_minute} requests a minute while nothing happens");
 
-    let stats = kubectl.run(&["get", "--raw", "/api/v1/nodes/node/proxy/stats/summary"]);
-    let stats: Value = serde_json::from_str(&stats).unwrap();
-    for pod in stats["pods"].as_array().unwrap() {
-        for container in pod["containers"].as_array().into_iter().flatten() {
-            let (name, bytes) = (&container["name"], &container["memory"]["workingSetBytes"]);
-            let rss = &container["memory"]["rssBytes"];
-            eprintln!("memory of {}/{}: {bytes} bytes, resident {rss}", pod["podRef"]["name"], name);
+    for (program, most) in [("/fapi-operator", 512), ("/fapi-sidecar", 128)] {
+        let held = resident(platform, program);
+        assert!(!held.is_empty(), "no {program} runs in a pod");
+        eprintln!("memory of {program}: {held:?} MiB");
+        assert!(held.iter().all(|size| *size < most), "its limit is {most} MiB");
+    }
+}
+
+/// What each process of a program holds that runs in a pod, MiB.
+fn resident(platform: &Platform, program: &str) -> Vec<u64> {
+    let group = platform.cluster.folder().file_name().unwrap().to_str().unwrap();
+    let mut held = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        // Gone in the meantime, or no process.
+        let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
+        if read("cmdline").split('\0').next() == Some(program) && read("cgroup").contains(group) {
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            held.extend(
+                line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map(|size| size / 1024),
+            );
         }
     }
+    held
 }
