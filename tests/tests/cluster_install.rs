@@ -333,19 +333,19 @@ fn curl(identity: Option<&str>, args: &[&str]) -> String {
 fn a_policy_takes_hold(platform: &Platform, shop: SocketAddr) {
     let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: payments, namespace: bank}\n\
                   spec:\n  targetRefs: [{name: payments}]\n  rules: [{callers: [{serviceAccountName: somebody-else}]}]\n";
-    let began = Instant::now();
     platform.kubectl().apply(policy).unwrap();
+    let began = Instant::now();
     wait_for("the policy to hold", 30, || (call(shop, None)["status"] != 200).then_some(()));
-    took("policy change to refused call, kubectl included", began);
+    took("policy that was accepted to refused call", began);
     platform.is("Ready", "bank", "fapipolicy/payments");
     wait_for("the status of the client to say so", 30, || {
         let client = platform.kubectl().get(&["fapiclient", "shop", "-n", "bank"]);
         (client["status"]["targets"][0]["reason"] == "CallerNotAllowed").then_some(())
     });
-    let began = Instant::now();
     platform.kubectl().run(&["delete", "fapipolicy", "payments", "-n", "bank"]);
+    let began = Instant::now();
     wait_for("calls to pass again", 30, || (call(shop, None)["status"] == 200).then_some(()));
-    took("policy taken back to passing call, kubectl included", began);
+    took("policy that was taken back to passing call", began);
     // What cannot mean anything is not taken.
     let wrong = policy.replace("callers: [{serviceAccountName: somebody-else}]", "paths: [/a/../b]");
     assert!(platform.kubectl().apply(&wrong).is_err());
