@@ -49,7 +49,18 @@ pub const MESH_ISSUER: &str = "mesh";
     validation = Rule::new(
         "!has(self.origins) || (self.targetRefs.size() == 1 && self.targetRefs[0].kind == 'Service')"
     )
-    .message("origins are names of one Service: target exactly one")
+    .message("origins are names of one Service: target exactly one"),
+    validation = Rule::new("self.protocol != 'TCP' || self.targetRefs.all(t, t.kind == 'Service')")
+        .message("protocol TCP is for the ports of Services: a namespace has ports of both kinds"),
+    validation = Rule::new("self.protocol != 'TCP' || self.issuers.all(i, i.name == 'mesh')")
+        .message("protocol TCP takes no tokens, so no FapiIssuer"),
+    validation = Rule::new("self.protocol != 'TCP' || !has(self.origins)")
+        .message("protocol TCP takes no proofs, so no origins"),
+    validation = Rule::new(
+        "self.protocol != 'TCP' || self.rules.all(r, has(r.callers) && !has(r.methods) && !has(r.paths) && \
+         !has(r.pathPrefixes) && !has(r.scopes) && !has(r.authorizationDetails) && !has(r.maxTokenAge) && !has(r.actors))"
+    )
+    .message("protocol TCP knows callers and nothing else: give rules with callers alone")
 )]
 pub struct FapiPolicySpec {
     /// What the policy governs, always in its own namespace.
@@ -65,6 +76,11 @@ pub struct FapiPolicySpec {
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sender_constraints: Vec<SenderConstraint>,
+
+    /// `HTTP`, or `TCP` for ports that are not HTTP: over mutual TLS the named callers connect, without tokens, and HTTP is
+    /// refused.
+    #[serde(default = "http")]
+    pub protocol: Protocol,
 
     /// The issuers whose tokens are taken, each once: `mesh`, the mesh's own, and FapiIssuers. Without it, `mesh`.
     #[serde(default = "mesh_issuer")]
@@ -141,6 +157,16 @@ pub enum TargetKind {
     Namespace,
 }
 
+/// What the ports of a policy speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2, with a token for each request.
+    Http,
+    /// Anything else, over mutual TLS.
+    Tcp,
+}
+
 /// What becomes of a call that the rules refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mode {
@@ -152,6 +178,10 @@ pub enum Mode {
 
 fn enforce() -> Mode {
     Mode::Enforce
+}
+
+fn http() -> Protocol {
+    Protocol::Http
 }
 
 fn both() -> Vec<SenderConstraint> {

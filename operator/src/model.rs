@@ -215,6 +215,8 @@ pub(crate) enum PolicyTarget {
 pub(crate) struct PolicySpec {
     /// Whether refusals are enforced or only observed.
     pub(crate) mode: fapi::Mode,
+    /// Whether the target takes no HTTP: then rules have callers and nothing else.
+    pub(crate) opaque: bool,
     /// The bindings the target takes; never empty.
     pub(crate) sender_constraints: Vec<SenderConstraint>,
     /// Whether tokens of the mesh's own issuer are taken.

@@ -122,7 +122,8 @@ impl App {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
+    /// A connection to the app.
+    pub(crate) async fn connect(&self) -> Result<TcpStream, Failure> {
         let connected = match timeout(CONNECT_WITHIN, TcpStream::connect(self.address)).await {
             Ok(connected) => connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)),
             Err(late) => Err(io::Error::from(late)),

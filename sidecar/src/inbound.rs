@@ -7,6 +7,7 @@ mod connection;
 mod enforce;
 mod framing;
 mod lifetime;
+mod opaque;
 mod pass;
 mod record;
 mod serve;

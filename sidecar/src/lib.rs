@@ -15,6 +15,7 @@
 //! | `contexts` | calls in progress that the app may hand on |
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
+//! | `detect` | HTTP, by its first bytes |
 //! | `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
 //! | `tunnel` | two upgraded connections, joined |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
@@ -34,6 +35,7 @@ pub(crate) mod bypass;
 pub(crate) mod clock;
 pub(crate) mod contexts;
 pub(crate) mod control_client;
+pub(crate) mod detect;
 pub(crate) mod forward;
 pub(crate) mod headers;
 pub(crate) mod health;

@@ -10,7 +10,6 @@ mod body;
 
 mod call;
 mod connect;
-mod detect;
 mod dpop;
 mod exchange;
 mod failure;

@@ -15,6 +15,7 @@ mod operators;
 mod pki;
 mod programs;
 mod remains;
+mod webhooks;
 mod whole;
 
 use std::ops::{Deref, DerefMut};
@@ -25,6 +26,7 @@ pub use helm::helm;
 pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
 pub use programs::{image, missing_for_api_server, missing_for_node, program};
+pub use webhooks::{WithWebhooks, pod_to_inject};
 pub use whole::{Cluster, Part, kept, take_down};
 
 use folder::Folder;

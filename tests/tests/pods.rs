@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Stdio,
+    sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
@@ -19,11 +20,13 @@ use serde_json::Value;
 const APP: u16 = 8080;
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), APP);
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15002);
+/// Of something that is not HTTP.
+const DATABASE: u16 = 5432;
 /// As a client with `http_proxy` sends it.
 const CALL: &str = "GET http://payments.bank/transfers HTTP/1.1\r\nhost: payments.bank\r\nconnection: close\r\n\r\n";
 const SOON: Duration = Duration::from_secs(10);
 
-/// An operator and two pods: `shop`, which calls, and `payments`, which answers.
+/// An operator and pods: `shop`, which calls, `payments`, which answers and has a database, and `ledger`, whom nothing names.
 struct Pods {
     node: Node,
     interception: &'static str,
@@ -34,7 +37,7 @@ struct Pods {
 
 impl Pods {
     fn start(interception: &'static str) -> Option<Self> {
-        let node = Node::with_pods(2)?;
+        let node = Node::with_pods(3)?;
         let scratch = Scratch::new("pods");
         // Sidecars run as a user of their own.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -43,9 +46,10 @@ impl Pods {
         fs::write(scratch.path().join("config/pods.yaml"), documents(node.pod(1), interception)).unwrap();
         let operator = operator(&node, &scratch);
         let mut pods = Self { node, interception, scratch, _operator: operator, _sidecars: Vec::new() };
-        pods._sidecars = vec![pods.sidecar(0, "shop-1"), pods.sidecar(1, "payments-1")];
-        for name in ["shop-1", "payments-1"] {
-            wait_for("a sidecar to be ready", 30, || pods.is_ready(name).then_some(()));
+        let names = ["shop-1", "payments-1", "ledger-1"];
+        pods._sidecars = names.iter().enumerate().map(|(number, name)| pods.sidecar(number, name)).collect();
+        for number in 0..names.len() {
+            wait_for("a sidecar to be ready", 30, || pods.is_ready(number).then_some(()));
         }
         Some(pods)
     }
@@ -56,6 +60,15 @@ impl Pods {
 
     fn payments(&self) -> &Place {
         self.node.pod(1)
+    }
+
+    fn ledger(&self) -> &Place {
+        self.node.pod(2)
+    }
+
+    /// Another document of the mesh, or a new version of it.
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.scratch.path().join("config").join(name), text).unwrap();
     }
 
     /// The init step, and then the sidecar of a pod.
@@ -106,9 +119,8 @@ impl Pods {
         });
     }
 
-    fn is_ready(&self, name: &str) -> bool {
-        let pod = if name == "shop-1" { self.shop() } else { self.payments() };
-        pod.run(|| {
+    fn is_ready(&self, number: usize) -> bool {
+        self.node.pod(number).run(|| {
             e2e::get(SocketAddr::from(([127, 0, 0, 1], 15000)), "/readyz").is_ok_and(|ready| ready.status == 200)
         })
     }
@@ -135,7 +147,7 @@ fn operator(node: &Node, scratch: &Scratch) -> Running {
 /// loopback, and its sidecar before it.
 fn documents(payments: &Place, interception: &str) -> String {
     let port = |name: &str, number: u16, address: SocketAddr| {
-        let app = if interception == "redirect" { address } else { LOOPBACK };
+        let app = if interception == "redirect" { address } else { SocketAddr::new(LOOPBACK.ip(), address.port()) };
         format!("  - {{name: {name}, port: {number}, address: \"{address}\", appAddress: \"{app}\"}}\n")
     };
     let kind = |kind: &str, name: &str| {
@@ -147,7 +159,10 @@ fn documents(payments: &Place, interception: &str) -> String {
         kind("Workload", "payments-1") + "  serviceAccountName: payments\n  serviceName: payments\n  ports:\n",
         port("http", 80, SocketAddr::new(payments.v4(), APP)),
         port("http6", 8080, SocketAddr::new(payments.v6(), APP)),
+        port("db", DATABASE, SocketAddr::new(payments.v4(), DATABASE)),
+        port("db6", DATABASE + 1, SocketAddr::new(payments.v6(), DATABASE)),
         "---\n".to_owned() + &kind("Workload", "shop-1") + "  serviceAccountName: shop\n",
+        "---\n".to_owned() + &kind("Workload", "ledger-1") + "  serviceAccountName: ledger\n",
         "---\n".to_owned() + &kind("FapiClient", "shop") + "  serviceAccountName: shop\n",
         "  targets: [{serviceName: payments}]\n---\n".to_owned(),
         kind("FapiClient", "payments") + "  serviceAccountName: payments\n",
@@ -244,4 +259,104 @@ fn a_pod_without_rules_is_unready_while_its_app_can_be_reached_past_the_sidecar(
     assert!(told.body.contains("InboundBypass") && told.body.contains("0.0.0.0:9090"), "{}", told.body);
     drop(open);
     wait_for("it to be ready again", 10, || (readiness().status == 200).then_some(()));
+}
+
+/// The policy of the database: who may connect.
+fn database_is_for(account: &str) -> String {
+    format!(
+        "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {{name: db, namespace: bank}}\nspec:\n  \
+         protocol: TCP\n  targetRefs: [{{name: payments, sectionName: db}}, {{name: payments, sectionName: db6}}]\n  \
+         rules: [{{callers: [{{serviceAccountName: {account}}}]}}]\n"
+    )
+}
+
+/// A server that speaks first and then repeats what it hears. What each connection said is given once it has ended.
+fn database(pod: &Place) -> Receiver<String> {
+    let listener = pod.run(|| TcpListener::bind(SocketAddr::new("::".parse().unwrap(), DATABASE)).unwrap());
+    let (told, heard) = mpsc::sync_channel(64);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, told) = (stream.unwrap(), told.clone());
+            std::thread::spawn(move || {
+                let (mut said, mut buffer) = (Vec::new(), [0; 64]);
+                let _ = stream.write_all(b"220 db\r\n");
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    said.extend_from_slice(&buffer[..count]);
+                    let _ = stream.write_all(&buffer[..count]);
+                }
+                let _ = told.send(String::from_utf8_lossy(&said).into_owned());
+            });
+        }
+    });
+    heard
+}
+
+/// A connection that has been greeted and heard its own words again; `None` if that is not what it heard.
+fn joined(from: &Place, to: SocketAddr, words: &str) -> Option<TcpStream> {
+    from.run(|| {
+        let mut stream = TcpStream::connect_timeout(&to, SOON).ok()?;
+        stream.set_read_timeout(Some(SOON)).ok()?;
+        stream.write_all(words.as_bytes()).ok()?;
+        let mut heard = vec![0; 8 + words.len()];
+        stream.read_exact(&mut heard).ok()?;
+        (heard == format!("220 db\r\n{words}").as_bytes()).then_some(stream)
+    })
+}
+
+/// The words of the next connection that ended and had said anything.
+fn next(heard: &Receiver<String>) -> String {
+    let mut said = std::iter::repeat_with(|| heard.recv_timeout(SOON).unwrap());
+    said.find(|said| !said.is_empty()).unwrap()
+}
+
+/// Whether it ends soon, without another word.
+fn has_ended(mut stream: TcpStream) -> bool {
+    match stream.read(&mut [0; 8]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn a_port_that_is_not_http_is_joined_with_named_callers_alone() {
+    let Some(pods) = Pods::start("redirect") else { return };
+    let (shop, payments, ledger, outside) = (pods.shop(), pods.payments(), pods.ledger(), pods.node.machine());
+    let heard = database(payments);
+    let (v4, v6) = (SocketAddr::new(payments.v4(), DATABASE), SocketAddr::new(payments.v6(), DATABASE));
+    let caller = |account: &str| format!("spiffe://bank.example/ns/bank/sa/{account}");
+    assert_eq!(say(shop, v4, "hello"), "", "a port of HTTP until a policy says otherwise");
+    pods.write("db.yaml", &database_is_for("shop"));
+    let living = wait_for("the policy to be in force", 10, || joined(shop, v4, "select 1;"));
+    drop(joined(shop, v6, "select 6;"));
+    assert_eq!(next(&heard), "select 6;");
+    pods.logged("payments-1", &[("outcome", "admitted"), ("policy", "bank/db"), ("caller", &caller("shop"))]);
+
+    for address in [v4, v6] {
+        assert_eq!(say(ledger, address, "select 2;"), "", "a caller that is not named");
+        let answer = say(outside, address, "select 3;");
+        assert!(!answer.contains("db"), "somebody outside the mesh was answered: {answer}");
+    }
+    pods.logged("payments-1", &[("reason", "caller_not_allowed"), ("caller", &caller("ledger"))]);
+    let answer = say(shop, v4, &get("payments.bank"));
+    assert!(!answer.contains("HTTP"), "HTTP gets round no token here: {answer}");
+    pods.logged("payments-1", &[("reason", "opaque_not_allowed"), ("caller", &caller("shop"))]);
+
+    pods.write("db.yaml", &database_is_for("ledger"));
+    assert!(has_ended(living), "it is named no longer");
+    pods.logged("payments-1", &[("reason", "caller_not_allowed"), ("caller", &caller("shop"))]);
+    assert_eq!(next(&heard), "select 1;", "nobody else has said a word to it");
+    assert_eq!(say(shop, v4, "select 4;"), "");
+
+    let living = joined(ledger, v4, "select 5;").unwrap();
+    pods.write(
+        "revoked.yaml",
+        &format!(
+            "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {{name: ledger}}\nspec: {{spiffeId: {}, \
+             expires: \"2999-12-31T23:59:59Z\"}}\n",
+            caller("ledger")
+        ),
+    );
+    assert!(has_ended(living), "its caller is revoked");
+    assert_eq!(say(ledger, v4, "select 7;"), "");
+    pods.logged("payments-1", &[("event", "handshake"), ("reason", "revoked")]);
 }

@@ -44,6 +44,10 @@ pub struct Meshed {
     pub endpoints: Vec<EndpointDoc>,
     /// The token that a call carries; none if no FapiClient of the caller names the service.
     pub token: Option<TokenDoc>,
+    /// Whether it takes no HTTP: connections are joined as they are, over mutual TLS and without token. Left out when it is
+    /// not, so that an older reader still takes the rest; one that is it refuses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opaque: bool,
 }
 
 /// One pod behind a service.

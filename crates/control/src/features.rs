@@ -21,6 +21,9 @@ pub const INTROSPECTION: &str = "introspection/1";
 /// Calls handed on by token exchange (RFC 8693).
 pub const TOKEN_EXCHANGE: &str = "token-exchange/1";
 
+/// Ports that take no HTTP, by the certificates of their callers.
+pub const TCP: &str = "tcp/1";
+
 /// Everything that this build enforces.
 pub const SUPPORTED: &[&str] = &[
     RULES,
@@ -31,6 +34,7 @@ pub const SUPPORTED: &[&str] = &[
     EXTERNAL_ISSUERS,
     INTROSPECTION,
     TOKEN_EXCHANGE,
+    TCP,
 ];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
@@ -38,13 +42,14 @@ pub const SUPPORTED: &[&str] = &[
 pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
     let policies = snapshot.ports.iter().filter_map(|port| match &port.policy {
         PortPolicyDoc::Policy(policy) => Some(policy),
-        PortPolicyDoc::Invalid { .. } => None,
+        PortPolicyDoc::Tcp(_) | PortPolicyDoc::Invalid { .. } => None,
     });
     let policies: Vec<&WirePolicy> = policies.collect();
     let needed = |feature: &&str| match *feature {
         // They hold on every connection, also those that a pure caller makes.
         REVOCATIONS => true,
         TOKEN_EXCHANGE => snapshot.token_exchange,
+        TCP => snapshot.ports.iter().any(|port| matches!(port.policy, PortPolicyDoc::Tcp(_))),
         feature => policies.iter().any(|policy| uses(policy, feature)),
     };
     SUPPORTED.iter().copied().filter(needed).collect()
@@ -96,7 +101,7 @@ mod tests {
     #[test]
     fn an_unknown_feature_is_named() {
         assert_eq!(missing(&[RULES.to_owned()]), None);
-        assert_eq!(missing(&[RULES.to_owned(), "tcp/1".to_owned()]), Some("tcp/1"));
+        assert_eq!(missing(&[RULES.to_owned(), "udp/1".to_owned()]), Some("udp/1"));
     }
 
     fn port(policy: PortPolicyDoc) -> Port {
@@ -142,6 +147,8 @@ mod tests {
         let actors = WireRule { actors: Some(WireActors { min: 0, max: 1 }), ..plain() };
         let closed = PortPolicyDoc::Invalid { name: "bank/p".to_owned() };
         assert_eq!(needed(vec![]), [REVOCATIONS], "a pure caller");
+        let tcp = fapi::WireTcpPolicy { name: "bank/db".to_owned(), mode: Mode::Enforce, callers: vec![] };
+        assert_eq!(needed(vec![PortPolicyDoc::Tcp(tcp)]), [REVOCATIONS, TCP]);
         assert_eq!(needed(vec![closed]), [REVOCATIONS], "a closed port");
         assert_eq!(needed(vec![with_rules(vec![plain(), plain()])]), [RULES, REVOCATIONS]);
         assert_eq!(

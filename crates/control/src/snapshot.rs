@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fapi::WirePolicy;
+use fapi::{WirePolicy, WireTcpPolicy};
 use serde::{Deserialize, Serialize};
 
 /// The desired state of one pod, complete in itself.
@@ -90,6 +90,8 @@ pub struct Port {
 pub enum PortPolicyDoc {
     /// The one policy that governs it.
     Policy(WirePolicy),
+    /// The one policy that governs it, of a port that takes no HTTP.
+    Tcp(WireTcpPolicy),
     /// A policy that never compiled: the port is closed.
     #[serde(rename_all = "camelCase")]
     Invalid {

@@ -1,7 +1,10 @@
 //! The decision: the checks in their order, and the only place that makes an [`Admission`].
 
+mod connection;
+
 use std::sync::Arc;
 
+pub use connection::{ConnectionAdmission, decide_connection};
 use http::HeaderMap;
 
 use crate::{
@@ -48,6 +51,10 @@ pub fn decide_introspected(
     let policy = match ctx.policy {
         PortPolicy::Policy(policy) => policy,
         PortPolicy::Missing => return Verdict::Refuse(Refusal::of(Rejection::PolicyMissing)),
+        PortPolicy::Tcp(policy) => {
+            let refusal = Refusal::of(Rejection::OpaqueNotAllowed);
+            return Verdict::Refuse(Refusal { policy: Some(Arc::clone(&policy.name)), ..refusal });
+        }
         PortPolicy::Invalid { name } => {
             let refusal = Refusal::of(Rejection::PolicyInvalid);
             return Verdict::Refuse(Refusal { policy: Some(Arc::clone(name)), ..refusal });
@@ -296,6 +303,7 @@ pub fn decide_again(ctx: &Context<'_>, request: &Request<'_>, grounds: &Grounds)
         PortPolicy::Policy(policy) => policy,
         PortPolicy::Missing => return Err(Rejection::PolicyMissing),
         PortPolicy::Invalid { .. } => return Err(Rejection::PolicyInvalid),
+        PortPolicy::Tcp(_) => return Err(Rejection::OpaqueNotAllowed),
     };
     let judged = judge_again(ctx, policy, request, grounds);
     match judged {

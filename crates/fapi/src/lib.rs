@@ -41,7 +41,10 @@ pub mod value;
 
 pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion, sign_assertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
-pub use decide::{Admission, AdmissionKind, Grounds, Refusal, Verdict, decide, decide_again, decide_introspected};
+pub use decide::{
+    Admission, AdmissionKind, ConnectionAdmission, Grounds, Refusal, Verdict, decide, decide_again, decide_connection,
+    decide_introspected,
+};
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use introspection::{Introspected, Introspection, IntrospectionFault, Unread};
 pub use jwks::{IssuerKeys, JwksError, KeySet};
@@ -49,8 +52,8 @@ pub use jws::{PrivateKeyDer, SigningError, SigningKey};
 pub use path::normal_path;
 pub use peer::Peer;
 pub use policy::{
-    ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TokenTyp, WireActors, WireCaller,
-    WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule,
+    ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TcpPolicy, TokenTyp, WireActors,
+    WireCaller, WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule, WireTcpPolicy,
 };
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;

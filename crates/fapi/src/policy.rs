@@ -3,6 +3,7 @@
 mod compile;
 mod external;
 mod rules;
+mod tcp;
 mod wire;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ pub(crate) use external::{External, is_identity};
 use http::Method;
 pub(crate) use rules::{Client, Credentials, Matched, Unmatched};
 use rules::{Rule, Rules};
+pub use tcp::{TcpPolicy, WireTcpPolicy};
 pub use wire::{
     ClientIdClaim, Mode, TokenTyp, WireActors, WireCaller, WireClient, WireDetail, WireExternal, WireMapping,
     WirePolicy, WireResource, WireRule,
@@ -111,6 +113,8 @@ pub enum PortPolicy {
     },
     /// The one in force.
     Policy(Arc<Policy>),
+    /// The one in force, of a port that takes no HTTP.
+    Tcp(Arc<TcpPolicy>),
 }
 
 impl Policy {

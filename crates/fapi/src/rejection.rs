@@ -129,8 +129,8 @@ rejections! {
         "send one Authorization header, at most one DPoP header, no token in the URL and an unambiguous path";
     HeaderTooLarge, "header_too_large", "RFC 6585 5", Some(431), Tell::Plain("invalid_request"), false,
         "send fewer or smaller headers";
-    OpaqueNotAllowed, "opaque_not_allowed", "FAPI 2.0 SP 5.3.4", None, Tell::Nothing, false,
-        "this port takes HTTP with tokens; a port for other protocols is declared protocol: TCP";
+    OpaqueNotAllowed, "opaque_not_allowed", "FAPI 2.0 SP 5.3.4", Some(403), Tell::Plain(DENIED), false,
+        "a port takes plain HTTP with tokens, or it is declared protocol: TCP and takes everything else";
     PlaintextNotAllowed, "plaintext_not_allowed", "FAPI 2.0 SP 5.2.1", Some(403), Tell::Plain(DENIED), false,
         "plaintext is not used with this destination";
     PolicyMissing, "policy_missing", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,

@@ -41,8 +41,17 @@ impl<'a> Lookup<'a> {
             Some(Holder::Several) => None,
             // The pod itself, in a way that has nothing to do with the mesh.
             None if address.is_loopback() || address.is_unspecified() => None,
-            None => self.index.model().complete.then(|| unmeshed([SocketAddr::new(address, number)])),
+            None if self.index.model().complete => Some(unmeshed([SocketAddr::new(address, number)])),
+            None => self.endpoint(SocketAddr::new(address, number)),
         }
+    }
+
+    /// Where addresses tell no pods apart, an address and a port tell endpoints apart.
+    fn endpoint(self, address: SocketAddr) -> Option<DestinationKind> {
+        let all = self.index.model().endpoints.keys().flat_map(|service| self.index.endpoints_of(service));
+        let mut there = all.map(|(endpoint, _)| endpoint).filter(|endpoint| endpoint.address == address);
+        let (found, None) = (there.next()?, there.next()) else { return None };
+        self.meshed(&found.service, &[&found.service_port], |endpoint| endpoint.address == address)
     }
 
     fn service(self, service: &Service, number: u16) -> Option<DestinationKind> {
@@ -148,11 +157,13 @@ impl<'a> Lookup<'a> {
             let spiffe_id = self.index.identity(pod)?.to_string();
             Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.state >= wanted })
         });
+        let opaque = is_opaque(self.index, behind.iter().map(|(endpoint, _)| *endpoint));
         Some(DestinationKind::Meshed(Box::new(Meshed {
             service: format!("{}.{}", key.name, key.namespace),
             audience: Audience::for_service(&key.name, &key.namespace).ok()?.to_string(),
             endpoints: endpoints.collect(),
-            token: token(self.index, self.caller, key, ports),
+            token: if opaque { None } else { token(self.index, self.caller, key, ports) },
+            opaque,
         })))
     }
 
@@ -170,6 +181,11 @@ fn unmeshed(addresses: impl IntoIterator<Item = SocketAddr>) -> DestinationKind 
 fn least<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> EndpointState {
     let best = endpoints.map(|endpoint| endpoint.state).max();
     best.map_or(EndpointState::Ready, |best| best.max(EndpointState::Draining))
+}
+
+/// Whether a pod takes no HTTP at one of these endpoints. One that does refuses what comes without.
+fn is_opaque<'a>(index: &Index, mut endpoints: impl Iterator<Item = &'a Endpoint>) -> bool {
+    endpoints.any(|endpoint| index.plan_of(endpoint).is_some_and(|plan| plan.is_opaque()))
 }
 
 /// The token that the caller's FapiClient asks for. Without one the call carries none, and the server decides.

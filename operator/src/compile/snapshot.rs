@@ -47,7 +47,7 @@ pub(crate) fn snapshot(index: &Index, pod_uid: &str, issuer: &MeshIssuer) -> Opt
 fn external(port: &Port) -> impl Iterator<Item = &str> {
     let policy = match &port.policy {
         PortPolicyDoc::Policy(policy) => Some(policy),
-        PortPolicyDoc::Invalid { .. } => None,
+        PortPolicyDoc::Tcp(_) | PortPolicyDoc::Invalid { .. } => None,
     };
     policy.into_iter().flat_map(|policy| &policy.external).map(|external| external.name.as_str())
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use control::PortPolicyDoc;
 use fapi::{
-    Audience, Mode, SenderConstraint, TrustDomain, WireCaller, WireExternal, WirePolicy, WireResource, WireRule,
+    Audience, Mode, SenderConstraint, TcpPolicy, TrustDomain, WireCaller, WireExternal, WirePolicy, WireResource,
+    WireRule, WireTcpPolicy,
 };
 
 use super::attach::Attachments;
@@ -27,7 +28,7 @@ pub(crate) struct PortPlan {
     pub(crate) governor: Governor,
     /// What the sidecar gets, without the mesh's own issuer.
     doc: PortPolicyDoc,
-    /// The same rules, for the issuer; `None` if the port is closed.
+    /// The same rules, for the issuer; `None` if the port is closed, or takes no tokens.
     pub(crate) policy: Option<Arc<fapi::Policy>>,
     /// Whether tokens of the mesh's own issuer are taken.
     pub(crate) takes_mesh: bool,
@@ -60,6 +61,11 @@ impl PortPlan {
             }
         }
         doc
+    }
+
+    /// Whether the port takes no HTTP.
+    pub(crate) fn is_opaque(&self) -> bool {
+        matches!(self.doc, PortPolicyDoc::Tcp(_))
     }
 
     /// Whether tokens bound in this way are taken. A closed port takes none.
@@ -121,6 +127,9 @@ fn make(
     (governor, name, spec): (&Governor, String, Option<PolicySpec>),
     audiences: &[Audience],
 ) -> PortPlan {
+    if let Some(spec) = spec.as_ref().filter(|spec| spec.opaque) {
+        return make_tcp(trust_domain, governor, name, spec);
+    }
     let takes_mesh = spec.as_ref().is_some_and(|spec| spec.takes_mesh);
     // Where no Service leads there is nothing that a token could be for: the port is closed, and nobody has made a mistake.
     let compiled = spec.filter(|_| !audiences.is_empty()).and_then(|spec| {
@@ -150,6 +159,29 @@ fn make(
     PortPlan { governor: governor.clone(), version: version(&doc), doc, policy, takes_mesh }
 }
 
+/// The plan of a port that takes no HTTP.
+fn make_tcp(trust_domain: &TrustDomain, governor: &Governor, name: String, spec: &PolicySpec) -> PortPlan {
+    let wire = tcp(name.clone(), spec);
+    let doc = match TcpPolicy::compile(trust_domain, &wire) {
+        Ok(_) => PortPolicyDoc::Tcp(wire),
+        Err(problems) => {
+            tracing::error!(
+                policy = name,
+                ?problems,
+                "a policy that was accepted does not compile; its ports are closed"
+            );
+            PortPolicyDoc::Invalid { name }
+        }
+    };
+    PortPlan { governor: governor.clone(), version: version(&doc), doc, policy: None, takes_mesh: false }
+}
+
+/// Any of the rules admits, and they know nothing but callers.
+fn tcp(name: String, spec: &PolicySpec) -> WireTcpPolicy {
+    let callers = spec.rules.iter().flat_map(|rule| rule.callers.clone()).collect();
+    WireTcpPolicy { name, mode: spec.mode, callers }
+}
+
 /// What the issuers that a policy names say; one that it may not use admits nothing, and the rest of the policy holds.
 fn external(issuers: Issuers<'_>, governor: &Governor, spec: &PolicySpec, audiences: &[Audience]) -> Vec<WireExternal> {
     let Governor::Policy(key) = governor else { return Vec::new() };
@@ -166,6 +198,7 @@ fn built_in(namespace: &str) -> PolicySpec {
     };
     PolicySpec {
         mode: Mode::Enforce,
+        opaque: false,
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
         takes_mesh: true,
         external: Vec::new(),
@@ -199,6 +232,9 @@ fn wire(name: String, spec: PolicySpec, audiences: &[Audience], external: Vec<Wi
 
 /// Compiles a specification by itself, before it is attached to anything, to find what is wrong with it.
 pub(crate) fn check(trust_domain: &TrustDomain, name: &Key, spec: &PolicySpec) -> Result<(), Vec<fapi::PolicyProblem>> {
+    if spec.opaque {
+        return TcpPolicy::compile(trust_domain, &tcp(name.to_string(), spec)).map(drop);
+    }
     let audience = Audience::for_service("service", "namespace").ok();
     let wire = wire(name.to_string(), spec.clone(), audience.as_slice(), Vec::new());
     fapi::Policy::compile(trust_domain, &wire).map(drop)

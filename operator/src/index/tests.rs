@@ -1,11 +1,13 @@
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
-use fapi::SenderConstraint;
+use control::{DestinationKind, PortPolicyDoc, Snapshot};
+use fapi::{SenderConstraint, WireCaller};
 
 use super::*;
 use crate::model::{Policy, PolicySpec};
 use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
+use crate::{issuer, status};
 
 fn section() -> PolicyTarget {
     PolicyTarget::Section { service: "payments".to_owned(), section: "http".to_owned() }
@@ -115,6 +117,43 @@ fn a_second_service_before_the_same_pods_opens_nothing() {
     assert_eq!(payments(model).0, "service");
     assert_eq!(index.policies_of(&Key::new("bank", "front")).len(), 1);
     assert!(index.policies_of(&Key::new("web", "payments")).is_empty());
+}
+
+#[test]
+fn a_port_that_is_not_http_is_joined_and_gives_no_token() {
+    let mut model = bank();
+    let payments = Key::new("bank", "payments");
+    let spec = model.policies.get_mut(&payments).unwrap().spec.as_mut().unwrap();
+    let callers = vec![WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) }];
+    spec.opaque = true;
+    spec.rules = vec![fapi::WireRule { callers: callers.clone(), ..Default::default() }];
+    let target = ClientTarget {
+        service: payments.clone(),
+        scopes: Vec::new(),
+        details: None,
+        sender_constraint: None,
+        grant_type: Default::default(),
+    };
+    let key = Key::new("bank", "shop");
+    let seniority = Seniority { created: 0, key: key.clone() };
+    let client = Client { seniority, generation: 1, spec: Some(client_of("shop", vec![target])), fault: None };
+    model.clients.insert(key.clone(), client);
+    model.endpoints.get_mut(&payments).unwrap()[0].address = "10.1.2.3:5432".parse().unwrap();
+    let view = bank::view(model);
+    let snapshot = view.snapshot("uid-of-bank-payments-1", &issuer::names("https://127.0.0.1:1")).unwrap();
+    let ports = serde_json::from_slice::<Snapshot>(&snapshot.document).unwrap().ports;
+    let PortPolicyDoc::Tcp(policy) = &ports[0].policy else { panic!("{ports:?}") };
+    assert_eq!((policy.name.as_str(), &policy.callers), ("bank/payments", &callers));
+    for authority in ["payments", "10.1.2.3:5432"] {
+        let found = view.destination("uid-of-bank-shop-1", authority).kind;
+        let DestinationKind::Meshed(meshed) = found else { panic!("{authority}: {found:?}") };
+        assert!(meshed.opaque && meshed.token.is_none() && meshed.endpoints.len() == 1, "{meshed:?}");
+    }
+    assert_eq!(view.destination("uid-of-bank-shop-1", "10.1.2.3:5433").kind, DestinationKind::Unknown);
+    assert!(view.index().policies_of(&payments).is_empty(), "the issuer grants nothing for it");
+    let status = status::client_of(&view, &key);
+    let told = status.targets[0].message.as_deref().unwrap_or_default();
+    assert!(told.contains("need no FapiClient"), "{status:?}");
 }
 
 #[test]

@@ -211,6 +211,10 @@ fn chains(index: &Index, identity: &SpiffeId, target: &ClientTarget) -> Result<R
 }
 
 fn not_named(index: &Index, service: &Key) -> String {
+    let mut plans = index.endpoints_of(service).filter_map(|(endpoint, _)| index.plan_of(endpoint));
+    if plans.any(|plan| plan.is_opaque()) && index.policies_of(service).is_empty() {
+        return format!("{service} is not HTTP and takes no tokens; its callers need no FapiClient: remove the target");
+    }
     if index.policies_of(service).is_empty() {
         return format!("every port of {service} is closed; see the status of the FapiPolicy that governs it");
     }

@@ -130,6 +130,7 @@ fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstr
         targets: Some(vec![PolicyTarget::Service { service: service.to_owned() }]),
         spec: Some(PolicySpec {
             mode: Mode::Enforce,
+            opaque: false,
             sender_constraints,
             takes_mesh: true,
             external: Vec::new(),

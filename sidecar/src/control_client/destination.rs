@@ -26,6 +26,8 @@ pub(crate) struct Meshed {
     /// Those that take new calls.
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) token: TokenNeed,
+    /// Whether it takes no HTTP.
+    pub(crate) opaque: bool,
 }
 
 /// One pod behind a service.
@@ -82,6 +84,7 @@ impl Meshed {
             origin: audience.as_str().into(),
             endpoints: ready.map(Endpoint::new).collect::<Result<_, _>>()?,
             token,
+            opaque: meshed.opaque,
         })
     }
 }

@@ -38,10 +38,10 @@ const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection whose TLS ends here.
 pub(crate) struct Met {
-    stream: TlsStream<TcpStream>,
-    peer: Peer,
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) peer: Peer,
     /// What the peer was verified by.
-    bundle: Arc<TrustBundle>,
+    pub(super) bundle: Arc<TrustBundle>,
 }
 
 impl Inbound {
@@ -79,6 +79,9 @@ impl Inbound {
     /// Serves a peer until its connection ends.
     pub(crate) async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
         let _open = self.local.shared.metrics.inbound_connections.enter();
+        if self.is_opaque(listen) {
+            return self.serve_opaque(met, listen, address).await;
+        }
         // What broke it shows at the calls.
         let _ = if met.stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.serve_http2(met, (listen, address)).await

@@ -4,5 +4,6 @@ mod calls;
 mod contexts;
 mod hygiene;
 mod long_calls;
+mod opaque;
 mod revoked;
 mod vectors;

@@ -69,6 +69,11 @@ impl Outbound {
         };
         let view = self.view(&target).await?;
         let meshed = view.meshed().is_some();
+        if view.meshed().is_some_and(|meshed| meshed.opaque) {
+            return Err(Failure::Misused(
+                "the port is declared protocol: TCP and takes no HTTP: connect to it without proxy",
+            ));
+        }
         if !meshed {
             self.local.shared.metrics.unmeshed.add(1);
         }

@@ -51,7 +51,7 @@ impl Wanted {
 }
 
 /// How long a connection lives: within its terms, and until its peer is revoked.
-struct Life {
+pub(super) struct Life {
     terms: Terms,
     /// `None` for plaintext.
     peer: Option<fapi::Peer>,
@@ -61,6 +61,21 @@ impl Life {
     fn plaintext() -> Self {
         Self { terms: Terms::plaintext(), peer: None }
     }
+}
+
+/// A connection that carries no HTTP.
+pub(super) struct Opaque {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) life: Life,
+}
+
+/// A connection of its own to a peer that takes no HTTP.
+pub(super) async fn opaque(shared: &Shared, peer: &Peer, own: &Own) -> Result<Opaque, Failure> {
+    let made = async {
+        let (stream, life) = tls(shared, tcp(shared, peer).await?, peer, own, None).await?;
+        Ok(Opaque { stream, life })
+    };
+    counted(shared, peer, made.await)
 }
 
 /// A connection to `peer` from its pool, or a new one.
@@ -129,7 +144,7 @@ async fn h1(shared: Arc<Shared>, peer: &Peer, wanted: &Wanted, guard: OpenGuard)
             (speak_h1(shared, stream, life, guard).await?, terms)
         }
         Some(own) => {
-            let (stream, life) = tls(&shared, stream, peer, own, Protocol::H1).await?;
+            let (stream, life) = tls(&shared, stream, peer, own, Some(Protocol::H1)).await?;
             let terms = life.terms;
             (speak_h1(shared, stream, life, guard).await?, terms)
         }
@@ -150,7 +165,7 @@ async fn h2(
             (speak_h2(shared, stream, life).await?, terms)
         }
         Some(own) => {
-            let (stream, life) = tls(&shared, stream, peer, own, Protocol::H2).await?;
+            let (stream, life) = tls(&shared, stream, peer, own, Some(Protocol::H2)).await?;
             let terms = life.terms;
             (speak_h2(shared, stream, life).await?, terms)
         }
@@ -188,7 +203,7 @@ async fn tls(
     stream: TcpStream,
     peer: &Peer,
     own: &Own,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
 ) -> Result<(TlsStream<TcpStream>, Life), Failure> {
     let expect = peer.expect.as_ref().ok_or(Failure::Rejected(Rejection::PlaintextNotAllowed))?;
     let config = own.client_config(expect, protocol).map_err(|error| {
@@ -201,7 +216,7 @@ async fn tls(
         error.rejection().map_or(Failure::Unreachable, |_| Failure::Rejected(Rejection::PeerIdentityMismatch))
     })?;
     let (_, session) = stream.get_ref();
-    if session.alpn_protocol() != Some(protocol.alpn()) {
+    if session.alpn_protocol() != protocol.map(Protocol::alpn) {
         tracing::warn!(address = %peer.address, "a peer does not speak the protocol that every sidecar speaks");
         return Err(Failure::Unreachable);
     }
@@ -254,10 +269,7 @@ where
 
 /// Moves the bytes of a connection. No connection outlives the certificates that it was made with, or the revocation of
 /// its peer.
-async fn until_end<C>(shared: &Shared, life: Life, connection: C)
-where
-    C: Future<Output = Result<(), hyper::Error>>,
-{
+pub(super) async fn until_end<C: Future>(shared: &Shared, life: Life, connection: C) {
     let _open = shared.metrics.peer_connections.enter();
     tokio::select! {
         biased;

@@ -34,9 +34,12 @@ pub(super) struct Own {
     pub(super) number: Number,
     pub(super) certificate: Certificate,
     bundle: Arc<TrustBundle>,
-    /// As many as there are identities to call, twice.
-    configs: RefCell<HashMap<(SpiffeId, Protocol), Arc<ClientConfig>>>,
+    /// As many as there are identities to call, thrice.
+    configs: RefCell<HashMap<Toward, Arc<ClientConfig>>>,
 }
+
+/// Whom a connection is for, and what it carries if that is HTTP.
+type Toward = (SpiffeId, Option<Protocol>);
 
 impl Own {
     pub(super) fn new(generation: &Generation) -> Result<Rc<Self>, LeafError> {
@@ -45,13 +48,18 @@ impl Own {
         Ok(Rc::new(Self { number: generation.number, certificate, bundle, configs: RefCell::default() }))
     }
 
-    /// For connections to exactly `expect`.
-    pub(super) fn client_config(&self, expect: &SpiffeId, protocol: Protocol) -> Result<Arc<ClientConfig>, TlsError> {
+    /// For connections to exactly `expect`; `None`: which carry no HTTP.
+    pub(super) fn client_config(
+        &self,
+        expect: &SpiffeId,
+        protocol: Option<Protocol>,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
         let key = (expect.clone(), protocol);
         if let Some(config) = self.configs.borrow().get(&key) {
             return Ok(config.clone());
         }
-        let config = self.certificate.client_config(&self.bundle, expect.clone(), &[protocol.alpn()])?;
+        let config =
+            self.certificate.client_config(&self.bundle, expect.clone(), protocol.map(Protocol::alpn).as_slice())?;
         self.configs.borrow_mut().insert(key, config.clone());
         Ok(config)
     }

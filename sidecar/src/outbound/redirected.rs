@@ -1,7 +1,8 @@
 //! What the app sent somewhere and the kernel brought here: where it was meant to go decides what becomes of it.
 //!
 //! What the operator says is not in the mesh passes as it is, whatever protocol it speaks. To the mesh only plain HTTP goes,
-//! as only HTTP can carry a token; everything else is refused, and so is what does not show in time what it is.
+//! as only HTTP can carry a token; everything else is refused, and so is what does not show in time what it is. A port that
+//! is declared to take no HTTP gets whatever comes, over mutual TLS: its side decides by the certificate.
 
 use std::{
     borrow::Cow,
@@ -24,14 +25,16 @@ use tokio::{
 };
 
 use super::{
-    Outbound,
+    Outbound, balance,
     call::Told,
-    detect::{Begins, begins},
+    connect,
     failure::Failure,
+    peer::Peer,
     target::{Target, View},
 };
 use crate::{
     control_client::{DestinationCell, destination::Resolved, dial},
+    detect::{Begins, begins},
     stop::Stop,
     tunnel,
 };
@@ -86,10 +89,16 @@ impl Outbound {
         let _ = stream.set_nodelay(true);
         let cell = match self.destination_at(address).await {
             Ok(cell) => cell,
-            Err(rejection) => return self.refuse(rejection, address),
+            Err(rejection) => return self.refuse(rejection.into(), address),
         };
         if is_unmeshed(cell.get().as_deref()) {
             return self.pass(stream, address, &cell).await;
+        }
+        if is_opaque(cell.get().as_deref()) {
+            return match self.pass_to_peer(stream, &cell).await {
+                Ok(()) => {}
+                Err(failure) => self.refuse(failure, address),
+            };
         }
         let via = Via::Redirected(Rc::new(Redirected { address, last: RefCell::default() }));
         match timeout(FIRST_LINE_WITHIN, protocol(&stream)).await {
@@ -97,7 +106,9 @@ impl Outbound {
             Ok(Some(Begins::Http2)) => self.serve_http2(stream, via, stop).await,
             // It was closed before it said anything.
             Ok(None) => {}
-            Ok(Some(Begins::Other | Begins::Unsure)) | Err(_) => self.refuse(Rejection::OpaqueNotAllowed, address),
+            Ok(Some(Begins::Other | Begins::Unsure)) | Err(_) => {
+                self.refuse(Rejection::OpaqueNotAllowed.into(), address);
+            }
         }
     }
 
@@ -127,10 +138,41 @@ impl Outbound {
         }
     }
 
+    /// Joins the app with a pod of the mesh that takes no HTTP, over mutual TLS, for as long as it takes none.
+    async fn pass_to_peer(&self, stream: TcpStream, cell: &DestinationCell) -> Result<(), Failure> {
+        let own = self.own()?;
+        let mut peers: Vec<Rc<Peer>> = match cell.get().as_deref() {
+            Some(Resolved::Meshed(meshed)) => {
+                meshed.endpoints.iter().map(|at| self.peer(at.address, Some(&at.spiffe_id))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let shared = &self.local.shared;
+        loop {
+            let Some(peer) = balance::pick(&peers, self.random(), None).cloned() else {
+                return Err(Failure::Rejected(Rejection::DestinationUnknown));
+            };
+            match connect::opaque(shared, &peer, &own).await {
+                Ok(there) => {
+                    peer.load.begin();
+                    let joined = tunnel::join_within(SILENT_FOR, stream, there.stream);
+                    tokio::select! {
+                        () = connect::until_end(shared, there.life, joined) => {}
+                        () = cell.until(|resolved| !is_opaque(resolved)) => {}
+                    }
+                    peer.load.end();
+                    return Ok(());
+                }
+                Err(Failure::Unreachable) if peers.len() > 1 => peers.retain(|other| !Rc::ptr_eq(other, &peer)),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
     /// Tells of a connection that is closed without a word.
-    fn refuse(&self, rejection: Rejection, address: SocketAddr) {
+    fn refuse(&self, failure: Failure, address: SocketAddr) {
         let told = Told { destination: Some(&address.to_string()), ..Told::default() };
-        self.record(&Failure::Rejected(rejection), &told);
+        self.record(&failure, &told);
     }
 
     /// The target of a request: the address that its connection was meant for.
@@ -203,6 +245,10 @@ impl Outbound {
         *target.view.borrow_mut() = Some(view.clone());
         Some(view)
     }
+}
+
+fn is_opaque(resolved: Option<&Resolved>) -> bool {
+    matches!(resolved, Some(Resolved::Meshed(meshed)) if meshed.opaque)
 }
 
 fn is_unmeshed(resolved: Option<&Resolved>) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use control::{Port, PortPolicyDoc, Snapshot, tls::Roots};
-use fapi::{Issuer, Policy, PortPolicy, SenderConstraint, SpiffeId, TrustDomain};
+use fapi::{Issuer, Policy, PolicyProblem, PortPolicy, SenderConstraint, SpiffeId, TcpPolicy, TrustDomain};
 
 use super::AppliedPort;
 
@@ -79,7 +79,7 @@ fn external_problems(snapshot: &Snapshot) -> Vec<String> {
     }
     let named = snapshot.ports.iter().filter_map(|port| match &port.policy {
         PortPolicyDoc::Policy(policy) => Some(&policy.external),
-        PortPolicyDoc::Invalid { .. } => None,
+        PortPolicyDoc::Tcp(_) | PortPolicyDoc::Invalid { .. } => None,
     });
     let own = snapshot.mesh_issuer.issuer.as_str();
     if named.flatten().any(|external| external.issuer == own) {
@@ -89,15 +89,13 @@ fn external_problems(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn policy(trust_domain: &TrustDomain, port: &Port) -> Result<PortPolicy, Vec<String>> {
-    match &port.policy {
+    let compiled = match &port.policy {
         PortPolicyDoc::Invalid { name } => Ok(PortPolicy::Invalid { name: name.as_str().into() }),
-        PortPolicyDoc::Policy(wire) => match Policy::compile(trust_domain, wire) {
-            Ok(policy) => Ok(PortPolicy::Policy(Arc::new(policy))),
-            Err(found) => {
-                Err(found.into_iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect())
-            }
-        },
-    }
+        PortPolicyDoc::Policy(wire) => Policy::compile(trust_domain, wire).map(Arc::new).map(PortPolicy::Policy),
+        PortPolicyDoc::Tcp(wire) => TcpPolicy::compile(trust_domain, wire).map(Arc::new).map(PortPolicy::Tcp),
+    };
+    let text = |problem: PolicyProblem| format!("{}: {}", problem.field, problem.message);
+    compiled.map_err(|found| found.into_iter().map(text).collect())
 }
 
 fn takes_dpop(policy: &PortPolicy) -> bool {

@@ -107,6 +107,7 @@ pub(crate) fn meshed_at(
         audience: format!("https://{name}.bank"),
         endpoints: addresses.iter().map(endpoint).collect(),
         token: Some(token(constraint)),
+        opaque: false,
     }))
 }
 

@@ -150,6 +150,18 @@ impl Side {
             sender_constraints: vec![self.constraint.get()],
             rules: vec![rule],
         };
+        self.apply_doc(PortPolicyDoc::Policy(policy), self.app_address);
+    }
+
+    /// Joins connections of `caller` alone with a server at `app` from now on, without HTTP.
+    pub(crate) fn apply_tcp(&self, caller: &str, app: SocketAddr) {
+        let caller = WireCaller { namespace: "bank".to_owned(), service_account: Some(caller.to_owned()) };
+        let name = format!("bank/{}", self.name);
+        let policy = fapi::WireTcpPolicy { name, mode: Mode::Enforce, callers: vec![caller] };
+        self.apply_doc(PortPolicyDoc::Tcp(policy), app);
+    }
+
+    fn apply_doc(&self, policy: PortPolicyDoc, app: SocketAddr) {
         self.order.set(self.order.get() + 1);
         let snapshot = Snapshot {
             trust_domain: TRUST_DOMAIN.to_owned(),
@@ -163,8 +175,8 @@ impl Side {
                 name: "http".to_owned(),
                 port: 80,
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                app: self.app_address,
-                policy: PortPolicyDoc::Policy(policy),
+                app,
+                policy,
             }],
         };
         let order = self.order.get();

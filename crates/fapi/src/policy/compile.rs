@@ -36,9 +36,7 @@ pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy,
         let compiled = self::rule(&mut report, &format!("rules[{index}]"), domain, rule);
         rules.add(compiled, &rule.paths, &rule.path_prefixes);
     }
-    if !report.0.is_empty() {
-        return Err(report.0);
-    }
+    report.end()?;
     let name = Arc::from(wire.name.as_str());
     Ok(Policy { name, mode: wire.mode, resources, issuers, constraints: wire.sender_constraints.clone(), rules })
 }
@@ -159,6 +157,10 @@ const MAX_DETAILS: usize = 16;
 pub(super) struct Report(Vec<PolicyProblem>);
 
 impl Report {
+    pub(super) fn end(self) -> Result<(), Vec<PolicyProblem>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+
     pub(super) fn add(&mut self, field: &str, message: &str) {
         self.0.push(PolicyProblem { field: field.to_owned(), message: message.to_owned() });
     }

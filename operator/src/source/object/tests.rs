@@ -129,6 +129,29 @@ fn origins_are_other_names_of_one_service() {
 }
 
 #[test]
+fn a_policy_of_a_port_that_is_not_http_has_callers_alone() {
+    let with = |more: &str| policy(&format!("  protocol: TCP\n{more}"));
+    let target = "  targetRefs: [{name: db, sectionName: postgres}]\n";
+    let rules = "  rules: [{callers: [{serviceAccountName: ledger}]}, {callers: [{namespace: web}]}]";
+    let Parsed::Good(written) = read(&with(&format!("{target}{rules}"))) else { panic!("in order") };
+    let Body::Policy(policy) = written.body else { panic!("a policy") };
+    assert!(policy.spec.opaque);
+    let issuers = "  issuers: [{name: bank-as, audiences: [\"https://db.bank.example\"]}]\n";
+    let origins = "  origins: [\"https://db.bank.example\"]\n";
+    for (text, field) in [
+        (target.to_owned(), "spec.rules"),
+        (format!("{target}  rules: [{{callers: [{{namespace: web}}], methods: [GET]}}]"), "spec.rules"),
+        (format!("{target}  rules: [{{callers: [{{namespace: web}}]}}, {{}}]"), "spec.rules"),
+        (format!("{target}{issuers}{rules}"), "spec.issuers"),
+        (format!("{target}{origins}{rules}"), "spec.origins"),
+        (format!("  targetRefs: [{{kind: Namespace, name: bank}}]\n{rules}"), "spec.targetRefs"),
+    ] {
+        let found: Vec<_> = wrong(&with(&text)).into_iter().map(|(_, field)| field).collect();
+        assert_eq!(found, [field], "{text}");
+    }
+}
+
+#[test]
 fn a_client_of_another_issuer_has_a_client_id_and_no_keys_of_its_own() {
     let with = |more: &str| {
         let spec = format!("  serviceAccountName: a\n  targets: [{{serviceName: b}}]\n{more}");

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use control::DestinationKind;
+use control::{DestinationKind, destination::Meshed};
 use fapi::SenderConstraint::{Dpop, Mtls};
 use http::{HeaderValue, Method, StatusCode, Version, header::HOST};
 use tokio::{
@@ -15,8 +15,10 @@ use crate::{
     stop::StopSource,
     testing::{
         app::{App, TestRequest, get, read, request},
+        authority::workload,
         local,
         mesh::{Mesh, meshed, meshed_at},
+        side::{Side, Speaks},
         until,
     },
 };
@@ -98,7 +100,7 @@ async fn where_the_address_does_not_tell_the_name_does() {
             assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unknown"), "{host}");
         }
         // Once the address tells, it alone counts.
-        let at = mesh.authority.identity(&crate::testing::authority::workload("payments"), Duration::from_secs(60));
+        let at = mesh.authority.identity(&workload("payments"), Duration::from_secs(60));
         let id = control::identity::peer_from_leaf(at.leaf().unwrap()).unwrap().spiffe_id;
         let kind = meshed_at("payments", &id, Mtls, &[payments.address]);
         mesh.operator.set_destination(&payments.address.to_string(), kind);
@@ -177,6 +179,36 @@ async fn nothing_but_http_goes_to_the_mesh_or_to_the_unknown() {
         assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
         tokio::time::resume();
         assert_eq!((payments.served.get(), payments.connections.get()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_that_takes_no_http_is_reached_over_mutual_tls() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let side = Side::alone(&mesh.authority, &mesh.issuer, "db", Mtls, Speaks::Http1).await;
+        side.apply_tcp("shop", database.local_addr().unwrap());
+        let kind = |opaque| match meshed_at("db", &workload("db"), Mtls, &[side.address]) {
+            DestinationKind::Meshed(db) => DestinationKind::Meshed(Box::new(Meshed { token: None, opaque, ..*db })),
+            other => other,
+        };
+        mesh.operator.set_destination("10.96.0.9:5432", kind(true));
+        mesh.operator.set_destination("db.bank", kind(true));
+        let mut app = dialling(&mesh, "10.96.0.9:5432").await.connect().await;
+        let (mut server, _) = database.accept().await.unwrap();
+        server.write_all(b"who?").await.unwrap();
+        let mut heard = [0; 4];
+        app.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"who?");
+        app.write_all(b"shop").await.unwrap();
+        server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"shop");
+        let answer = mesh.app.get("http://db.bank/").await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (400, "request_malformed"), "no HTTP by proxy");
+        mesh.operator.set_destination("10.96.0.9:5432", kind(false));
+        assert_eq!(app.read(&mut heard).await.unwrap_or(0), 0, "it takes HTTP now");
     })
     .await;
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crds::policy::{
-    AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, TargetKind, TargetRef,
+    AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, Protocol, TargetKind, TargetRef,
 };
 use crds::{FapiPolicySpec, SenderConstraint};
 use fapi::{Origin, TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
@@ -23,11 +23,15 @@ pub(super) fn read(
     spec: FapiPolicySpec,
     trust_domain: &TrustDomain,
 ) -> Result<PolicyBody, Vec<BodyProblem>> {
-    let (targets, mut problems) = match targets(id, spec.target_refs) {
+    let (targets, mut problems) = match targets(id, spec.target_refs.clone()) {
         Ok(targets) => (targets, Vec::new()),
         Err(problems) => (Vec::new(), problems),
     };
     let namespace = id.key().namespace;
+    let opaque = spec.protocol == Protocol::Tcp;
+    if opaque {
+        problems.extend(tcp_problem(&spec, &targets));
+    }
     let takes_mesh = spec.issuers.iter().any(|issuer| issuer.name == MESH_ISSUER);
     let external = issuers(spec.issuers, &targets, &mut problems);
     let origins = origins(spec.origins, &targets, &mut problems);
@@ -40,7 +44,7 @@ pub(super) fn read(
         Mode::Audit => fapi::Mode::Audit,
     };
     let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
-    let spec = PolicySpec { mode, sender_constraints, takes_mesh, external, origins, rules };
+    let spec = PolicySpec { mode, opaque, sender_constraints, takes_mesh, external, origins, rules };
     if problems.is_empty() {
         let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
         problems.extend(compiled.into_iter().map(|problem| {
@@ -49,6 +53,27 @@ pub(super) fn read(
         }));
     }
     all_or(PolicyBody { targets, spec }, problems)
+}
+
+/// What a policy for ports that are not HTTP must not say.
+fn tcp_problem(spec: &FapiPolicySpec, targets: &[PolicyTarget]) -> Option<BodyProblem> {
+    let callers_alone = |rule: &PolicyRule| {
+        let known = PolicyRule { callers: rule.callers.clone(), ..PolicyRule::default() };
+        *rule == known && !rule.callers.is_empty() && rule.callers.iter().all(|caller| caller.client_id.is_none())
+    };
+    if targets.contains(&PolicyTarget::Namespace) {
+        let message = "protocol TCP is for the ports of Services: a namespace has ports of both kinds";
+        Some(BodyProblem::new("spec.targetRefs", message, "target Services, or ports of them by sectionName"))
+    } else if spec.issuers.iter().any(|issuer| issuer.name != MESH_ISSUER) {
+        Some(BodyProblem::new("spec.issuers", "protocol TCP takes no tokens, so no FapiIssuer", "remove it"))
+    } else if !spec.origins.is_empty() {
+        Some(BodyProblem::new("spec.origins", "protocol TCP takes no proofs, so no origins", "remove them"))
+    } else if !spec.rules.iter().all(callers_alone) {
+        let message = "protocol TCP knows callers and nothing else";
+        Some(BodyProblem::new("spec.rules", message, "give rules with callers alone: service accounts or namespaces"))
+    } else {
+        None
+    }
 }
 
 /// The targets of a policy: ports, Services, or its own namespace.
