@@ -5,14 +5,15 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use e2e::cluster::{Cluster, Forward, Kubectl, helm, image};
-use e2e::{Answer, Scratch, exchange, program, repository, wait_for};
+use e2e::{Scratch, program, repository, wait_for};
 use serde_json::{Value, json};
 
 /// Where the operator is.
@@ -138,9 +139,27 @@ fn took(what: &str, began: Instant) {
 fn call(app: SocketAddr, authorization: Option<&str>) -> Value {
     let header = authorization.map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
     let request = format!("GET /call/http1 HTTP/1.1\r\nhost: app\r\n{header}connection: close\r\n\r\n");
-    let answer = TcpStream::connect(app).and_then(|mut stream| exchange(&mut stream, &request));
-    let Answer { body, .. } = answer.unwrap_or_else(|error| panic!("the app does not answer: {error}"));
-    serde_json::from_str(&body).unwrap_or_else(|_| panic!("no JSON: {body}"))
+    let body = ask(app, &request).unwrap_or_else(|error| panic!("the app does not answer: {error}"));
+    serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body)))
+}
+
+/// The body of an answer; a forwarded port is slow to say that a connection has ended, so that is not waited for.
+fn ask(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(request.as_bytes())?;
+    let (mut stream, mut length) = (BufReader::new(stream), None);
+    for line in stream.by_ref().lines() {
+        let line = line?.to_ascii_lowercase();
+        match line.split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().ok(),
+            None if line.is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
+    stream.read_exact(&mut body)?;
+    Ok(body)
 }
 
 /// A call that went through both hops, and each app saw who called it.
@@ -183,6 +202,7 @@ fn from_nothing_to_guarded_calls_and_back() {
     took("install to the first guarded call", began);
     check_passed(&call(shop.address(), None));
     statuses_say_so(&platform);
+    nothing_is_amiss(&platform);
 
     strangers_are_refused(&platform);
     a_stolen_token_is_worth_nothing(&platform);
@@ -224,6 +244,14 @@ fn statuses_say_so(platform: &Platform) {
     }
     let refused = platform.kubectl().get(&["fapiclient", "intruder", "-n", "outside"])["status"].clone();
     assert_eq!(refused["targets"][0]["reason"], "CallerNotAllowed", "{refused}");
+}
+
+/// As somebody looks who has just installed it.
+fn nothing_is_amiss(platform: &Platform) {
+    let mut check = Command::new(program("fapictl"));
+    check.args(["check", "-n", "bank"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
+    let output = check.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// From pods: one that is not in the mesh, and two of another namespace that are.
