@@ -28,6 +28,7 @@ use tonic::codegen::Service;
 
 use crate::accept::{self, Connection, Tls, drive};
 use crate::acks::Acks;
+use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::enroll::Enroller;
@@ -67,6 +68,8 @@ pub(crate) struct Deps {
     pub(crate) issuer: MeshIssuer,
     /// The roots of the mesh, PEM.
     pub(crate) bundle_pem: Arc<str>,
+    /// Told of sidecars that run newer snapshots than the view has.
+    pub(crate) behind: Behind,
     /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at
     /// once, others when they connect.
     pub(crate) renew: watch::Receiver<UnixTime>,

@@ -46,6 +46,12 @@ pub(crate) enum FileError {
         /// What was answered.
         detail: String,
     },
+    /// Another operator was faster, and nothing was written.
+    #[error("{object} was changed by another operator, again and again; see why two of them write so often")]
+    Changed {
+        /// Kind, namespace and name.
+        object: String,
+    },
     /// It was made once, and is gone.
     #[error(
         "{object} is missing or another, but this mesh has had it: restore it from a backup. It is never made anew silently; \
@@ -69,7 +75,15 @@ impl FileError {
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+
+    /// True when another operator has written since it was read: read it again.
+    pub(crate) fn is_changed(&self) -> bool {
+        matches!(self, Self::Changed { .. })
+    }
 }
+
+/// How often something is read, changed and written, where other operators write it too.
+pub(crate) const TRIES: usize = 10;
 
 /// Replaces `path` by `bytes` in one step and makes the change durable. The folder must exist.
 ///

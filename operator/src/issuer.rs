@@ -32,7 +32,6 @@ use tokio::sync::watch;
 use crate::accept::{self, Tls};
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
-use crate::crypto;
 use crate::revocations::Revocations;
 use crate::view::View;
 
@@ -85,13 +84,13 @@ impl MeshAuthorizationServer {
         Self {
             metadata: metadata::document(&names),
             names,
+            nonces: NonceMinter::new(kept.nonces),
             kept,
             limits: Limits::new(),
             client_keys,
             view,
             revocations,
             clock,
-            nonces: NonceMinter::new(crypto::random()),
             replay: ReplaySet::new(PROOFS, PROOFS_PER_CALLER),
         }
     }

@@ -1,5 +1,6 @@
 //! The API server of a cluster, as every part that needs it gets to it, but for the source, which watches by itself.
 
+mod changes;
 mod desk;
 mod forget;
 mod lease;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 
+pub(crate) use self::changes::{Changes, SecretWatch};
 pub(crate) use self::desk::Desk;
 pub(crate) use self::forget::forget;
 pub(crate) use self::lease::{Candidate, Leadership};

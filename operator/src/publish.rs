@@ -7,6 +7,7 @@ use std::time::Duration;
 use fapi::TrustDomain;
 use tokio::sync::watch;
 
+use crate::behind::Behind;
 use crate::files::{self, FileError};
 use crate::source::Desired;
 use crate::view::View;
@@ -70,14 +71,15 @@ pub(crate) struct Publisher {
     trust_domain: TrustDomain,
     /// For a source that does not know which of two is newer.
     order: Option<Order>,
+    behind: Behind,
     view: watch::Sender<Arc<View>>,
 }
 
 impl Publisher {
     /// A publisher of an empty view, which refuses everything.
-    pub(crate) fn new(trust_domain: TrustDomain, order: Option<Order>) -> Self {
+    pub(crate) fn new(trust_domain: TrustDomain, order: Option<Order>, behind: Behind) -> Self {
         let view = watch::Sender::new(Arc::new(View::empty(trust_domain.clone())));
-        Self { trust_domain, order, view }
+        Self { trust_domain, order, behind, view }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<View>> {
@@ -87,7 +89,11 @@ impl Publisher {
     /// Publishes a view of `desired`, unless it would be the same again.
     pub(crate) fn publish(&mut self, desired: &Desired) -> Result<(), OrderError> {
         let now = self.view.borrow().clone();
-        if now.synced() && now.index().model() == &desired.model {
+        let is_same = now.synced() && now.index().model() == &desired.model;
+        // Sidecars that come from another operator take nothing with a lower order than what they have.
+        let catches_up =
+            self.behind.order().is_some_and(|theirs| now.order() < theirs && desired.order >= Some(theirs));
+        if is_same && !catches_up {
             return Ok(());
         }
         let order = match (desired.order, &mut self.order) {
@@ -147,9 +153,26 @@ mod tests {
     }
 
     #[test]
+    fn the_same_again_gets_the_order_that_sidecars_of_others_have() {
+        let behind = Behind::default();
+        let mut publisher = Publisher::new(domain(), None, behind.clone());
+        let view = publisher.subscribe();
+        let mut publish = |order| {
+            publisher.publish(&Desired { order: Some(order), ..Desired::default() }).unwrap();
+            view.borrow().order()
+        };
+        assert_eq!(publish(10), 10);
+        assert_eq!(publish(20), 10, "nobody needs it");
+        behind.tell(30);
+        assert_eq!(publish(25), 10, "they still know more");
+        assert_eq!(publish(31), 31);
+        assert_eq!(publish(40), 31);
+    }
+
+    #[test]
     fn the_same_again_is_not_published() {
         let dir = TempDir::new();
-        let mut publisher = Publisher::new(domain(), Some(Order::open(dir.path()).unwrap()));
+        let mut publisher = Publisher::new(domain(), Some(Order::open(dir.path()).unwrap()), Behind::default());
         let view = publisher.subscribe();
         assert!(!view.borrow().synced());
         let mut desired = Desired::default();

@@ -15,14 +15,15 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::crypto;
-use crate::files::FileError;
+use crate::files::{FileError, TRIES};
+use crate::kubernetes::Changes;
 use crate::shelf::Shelf;
 use crate::source::Desired;
 
 /// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: some 25,000 entries.
 const MAX_BYTES: usize = 3 * 1024 * 1024;
-/// Up to here there is room for tokens, which clients revoke by themselves; the rest is for people.
-const MAX_BYTES_WITH_TOKEN: usize = MAX_BYTES / 4 * 3;
+/// What is kept beside the entries.
+const FRAME: usize = 4096;
 /// A disk that is full is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -130,13 +131,47 @@ impl Revocations {
     /// # Errors
     /// They cannot be made durable, or there is no room; then none of them is in force.
     pub(crate) fn revoke(&self, entries: impl IntoIterator<Item = Revocation>) -> Result<(), RevocationsError> {
+        let entries: Vec<Revocation> = entries.into_iter().collect();
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.add(&entries);
+        for _ in 1..TRIES {
+            match &outcome {
+                Err(RevocationsError::File(error)) if error.is_changed() => {
+                    self.take_over()?;
+                    outcome = self.add(&entries);
+                }
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    /// Puts in force what another operator has revoked. It waits for the shelf.
+    pub(crate) fn refresh(&self) -> Result<(), RevocationsError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_over()
+    }
+
+    fn take_over(&self) -> Result<(), RevocationsError> {
+        let kept = file::read(&self.shelf)?.ok_or_else(|| RevocationsError::Missing(self.shelf.place(file::NAME)))?;
+        self.in_force.send_if_modified(|in_force| {
+            let newer = kept.epoch > in_force.epoch;
+            if newer {
+                tracing::info!(event = "revocation", outcome = "taken_over", epoch = kept.epoch);
+                *in_force = Arc::new(kept);
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    fn add(&self, entries: &[Revocation]) -> Result<(), RevocationsError> {
         let (before, now) = (self.in_force(), self.clock.now());
         let mut all: Vec<Revocation> = before.entries.iter().filter(|entry| now < entry.expires()).cloned().collect();
         let known = all.len();
         for entry in entries {
-            if now < entry.expires() && !all.contains(&entry) {
-                all.push(entry);
+            if now < entry.expires() && !all.contains(entry) {
+                all.push(entry.clone());
             }
         }
         let Some(added) = all.get(known..).filter(|added| !added.is_empty()) else { return Ok(()) };
@@ -144,7 +179,9 @@ impl Revocations {
         let added = added.to_vec();
         // The epoch follows the clock, so that one which a lost file has taken away does not come again.
         let next = InForce::new(now.as_secs().max(before.epoch + 1), all);
-        if next.document.len() > if with_token { MAX_BYTES_WITH_TOKEN } else { MAX_BYTES } {
+        let most = MAX_BYTES.min(self.shelf.room() - FRAME);
+        // The last quarter is for people: tokens are revoked by clients.
+        if next.document.len() > if with_token { most / 4 * 3 } else { most } {
             return Err(RevocationsError::Full);
         }
         file::write(&self.shelf, &next)?;
@@ -156,18 +193,28 @@ impl Revocations {
         Ok(())
     }
 
-    /// Revokes whatever the source says until `shutdown` says true.
+    /// Revokes whatever the source says, and takes over what other operators revoke, until `shutdown` says true.
     pub(crate) async fn follow(
         self: Arc<Self>,
         mut desired: watch::Receiver<Arc<Desired>>,
+        mut changes: Changes,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        let mut by_others = false;
         loop {
             let (revocations, wanted) = (self.clone(), desired.borrow_and_update().clone());
-            let step =
-                tokio::task::spawn_blocking(move || revocations.revoke(wanted.revocations.iter().cloned())).await;
+            let step = tokio::task::spawn_blocking(move || {
+                if by_others {
+                    revocations.refresh()?;
+                }
+                revocations.revoke(wanted.revocations.iter().cloned())
+            });
+            let step = step.await;
             let failed = match step {
-                Ok(Ok(())) => false,
+                Ok(Ok(())) => {
+                    by_others = false;
+                    false
+                }
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a revocation cannot be put in force; it is tried again");
                     true
@@ -180,6 +227,7 @@ impl Revocations {
             tokio::select! {
                 () = tokio::time::sleep(RETRY), if failed => {}
                 changed = desired.changed() => if changed.is_err() { return },
+                () = changes.next() => by_others = true,
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }

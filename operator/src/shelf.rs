@@ -86,6 +86,19 @@ impl Shelf {
         }
     }
 
+    /// Whether other operators keep their documents there, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Secret(_))
+    }
+
+    /// How many bytes all its documents may have.
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Self::Folder(_) | Self::Draft(_) => usize::MAX,
+            Self::Secret(_) => Secret::ROOM,
+        }
+    }
+
     /// Where a document is, for messages.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         match self {

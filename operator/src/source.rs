@@ -35,6 +35,7 @@ use self::object::Parsed;
 pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
+use crate::behind::Behind;
 use crate::model::Model;
 
 /// What a source wants to be so.
@@ -97,6 +98,14 @@ impl Source {
         match self {
             Self::Directory(directory) => directory.trust_domain(),
             Self::Cluster(cluster) => cluster.trust_domain(),
+        }
+    }
+
+    /// Where it is told that sidecars know more than it.
+    pub(crate) fn behind(&self) -> Behind {
+        match self {
+            Self::Directory(_) => Behind::default(),
+            Self::Cluster(cluster) => cluster.behind(),
         }
     }
 

@@ -55,6 +55,13 @@ pub(crate) enum StateError {
     },
 }
 
+impl StateError {
+    /// True when another operator has written since it was read: read it again.
+    pub(crate) fn is_changed(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_changed())
+    }
+}
+
 impl Folder {
     /// Opens a shelf. If it is not there, `fill` writes all its documents, and it appears with them in one step.
     pub(crate) fn open<E: From<FileError>>(

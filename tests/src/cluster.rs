@@ -26,7 +26,7 @@ pub use helm::helm;
 pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
 pub use programs::{image, missing_for_api_server, missing_for_node, program};
-pub use webhooks::{WithWebhooks, pod_to_inject};
+pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, Part, kept, take_down};
 
 use folder::Folder;

@@ -36,7 +36,7 @@ fn keys_stand_in_secrets_and_a_lost_one_stops_the_next_start() {
     let made = SECRETS.map(|name| secret(kubectl, name));
     let documents = |secret: &Value| secret["data"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(documents(&made[0]), ["fingerprint", "issuing.key", "issuing.pem", "root.key", "root.pem"]);
-    assert_eq!(documents(&made[1]), ["assertions.json", "keys.json"]);
+    assert_eq!(documents(&made[1]), ["assertions.json", "keys.json", "nonces.json"]);
     assert_eq!(documents(&made[2]), ["revocations.json"]);
     let recorded = kubectl.get(&["configmap", "fapi-mesh-state", "-n", "fapi-mesh"]);
     assert_eq!(recorded["data"]["trust-domain"], "cluster.local");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use control::MeshIssuer;
 use control::pb::{self, operator_message::Kind};
 
+use crate::behind::Behind;
 use crate::crypto;
 use crate::issuer::Published;
 use crate::revocations::InForce;
@@ -27,6 +28,7 @@ pub(super) struct Now<'a> {
     pub(super) revocations: &'a InForce,
     pub(super) issuer: &'a MeshIssuer,
     pub(super) bundle_pem: &'a str,
+    pub(super) behind: &'a Behind,
 }
 
 /// What was sent, and what may have changed since.
@@ -180,6 +182,7 @@ impl Outbox {
         }
         if now.view.order() < applied {
             // The sidecar has seen newer: this operator lags, or its state was put back. It would refuse.
+            now.behind.tell(applied);
             tracing::warn!(pod_uid = now.pod_uid, applied, order = now.view.order(), "a sidecar has a newer snapshot");
             return None;
         }

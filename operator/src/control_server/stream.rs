@@ -229,9 +229,9 @@ impl PodStream {
     fn next(&mut self) -> Option<pb::OperatorMessage> {
         let (view, keys) = (self.view.borrow().clone(), self.keys.borrow().clone());
         let revocations = self.revocations.borrow().clone();
-        let Deps { issuer, bundle_pem, .. } = &*self.deps;
-        let now =
-            Now { pod_uid: &self.pod_uid, view: &view, keys: &keys, revocations: &revocations, issuer, bundle_pem };
+        let Deps { issuer, bundle_pem, behind, .. } = &*self.deps;
+        let (pod_uid, view, keys, revocations) = (&*self.pod_uid, &*view, &*keys, &*revocations);
+        let now = Now { pod_uid, view, keys, revocations, issuer, bundle_pem, behind };
         let message = self.outbox.next(&now)?;
         if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
             self.delivery.sent(digest);

@@ -12,13 +12,13 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fapi::{SigningError, UnixTime};
+use fapi::{SigningError, SigningKey, UnixTime};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::files::FileError;
-use crate::kubernetes::Leadership;
+use crate::files::{FileError, TRIES};
+use crate::kubernetes::{Changes, Leadership};
 use crate::state::{Folder, StateError};
 
 pub(crate) use delivered::{Delivered, Delivery};
@@ -37,6 +37,8 @@ pub(crate) struct Keys {
     rotation: Rotation,
     /// When this process began: who lost its stream with the last one needs time to come back.
     started: UnixTime,
+    /// Held while keys are read, changed and written.
+    writing: Mutex<()>,
     ring: Mutex<Ring>,
     published: watch::Sender<Arc<Published>>,
     delivered: Arc<Delivered>,
@@ -79,8 +81,8 @@ impl Keys {
         let ring = file::read(&folder)?;
         let now = clock.now();
         let published = watch::Sender::new(Arc::new(Published::of(&ring)));
-        let delivered = Arc::default();
-        Ok(Self { folder, clock, rotation, started: now, ring: Mutex::new(ring), published, delivered })
+        let (writing, delivered) = (Mutex::default(), Arc::default());
+        Ok(Self { folder, clock, rotation, started: now, writing, ring: Mutex::new(ring), published, delivered })
     }
 
     /// The public keys, now and after each change.
@@ -105,31 +107,43 @@ impl Keys {
 
     /// Signs the claims of a JWT of this type that is used for at most `lifetime` from now.
     pub(super) fn sign_as(&self, typ: &str, claims: &impl Serialize, lifetime: Duration) -> Result<String, KeysError> {
-        let key = {
-            let mut ring = self.ring();
-            // On disk first: after a crash the key must still be published for as long as its tokens live.
-            if let Some(longer) = ring.covering(lifetime) {
-                file::write(&self.folder, &longer)?;
-                *ring = longer;
-            }
-            ring.signer()
-        };
-        Ok(key.sign_jwt(typ, claims)?)
+        Ok(self.signer(lifetime)?.sign_jwt(typ, claims)?)
+    }
+
+    /// The key that signs, once it is kept that a token of it lives so long.
+    fn signer(&self, lifetime: Duration) -> Result<Arc<SigningKey>, KeysError> {
+        let covers = |ring: &Ring| ring.covering(lifetime).is_none().then(|| ring.signer());
+        if let Some(key) = covers(&self.ring()) {
+            return Ok(key);
+        }
+        // Kept first: after a crash the key must still be published for as long as its tokens live.
+        let _writing = self.writing();
+        self.change(|ring| Ok(ring.covering(lifetime)))?;
+        Ok(self.ring().signer())
     }
 
     /// Rotates until `shutdown` says true, or takes over what the leader does. What fails is logged and tried again; the keys
     /// in use go on.
-    pub(crate) async fn run(self: Arc<Self>, leadership: Leadership, mut shutdown: watch::Receiver<bool>) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        leadership: Leadership,
+        mut changes: Changes,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         let mut led = leadership.holds();
         let pause = (self.rotation.interval() / 10).clamp(Duration::from_millis(100), CHECK);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = changes.next() => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
-            let leads = leadership.holds();
+            let (leads, keys) = (leadership.holds(), self.clone());
             // Whoever begins to lead may have missed what the one before did last.
-            let outcome = if leads && led { self.tick() } else { self.follow() };
+            let step = move || if leads && led { keys.tick() } else { keys.follow() };
+            let Ok(outcome) = tokio::task::spawn_blocking(step).await else {
+                return tracing::error!("the issuer's keys are no longer rotated; restart the operator");
+            };
             led = leads && outcome.is_ok();
             if let Err(error) = outcome {
                 tracing::error!(event = "keys", %error, "cannot rotate the issuer's keys");
@@ -139,33 +153,58 @@ impl Keys {
 
     /// Does what is due: drops keys whose tokens have ended, and lets the next key sign.
     pub(crate) fn tick(&self) -> Result<(), KeysError> {
-        let mut ring = self.ring();
+        let _writing = self.writing();
         let settled = self.clock.now() >= self.started.plus(self.rotation.lead().as_secs());
         let all_have = settled && self.delivered.everyone_has(&self.published.borrow().digest);
-        let Some(changed) = ring.step(self.clock.now(), &self.rotation, all_have)? else { return Ok(()) };
-        file::write(&self.folder, &changed)?;
-        tracing::info!(
-            event = "keys",
-            signer = changed.signer().kid(),
-            published = changed.len(),
-            "issuer keys changed"
-        );
-        self.published.send_replace(Arc::new(Published::of(&changed)));
-        *ring = changed;
+        if self.change(|ring| Ok(ring.step(self.clock.now(), &self.rotation, all_have)?))? {
+            let ring = self.ring();
+            tracing::info!(event = "keys", signer = ring.signer().kid(), published = ring.len(), "issuer keys changed");
+        }
         Ok(())
     }
 
-    /// Takes the keys that the leader keeps.
+    /// Takes the keys that another operator keeps.
     pub(crate) fn follow(&self) -> Result<(), KeysError> {
-        let kept = file::read(&self.folder)?;
-        let published = Published::of(&kept);
-        let mut ring = self.ring();
-        if *self.published.borrow().clone() != published {
-            tracing::info!(event = "keys", signer = kept.signer().kid(), "took over the issuer keys of the leader");
-            self.published.send_replace(Arc::new(published));
-        }
-        *ring = kept;
+        let _writing = self.writing();
+        self.put(file::read(&self.folder)?);
         Ok(())
+    }
+
+    /// Keeps what `next` makes of the keys, and then uses it. Where another operator was faster, it begins anew with what that
+    /// one keeps. False if there is nothing to change. The caller holds the lock for writing.
+    fn change(&self, next: impl Fn(&Ring) -> Result<Option<Ring>, KeysError>) -> Result<bool, KeysError> {
+        let mut tries = 1..=TRIES;
+        loop {
+            let ring = self.ring().clone();
+            let Some(changed) = next(&ring)? else { return Ok(false) };
+            match file::write(&self.folder, &changed) {
+                Ok(()) => {
+                    self.put(changed);
+                    return Ok(true);
+                }
+                Err(KeysError::State(error)) if error.is_changed() && tries.next().is_some() => {
+                    self.put(file::read(&self.folder)?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Uses what is kept.
+    fn put(&self, kept: Ring) {
+        let published = Arc::new(Published::of(&kept));
+        self.published.send_if_modified(|now| {
+            let changed = *now != published;
+            if changed {
+                *now = published;
+            }
+            changed
+        });
+        *self.ring() = kept;
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

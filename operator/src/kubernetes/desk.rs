@@ -45,7 +45,7 @@ enum DeskError {
     #[error("{0}")]
     Client(#[from] kube::Error),
     /// Another writer was faster.
-    #[error("somebody else has changed it; is there another operator?")]
+    #[error("somebody else has changed it")]
     Changed,
     /// Nobody answered.
     #[error("the API server does not answer")]
@@ -55,7 +55,7 @@ enum DeskError {
 type Answer<T> = answers::SyncSender<Result<T, DeskError>>;
 
 enum Question {
-    Read(String, Answer<Option<Documents>>),
+    Read(String, Option<String>, Answer<Option<Documents>>),
     Create(String, Documents, Answer<()>),
     Replace(String, (String, Vec<u8>), Answer<()>),
     Recorded(String, Answer<Option<String>>),
@@ -104,9 +104,11 @@ impl Desk {
         format!("{kind} {}/{name}", self.namespace)
     }
 
-    /// What is in a Secret; `None` if there is none of this name.
-    pub(super) fn read(&self, secret: &str) -> Result<Option<Documents>, FileError> {
-        self.ask("read", self.place("Secret", secret), |answer| Question::Read(secret.to_owned(), answer))
+    /// What is in a Secret; `None` if there is none of this name. `taken` is the document that the caller takes over, if it is
+    /// one: what is written in its place later replaces this version of it and no other.
+    pub(super) fn read(&self, secret: &str, taken: Option<&str>) -> Result<Option<Documents>, FileError> {
+        let taken = taken.map(str::to_owned);
+        self.ask("read", self.place("Secret", secret), |answer| Question::Read(secret.to_owned(), taken, answer))
     }
 
     /// Makes a Secret. One that is there stays as it is.
@@ -142,7 +144,10 @@ impl Desk {
         let (tell, answer) = answers::sync_channel(1);
         let asked = self.questions.try_send(question(tell)).map_err(|_| DeskError::NoAnswer);
         let answered = asked.and_then(|()| answer.recv_timeout(WAIT).unwrap_or(Err(DeskError::NoAnswer)));
-        answered.map_err(|error| FileError::Cluster { action, object, detail: error.to_string() })
+        answered.map_err(|error| match error {
+            DeskError::Changed => FileError::Changed { object },
+            error => FileError::Cluster { action, object, detail: error.to_string() },
+        })
     }
 }
 
@@ -156,8 +161,8 @@ impl fmt::Debug for Desk {
 struct Clerk {
     secrets: Api<Secret>,
     records: Api<ConfigMap>,
-    /// The version of each Secret that was read or written last.
-    versions: HashMap<String, String>,
+    /// The version of its Secret at which each document was read or written last, by both names.
+    versions: HashMap<(String, String), String>,
 }
 
 impl Clerk {
@@ -170,7 +175,7 @@ impl Clerk {
         while let Some(question) = questions.recv().await {
             // Whoever has given up does not read the answer.
             match question {
-                Question::Read(name, answer) => drop(answer.send(within(self.read(name)).await)),
+                Question::Read(name, taken, answer) => drop(answer.send(within(self.read(name, taken)).await)),
                 Question::Create(name, documents, answer) => {
                     drop(answer.send(within(self.create(name, documents)).await));
                 }
@@ -183,19 +188,22 @@ impl Clerk {
         }
     }
 
-    async fn read(&mut self, name: String) -> Result<Option<Documents>, DeskError> {
+    async fn read(&mut self, name: String, taken: Option<String>) -> Result<Option<Documents>, DeskError> {
         let Some(secret) = self.secrets.get_opt(&name).await? else { return Ok(None) };
-        self.note(name, &secret);
+        if let Some(document) = taken {
+            self.note((name, document), &secret);
+        }
         let data = secret.data.unwrap_or_default().into_iter();
         Ok(Some(data.map(|(name, ByteString(bytes))| (name, bytes)).collect()))
     }
 
     async fn create(&mut self, name: String, documents: Documents) -> Result<(), DeskError> {
+        let names: Vec<String> = documents.keys().cloned().collect();
         let data = documents.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
         let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels()), ..ObjectMeta::default() };
         let secret = Secret { metadata, data: Some(data), ..Secret::default() };
         match self.secrets.create(&PostParams::default(), &secret).await {
-            Ok(made) => self.note(name, &made),
+            Ok(made) => names.into_iter().for_each(|document| self.note((name.clone(), document), &made)),
             Err(kube::Error::Api(status)) if status.code == CONFLICT => {}
             Err(error) => return Err(error.into()),
         }
@@ -204,11 +212,11 @@ impl Clerk {
 
     async fn replace(&mut self, name: String, (document, bytes): (String, Vec<u8>)) -> Result<(), DeskError> {
         // With the version that we know: a change that we have not seen is never lost.
-        let version = self.versions.get(&name);
-        let data = json!({ document: ByteString(bytes) });
-        let patch = json!({ "metadata": { "resourceVersion": version }, "data": data });
-        match self.secrets.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(changed) => self.note(name, &changed),
+        let key = (name, document);
+        let data = json!({ &key.1: ByteString(bytes) });
+        let patch = json!({ "metadata": { "resourceVersion": self.versions.get(&key) }, "data": data });
+        match self.secrets.patch(&key.0, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(changed) => self.note(key, &changed),
             Err(kube::Error::Api(status)) if status.code == CONFLICT => return Err(DeskError::Changed),
             Err(error) => return Err(error.into()),
         }
@@ -235,8 +243,8 @@ impl Clerk {
         Ok(())
     }
 
-    fn note(&mut self, name: String, secret: &Secret) {
-        self.versions.extend(secret.resource_version().map(|version| (name, version)));
+    fn note(&mut self, key: (String, String), secret: &Secret) {
+        self.versions.extend(secret.resource_version().map(|version| (key, version)));
     }
 }
 

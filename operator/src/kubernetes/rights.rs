@@ -83,6 +83,7 @@ pub const RIGHTS: &[Right] = &[
         &["get", "patch"],
         "keys and revocations",
     ),
+    own(CORE, &["secrets"], &[secret::ISSUER, secret::REVOCATIONS], &["watch"], "what other operators write"),
     own(CORE, &["configmaps"], &[], CREATE, "what was made, at the first start"),
     own(CORE, &["configmaps"], &[desk::RECORD], &["get", "patch"], "what was made"),
     own("coordination.k8s.io", &["leases"], &[], CREATE, "which of several operators writes"),

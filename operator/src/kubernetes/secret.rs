@@ -35,6 +35,9 @@ pub(crate) enum Loss {
 const MADE: &str = "made";
 
 impl Secret {
+    /// What an API server takes.
+    pub(crate) const ROOM: usize = 1024 * 1024;
+
     /// The Secret of this name.
     pub(crate) fn new(desk: Desk, name: &'static str, loss: Loss) -> Self {
         Self { desk, name, loss }
@@ -43,9 +46,9 @@ impl Secret {
     /// Whether it is there. One that was made, and is missing or another, is what [`Loss`] says.
     pub(crate) fn is_there(&self) -> Result<bool, FileError> {
         if matches!(self.loss, Loss::MadeAnew) {
-            return Ok(self.desk.read(self.name)?.is_some());
+            return Ok(self.desk.read(self.name, None)?.is_some());
         }
-        let (documents, recorded) = (self.desk.read(self.name)?, self.desk.recorded(self.name)?);
+        let (documents, recorded) = (self.desk.read(self.name, None)?, self.desk.recorded(self.name)?);
         match (documents, recorded) {
             (None, None) => Ok(false),
             (Some(documents), Some(recorded)) if recorded == self.record_of(&documents) => Ok(true),
@@ -69,7 +72,7 @@ impl Secret {
 
     /// One document.
     pub(crate) fn read(&self, document: &str) -> Result<Option<Vec<u8>>, FileError> {
-        Ok(self.desk.read(self.name)?.and_then(|mut documents| documents.remove(document)))
+        Ok(self.desk.read(self.name, Some(document))?.and_then(|mut documents| documents.remove(document)))
     }
 
     /// Replaces one document, if the Secret is what it was when it was read.

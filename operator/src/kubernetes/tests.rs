@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::*;
 use crate::clock::Clock;
-use crate::files::FileError;
-use crate::issuer::{Kept, Rotation};
+use crate::issuer::{Kept, Keys, Rotation};
 use crate::pki::{self, Authority, PkiError};
-use crate::revocations::{Revocations, RevocationsError};
+use crate::revocations::Revocations;
 use crate::shelf::Shelf;
 use crate::source::Desired;
+use crate::state::{Folder, Remembered, Room};
 use crate::testing::cluster::Cluster;
 use crate::testing::{NOW, domain};
 use crate::webhook;
@@ -51,7 +51,7 @@ async fn keys_are_made_once_in_secrets_of_their_own() {
         secret["data"].as_object().unwrap().keys().cloned().collect()
     };
     assert_eq!(documents("fapi-mesh-ca"), ["fingerprint", "issuing.key", "issuing.pem", "root.key", "root.pem"]);
-    assert_eq!(documents("fapi-mesh-issuer"), ["assertions.json", "keys.json"]);
+    assert_eq!(documents("fapi-mesh-issuer"), ["assertions.json", "keys.json", "nonces.json"]);
     cluster.writes();
     let again = authority(&self::desk(&cluster).await).unwrap();
     assert_eq!(again.bundle_pem(), first.bundle_pem());
@@ -100,18 +100,67 @@ async fn a_lost_or_exchanged_secret_is_named_and_never_made_anew() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_has_changed_is_not_overwritten() {
+async fn what_replicas_revoke_at_once_is_all_revoked() {
     let cluster = Cluster::default();
     let (one, other) = (desk(&cluster).await, desk(&cluster).await);
     let revocation = |pod: &str| Revocation::new(fapi::Revoked::Pod(pod.into()), None, NOW.plus(60)).unwrap();
     let open = |desk: &Desk| {
-        Revocations::open(shelf(desk, "fapi-mesh-revocations", Loss::Missing), false, Clock::manual(NOW)).unwrap()
+        Revocations::open(shelf(desk, secret::REVOCATIONS, Loss::Missing), false, Clock::manual(NOW)).unwrap()
     };
     let (first, second) = (open(&one), open(&other));
     first.revoke([revocation("a")]).unwrap();
-    let error = second.revoke([revocation("b")]).unwrap_err();
-    assert!(matches!(error, RevocationsError::File(FileError::Cluster { .. })), "{error}");
-    assert_eq!(open(&one).in_force().set.len(), 1, "what was revoked is there after a restart");
+    // It has not heard of the first, and does not take it back.
+    second.revoke([revocation("b")]).unwrap();
+    assert_eq!(second.in_force().set.len(), 2);
+    assert_eq!(first.in_force().set.len(), 1);
+    first.refresh().unwrap();
+    assert_eq!((first.in_force().set.len(), first.in_force().epoch), (2, second.in_force().epoch));
+    assert_eq!(open(&one).in_force().set.len(), 2, "after a restart, too");
+}
+
+#[tokio::test]
+async fn an_assertion_counts_at_one_replica() {
+    let cluster = Cluster::default();
+    let open = async || {
+        let shelf = shelf(&desk(&cluster).await, secret::ISSUER, Loss::Missing);
+        let folder = Folder::open(shelf, "restore it", |folder| Remembered::create(folder, "used.json")).unwrap();
+        Remembered::open(&folder, "used.json", Room { all: 8, per_owner: 8 }).unwrap()
+    };
+    let (one, other) = (open().await, open().await);
+    let until = NOW.plus(60);
+    assert!(one.remember("shop", "first", until, NOW).await.unwrap());
+    assert!(!other.remember("shop", "first", until, NOW).await.unwrap(), "another replica has taken it");
+    assert!(!other.remember("shop", "first", until, NOW).await.unwrap());
+    assert!(other.remember("shop", "second", until, NOW).await.unwrap());
+    assert!(!one.remember("shop", "second", until, NOW).await.unwrap());
+    assert!(one.remember("shop", "third", until, NOW).await.unwrap());
+    let again = open().await;
+    assert!(["first", "second", "third"].iter().all(|id| again.knows("shop", id, NOW)));
+}
+
+#[tokio::test]
+async fn replicas_sign_with_the_same_keys_and_one_rotates_them() {
+    let (cluster, clock) = (Cluster::default(), Clock::manual(NOW));
+    let open = async || {
+        let shelf = shelf(&desk(&cluster).await, secret::ISSUER, Loss::Missing);
+        Kept::open(shelf, Rotation::every(Duration::from_secs(600)), &clock).unwrap().keys
+    };
+    let (leader, follower) = (open().await, open().await);
+    let published = |keys: &Arc<Keys>| keys.published().borrow().jwks.clone();
+    assert_eq!(published(&leader), published(&follower));
+    // Both write what they need to; neither overwrites the other.
+    follower.sign(&json!({}), Duration::from_secs(60)).unwrap();
+    leader.sign(&json!({}), Duration::from_secs(90)).unwrap();
+    follower.sign(&json!({}), Duration::from_secs(120)).unwrap();
+    clock.advance(Duration::from_secs(601));
+    leader.tick().unwrap();
+    assert_ne!(published(&leader), published(&follower));
+    follower.follow().unwrap();
+    assert_eq!(published(&leader), published(&follower));
+    // The retired key is published for as long as the token of the other one lives.
+    clock.advance(Duration::from_secs(115));
+    leader.tick().unwrap();
+    assert_eq!(published(&leader), published(&follower));
 }
 
 #[tokio::test]

@@ -20,12 +20,13 @@ use crate::acks::Acks;
 use crate::addresses::{self, Addresses};
 use crate::admin::{self, Shown};
 use crate::args::Args;
+use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
-use crate::kubernetes::{Candidate, Leadership, TrustBundles};
+use crate::kubernetes::{Candidate, Changes, Leadership, SecretWatch, TrustBundles, secret};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::revocations::Revocations;
@@ -50,7 +51,16 @@ enum Tokens {
     /// Our own, given out as files of this state folder.
     Directory(Arc<DirectoryTokens>, PathBuf),
     /// The API server's.
-    Cluster(Arc<ClusterTokens>, Candidate, Client),
+    Cluster(Arc<ClusterTokens>, Box<Replica>),
+}
+
+/// How an operator of a cluster gets on with others.
+struct Replica {
+    client: Client,
+    candidate: Candidate,
+    /// Keys and used assertions.
+    issuer: SecretWatch,
+    revocations: SecretWatch,
 }
 
 /// What several parts read.
@@ -59,6 +69,7 @@ struct Shared {
     authority: Arc<Authority>,
     kept: Kept,
     tokens: Tokens,
+    behind: Behind,
     acks: Arc<Acks>,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
@@ -82,7 +93,7 @@ impl Parts {
         let first_start = order.as_ref().is_some_and(Order::is_first_start);
         let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
         revocations.revoke(source.desired().revocations.iter().cloned())?;
-        let mut publisher = Publisher::new(source.trust_domain().clone(), order);
+        let mut publisher = Publisher::new(source.trust_domain().clone(), order, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
         let shared = Shared::new(args, (home, &source), addresses, clock, read)?;
@@ -137,7 +148,7 @@ impl Parts {
     }
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
-        let Shared { clock, authority, kept, acks, view, desired, revocations, names, .. } = shared;
+        let Shared { clock, authority, kept, acks, view, desired, revocations, names, behind, .. } = shared;
         let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
         let bundle = bundle.map_err(Failure::Bundle)?;
         let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
@@ -160,6 +171,7 @@ impl Parts {
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
             bundle_pem: authority.bundle_pem(),
+            behind: behind.clone(),
             renew: self.renew.subscribe(),
             clock: clock.clone(),
         };
@@ -176,36 +188,41 @@ impl Parts {
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
         if let Some(webhooks) = listeners.webhooks {
-            webhooks.start(self, authority.trust_domain(), desired.clone(), clock)?;
+            webhooks.start(self, authority.trust_domain(), desired.clone(), (shared.leadership(), clock))?;
         }
         Ok(())
     }
 
     fn start_keepers(&mut self, shared: Shared) {
+        let leadership = shared.leadership();
         let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
-        let (place, leadership) = match tokens {
+        let shutdown = self.shutdown();
+        let (mut keys_changed, mut revoked) = (Changes::none(), Changes::none());
+        let place = match tokens {
             Tokens::Directory(tokens, state) => {
                 let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
                 token_files.step(&view.borrow());
-                self.spawn("writing workload tokens", token_files.run(view.clone(), self.shutdown.subscribe()));
-                (Place::Folder(StatusFolder::new(&state)), Leadership::alone())
+                self.spawn("writing workload tokens", token_files.run(view.clone(), shutdown.clone()));
+                Place::Folder(StatusFolder::new(&state))
             }
-            Tokens::Cluster(_, candidate, client) => {
-                let leadership = candidate.leadership();
-                self.spawn("the election", candidate.run(self.shutdown.subscribe()));
+            Tokens::Cluster(_, replica) => {
+                let Replica { client, candidate, issuer, revocations } = *replica;
+                (keys_changed, revoked) = (issuer.changes(), revocations.changes());
+                self.spawn("the election", candidate.run(shutdown.clone()));
+                self.spawn("watching the issuer's Secret", issuer.run(shutdown.clone()));
+                self.spawn("watching the Secret of revocations", revocations.run(shutdown.clone()));
                 let bundles = TrustBundles::new(client.clone(), authority.bundle_pem(), leadership.clone());
-                self.spawn("writing trust bundles", bundles.run(desired.clone(), self.shutdown.subscribe()));
-                (Place::Objects(StatusObjects::new(client, leadership.clone())), leadership)
+                self.spawn("writing trust bundles", bundles.run(desired.clone(), shutdown.clone()));
+                Place::Objects(StatusObjects::new(client, leadership.clone()))
             }
         };
         let reporter = Reporter::new(place, &names, acks, clock);
-        let shutdown = || self.shutdown.subscribe();
-        let revoking = revocations.follow(desired.clone(), shutdown());
-        let reporting = reporter.run(view, desired, shutdown());
-        let (serving, rotating) = (serving.run(shutdown()), kept.keys.run(leadership, shutdown()));
+        let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
+        let reporting = reporter.run(view, desired, shutdown.clone());
+        let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
         self.spawn("the status reporter", reporting);
         self.spawn("revoking", revoking);
-        self.spawn("renewing the operator's certificate", serving);
+        self.spawn("renewing the operator's certificate", serving.run(shutdown));
         self.spawn("rotating the issuer's keys", rotating);
     }
 
@@ -257,14 +274,29 @@ impl Shared {
             }
             (Source::Directory(_), None) => return Err(Failure::NoState),
             (Source::Cluster(cluster), _) => {
-                let client = cluster.client();
-                let candidate = Candidate::new(client.clone(), &args.operator_namespace);
-                Tokens::Cluster(Arc::new(ClusterTokens::new(client.clone())), candidate, client)
+                let (client, namespace) = (cluster.client(), &args.operator_namespace);
+                let watch = |secret| SecretWatch::new(client.clone(), namespace, secret);
+                let replica = Replica {
+                    candidate: Candidate::new(client.clone(), namespace),
+                    issuer: watch(secret::ISSUER),
+                    revocations: watch(secret::REVOCATIONS),
+                    client: client.clone(),
+                };
+                Tokens::Cluster(Arc::new(ClusterTokens::new(client)), Box::new(replica))
             }
         };
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
-        Ok(Self { clock, authority, kept, tokens, acks, view, desired, revocations, serving, names, operator })
+        let behind = source.behind();
+        Ok(Self { clock, authority, kept, tokens, behind, acks, view, desired, revocations, serving, names, operator })
+    }
+
+    /// Whether this operator is the one that writes.
+    fn leadership(&self) -> Leadership {
+        match &self.tokens {
+            Tokens::Directory(..) => Leadership::alone(),
+            Tokens::Cluster(_, replica) => replica.candidate.leadership(),
+        }
     }
 
     fn enroller(&self) -> Enroller {

@@ -15,7 +15,7 @@ use crate::addresses;
 use crate::args::Args;
 use crate::clock::Clock;
 use crate::inject::{Allowed, Image, Settings};
-use crate::kubernetes;
+use crate::kubernetes::{self, Leadership};
 use crate::shelf::Shelf;
 use crate::source::Desired;
 use crate::webhook::{self, ALPN, Authority, Certificate, Cluster, Service, Webhook};
@@ -54,7 +54,7 @@ impl Webhooks {
         parts: &mut Parts,
         trust_domain: &TrustDomain,
         desired: watch::Receiver<Arc<Desired>>,
-        clock: &Clock,
+        (leadership, clock): (Leadership, &Clock),
     ) -> Result<(), Failure> {
         let Self { listener, client, service, image, control, authority: shelf } = self;
         let authority = watch::Sender::new(Arc::new(Authority::open(&shelf, clock.now())?));
@@ -71,7 +71,7 @@ impl Webhooks {
         let serving = webhook::serve(listener, tls, webhook, clock.clone(), parts.shutdown());
         parts.spawn_fallible("the webhooks", serving);
         parts.spawn("renewing the certificate of the webhooks", certificate.run(parts.shutdown()));
-        let registering = webhook::register(client, service, authority.subscribe(), parts.shutdown());
+        let registering = webhook::register(client, service, authority.subscribe(), leadership, parts.shutdown());
         parts.spawn("telling the API server of the webhooks", registering);
         let now = clock.clone();
         let keeping = webhook::keep(authority, move || Authority::open(&shelf, now.now()), parts.shutdown());

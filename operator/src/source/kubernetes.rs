@@ -26,6 +26,7 @@ use self::facts::Fact;
 use self::objects::{News, Objects};
 pub(crate) use self::watched::{BUNDLE, BUNDLE_KEY, Watched};
 use super::{Desired, SourceError};
+use crate::behind::Behind;
 use crate::model::Pod;
 
 /// Where an API server has pods.
@@ -56,6 +57,7 @@ pub(crate) struct Cluster {
     desired: Desired,
     trust_domain: TrustDomain,
     client: Client,
+    behind: Behind,
     /// Dropped with it.
     _watches: JoinSet<()>,
 }
@@ -74,8 +76,9 @@ impl Cluster {
     ) -> Result<Self, SourceError> {
         let (tell, mut news) = mpsc::channel(NEWS);
         let mut watches = JoinSet::new();
+        let behind = Behind::default();
         for watched in Watched::ALL {
-            watches.spawn(watch::watch(client.clone(), watched, tell.clone()));
+            watches.spawn(watch::watch(client.clone(), watched, tell.clone(), behind.clone()));
         }
         let mut objects = Objects::new(otherwise.clone());
         if let Some(fixed) = fixed.clone() {
@@ -91,12 +94,17 @@ impl Cluster {
         };
         objects.fix(trust_domain.clone());
         let desired = objects.desired();
-        Ok(Self { objects, news, desired, trust_domain, client, _watches: watches })
+        Ok(Self { objects, news, desired, trust_domain, client, behind, _watches: watches })
     }
 
     /// The way to its API server.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Where it is told that sidecars know more; then it looks again.
+    pub(crate) fn behind(&self) -> Behind {
+        self.behind.clone()
     }
 
     /// The trust domain of the mesh.

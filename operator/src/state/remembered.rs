@@ -1,6 +1,6 @@
 //! Ids that are remembered until a time, on disk before anyone is told: used assertions, revoked tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fapi::UnixTime;
@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Folder, StateError};
 use crate::crypto;
-use crate::files::FileError;
+use crate::files::{FileError, TRIES};
 
 /// The ids of one document, by owner.
 ///
-/// Full means refuse: nothing is forgotten before its time to make room. Many callers at once share one write.
+/// Full means refuse: nothing is forgotten before its time to make room. Many callers at once share one write. Where other
+/// operators remember ids in the same document, an id is new for one of them.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     folder: Folder,
@@ -46,6 +47,10 @@ struct Entries {
     /// Owner, hash of the id, and the second from which it is forgotten.
     ids: Ids,
     held: usize,
+    /// Those that are not on disk yet.
+    unkept: BTreeSet<(String, String)>,
+    /// Of these, those that another operator has kept meanwhile.
+    elsewhere: BTreeSet<(String, String)>,
     /// Up to when everything that has ended was forgotten.
     swept: UnixTime,
     /// Counts what was ever remembered.
@@ -86,7 +91,7 @@ impl Remembered {
         let mut written = self.written.clone().lock_owned().await;
         // Somebody who came later has written this change along with his own.
         if *written >= change {
-            return Ok(new);
+            return Ok(new && !self.entries().is_elsewhere(owner, id));
         }
         // A thread that may block goes on when the caller hangs up, and holds the lock until it is done.
         let this = self.clone();
@@ -98,7 +103,7 @@ impl Remembered {
             let path = self.folder.path(self.name);
             Err(FileError::io("write", &path)(std::io::Error::other(error)).into())
         })?;
-        Ok(new)
+        Ok(new && !self.entries().is_elsewhere(owner, id))
     }
 
     /// Whether an id of `owner` is remembered.
@@ -109,12 +114,24 @@ impl Remembered {
 
     /// Writes everything, and says up to which change that is.
     fn write(&self) -> Result<u64, StateError> {
-        let (latest, document) = {
-            let entries = self.entries();
-            (entries.changes, Document { ids: entries.ids.clone() })
-        };
-        self.folder.write(self.name, &document)?;
-        Ok(latest)
+        let mut tries = 1..=TRIES;
+        loop {
+            let (latest, document, unkept) = {
+                let entries = self.entries();
+                (entries.changes, Document { ids: entries.ids.clone() }, entries.unkept.clone())
+            };
+            match self.folder.write(self.name, &document) {
+                Ok(()) => {
+                    self.entries().unkept.retain(|id| !unkept.contains(id));
+                    return Ok(latest);
+                }
+                Err(error) if error.is_changed() && tries.next().is_some() => {
+                    let Document { ids } = self.folder.read(self.name)?;
+                    self.entries().merge(ids);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -135,10 +152,30 @@ impl Entries {
         if self.held >= room.all || of_owner >= room.per_owner {
             return None;
         }
+        self.unkept.insert((owner.to_owned(), id.clone()));
         self.ids.entry(owner.to_owned()).or_default().insert(id, until.as_secs());
         self.held += 1;
         self.changes += 1;
         Some((true, self.changes))
+    }
+
+    /// Takes in what another operator has kept.
+    fn merge(&mut self, kept: Ids) {
+        for (owner, ids) in kept {
+            for (id, until) in ids {
+                let key = (owner.clone(), id);
+                if self.unkept.remove(&key) {
+                    self.elsewhere.insert(key);
+                } else if self.ids.entry(key.0).or_default().insert(key.1, until).is_none() {
+                    self.held += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether another operator was the first with this id, which was new here.
+    fn is_elsewhere(&self, owner: &str, id: &str) -> bool {
+        !self.elsewhere.is_empty() && self.elsewhere.contains(&(owner.to_owned(), hash(id)))
     }
 
     fn until(&self, owner: &str, id: &str) -> Option<UnixTime> {
@@ -154,6 +191,8 @@ impl Entries {
             !ids.is_empty()
         });
         self.held = self.ids.values().map(BTreeMap::len).sum();
+        let ids = &self.ids;
+        self.elsewhere.retain(|(owner, id)| ids.get(owner).is_some_and(|ids| ids.contains_key(id)));
         self.swept = now;
     }
 }

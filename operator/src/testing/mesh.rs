@@ -20,6 +20,7 @@ use super::bank::{bank, view};
 use super::{TempDir, authority, domain};
 use crate::accept::Tls;
 use crate::acks::Acks;
+use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
@@ -133,6 +134,7 @@ impl Mesh {
             delivered: keys.delivered(),
             issuer: names,
             bundle_pem: authority.bundle_pem(),
+            behind: Behind::default(),
             renew: renew.subscribe(),
             clock: clock.clone(),
         };

@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::files::{FileError, PRIVATE, PUBLIC};
+use crate::files::{FileError, PRIVATE, PUBLIC, TRIES};
 use crate::pki::{self, PkiError};
 use crate::shelf::Shelf;
 
@@ -91,10 +91,16 @@ impl Authority {
             let made = Self::make(now)?.kept();
             shelf.appear(|draft| made.write(draft, &Kept::default()))?;
         }
-        let kept = Kept::read(shelf)?;
-        let authority = Self::restore(&kept, now)?;
-        authority.kept().write(shelf, &kept)?;
-        Ok(authority)
+        let mut tries = 1..=TRIES;
+        loop {
+            let kept = Kept::read(shelf)?;
+            let authority = Self::restore(&kept, now)?;
+            match authority.kept().write(shelf, &kept) {
+                Ok(()) => return Ok(authority),
+                Err(error) if error.is_changed() && tries.next().is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// What to keep of it.

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::authority::{Authority, Shared};
 use super::configuration::{Service, with_authority};
 use super::{Labels, Namespaces};
+use crate::kubernetes::Leadership;
 use crate::pki::PkiError;
 
 /// Who owns the fields that the operator writes.
@@ -58,15 +59,22 @@ impl Namespaces for Cluster {
 }
 
 /// Has the API server trust the authority and ask the webhooks, and sees to it that this stays so, until `shutdown` says true.
-/// Reads once a minute, writes only what is not so.
+/// Reads once a minute, writes only what is not so, and only as the leader.
 pub(crate) async fn register(
     client: Client,
     service: Service,
     mut authority: watch::Receiver<Shared>,
+    mut leadership: Leadership,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut told = None;
     loop {
+        if !leadership.holds() {
+            tokio::select! {
+                () = leadership.changed() => continue,
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
         let bundle = authority.borrow_and_update().bundle();
         let outcome = timeout(WRITE, write(&client, &service, &bundle)).await;
         let problem = match outcome {

@@ -37,17 +37,7 @@ impl WithWebhooks {
             kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // No pods here, so the Service is a name for this machine.
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
-            "spec": {"type": "ExternalName", "externalName": "localhost"},
-        });
-        kubectl.apply(&service.to_string()).unwrap();
-        for name in ["mutating", "validating"] {
-            let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
-            let text = fs::read_to_string(golden).unwrap();
-            kubectl.apply(&text.replace("port: 443", &format!("port: {port}"))).unwrap();
-        }
+        tell_of_webhooks(kubectl, port);
         Self { server, scratch: Scratch::new(name), port }
     }
 
@@ -107,6 +97,24 @@ impl WithWebhooks {
         let dry_run = if dry_run { "--dry-run=server" } else { "--dry-run=none" };
         let args = ["create", "-n", namespace, dry_run, "-o", "json", "-f", "-"];
         Ok(serde_json::from_str(&self.kubectl().with_input(&args, &pod.to_string())?).unwrap())
+    }
+}
+
+/// Has the API server ask webhooks at this port of this machine.
+///
+/// # Panics
+/// If it does not take the documents.
+pub fn tell_of_webhooks(kubectl: &Kubectl, port: u16) {
+    // No pods here, so the Service is a name for this machine.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    });
+    kubectl.apply(&service.to_string()).unwrap();
+    for name in ["mutating", "validating"] {
+        let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
+        let text = fs::read_to_string(golden).unwrap();
+        kubectl.apply(&text.replace("port: 443", &format!("port: {port}"))).unwrap();
     }
 }
 

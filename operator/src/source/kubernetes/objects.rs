@@ -113,7 +113,9 @@ impl Objects {
             Change::Listed(all) => {
                 // A list is the truth, also after the cluster was restored from a backup and counts anew.
                 self.versions.insert(watched, version);
-                self.list(watched, all)
+                self.list(watched, all);
+                // The order may be another in any case.
+                true
             }
             _ if known.is_none_or(|known| version <= known) => false,
             Change::Put(key, fact) => {
@@ -158,17 +160,15 @@ impl Objects {
         self.versions.values().fold(0, |order, version| order.saturating_add(*version))
     }
 
-    fn list(&mut self, watched: Watched, all: Vec<(Key, Fact)>) -> bool {
+    fn list(&mut self, watched: Watched, all: Vec<(Key, Fact)>) {
         let listed: BTreeSet<&Key> = all.iter().map(|(key, _)| key).collect();
         let gone: Vec<Key> = self.keys(watched).into_iter().filter(|key| !listed.contains(key)).collect();
-        let mut changed = false;
         for key in gone {
-            changed |= self.put(watched, key, Fact::Nothing);
+            self.put(watched, key, Fact::Nothing);
         }
         for (key, fact) in all {
-            changed |= self.put(watched, key, fact);
+            self.put(watched, key, fact);
         }
-        changed
     }
 
     fn keys(&self, watched: Watched) -> Vec<Key> {

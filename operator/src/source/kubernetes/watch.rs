@@ -9,13 +9,14 @@ use std::time::Duration;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DynamicObject, WatchEvent};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, watch as channel};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::facts::{self, Fact};
 use super::objects::{Change, News};
 use super::watched::Watched;
+use crate::behind::Behind;
 use crate::crypto;
 use crate::model::Key;
 
@@ -33,8 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const GONE: u16 = 410;
 
 /// Tells everything about one kind until nobody listens any more. What fails is logged and tried again.
-pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>) {
-    let mut watch = Watch { api: Api::all_with(client, &watched.resource()), watched, news, pause: SHORTEST_PAUSE };
+pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>, behind: Behind) {
+    let (api, behind) = (Api::all_with(client, &watched.resource()), behind.subscribe());
+    let mut watch = Watch { api, watched, news, behind, pause: SHORTEST_PAUSE };
     loop {
         let mut version = match watch.list().await {
             Ok((all, version)) => {
@@ -64,6 +66,8 @@ struct Watch {
     api: Api<DynamicObject>,
     watched: Watched,
     news: mpsc::Sender<News>,
+    /// Tells that others know more.
+    behind: channel::Receiver<Option<(Instant, u64)>>,
     /// How long to rest after the next failure.
     pause: Duration,
 }
@@ -72,7 +76,7 @@ struct Watch {
 enum End {
     /// As servers do from time to time.
     Quiet,
-    /// Some of what happened since is not to be had any more.
+    /// Some of what happened since is not to be had any more, or has not come though others know of it.
     Forgotten,
     Failed(Failed),
     NobodyListens,
@@ -115,7 +119,11 @@ impl Watch {
             Err(_) => return End::Failed(Failed::NoAnswer),
         };
         loop {
-            let change = match timeout(SILENCE, events.next()).await {
+            let next = tokio::select! {
+                next = timeout(SILENCE, events.next()) => next,
+                Ok(()) = self.behind.changed() => return End::Forgotten,
+            };
+            let change = match next {
                 // Nothing is lost: the next watch begins where this one was.
                 Err(_) | Ok(None) => return End::Quiet,
                 Ok(Some(Err(error))) => return end(error),

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::super::objects::{Change, News};
 use super::super::watch;
 use super::super::watched::Watched;
+use crate::behind::Behind;
 use crate::testing::api::{self, Answer, failure};
 
 /// Answers by a list, and notes what it was asked.
@@ -74,7 +75,7 @@ fn short(news: &News) -> String {
 /// The first news that a server of these answers tells.
 async fn told(server: &Server, count: usize) -> Vec<String> {
     let (tell, mut news) = mpsc::channel(16);
-    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell));
+    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell, Behind::default()));
     let mut told = Vec::new();
     while told.len() < count {
         told.push(short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap()));
@@ -102,6 +103,28 @@ async fn pages_become_one_list_and_a_watch_goes_on_where_it_was() {
     for (position, version) in [(2, 10), (3, 13), (4, 40)] {
         assert!(asked[position].contains(&format!("resourceVersion={version}")), "{asked:?}");
     }
+}
+
+#[tokio::test]
+async fn everything_is_listed_again_when_sidecars_know_more() {
+    let server = Server::new(vec![
+        list(&["a"], 10, ""),
+        events(&[event("ADDED", namespace("b", 11))]),
+        list(&["a", "b"], 90, ""),
+    ]);
+    let (tell, mut news) = mpsc::channel(1);
+    let behind = Behind::default();
+    let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell, behind.clone()));
+    let mut next = async || short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap());
+    assert_eq!(next().await, "listed 1 at 10");
+    behind.tell(1000);
+    // What had come already may come first.
+    let mut told = next().await;
+    if told == "put b at 11" {
+        told = next().await;
+    }
+    assert_eq!(told, "listed 2 at 90");
+    watching.abort();
 }
 
 #[tokio::test]
