@@ -97,6 +97,7 @@ cluster-down: ## Takes it down
 
 test-cluster: cluster-programs ## Tests on a real Kubernetes; what a failing one leaves is named
 	$(CARGO) build --locked --workspace --bins
+	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
 
 images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)

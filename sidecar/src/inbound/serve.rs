@@ -63,6 +63,7 @@ impl Inbound {
                 shared.metrics.handshakes.add(1);
                 return Some(Met { stream, peer, bundle: Arc::clone(&generation.bundle) });
             }
+            Err(error) if control::tls::is_plaintext(&error) => Some(Rejection::PlaintextNotAllowed),
             Err(error) => control::tls::rejection_of(&error),
         };
         match refused {
