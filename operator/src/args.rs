@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 use fapi::TrustDomain;
 
+use crate::names;
+
 /// The control plane of fapi-mesh: certificates, tokens and policies for the sidecars.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fapi-operator", version)]
@@ -22,7 +24,7 @@ pub struct Args {
     #[arg(long, env = "FAPI_TRUST_DOMAIN", value_name = "NAME", value_parser = trust_domain)]
     pub trust_domain: Option<TrustDomain>,
     /// The namespace in the operator's own identity.
-    #[arg(long, env = "FAPI_OPERATOR_NAMESPACE", value_name = "NAME", default_value = "fapi-mesh")]
+    #[arg(long, env = "FAPI_OPERATOR_NAMESPACE", value_name = "NAME", default_value = names::NAMESPACE)]
     pub operator_namespace: String,
     /// Where sidecars connect. Port 0: a free one, kept for later starts.
     #[arg(long, env = "FAPI_CONTROL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -41,7 +43,7 @@ pub struct Args {
     #[arg(long, env = "FAPI_WEBHOOK_LISTEN", value_name = "ADDRESS", requires_all = ["sidecar_image", "sidecar_control"])]
     pub webhook_listen: Option<SocketAddr>,
     /// The Service by which API servers reach the webhooks, and the name of the webhook configurations.
-    #[arg(long, env = "FAPI_SERVICE_NAME", value_name = "NAME", default_value = "fapi-operator")]
+    #[arg(long, env = "FAPI_SERVICE_NAME", value_name = "NAME", default_value = names::OPERATOR)]
     pub service_name: String,
     /// The image of the sidecars that pods get.
     #[arg(long, env = "FAPI_SIDECAR_IMAGE", value_name = "IMAGE")]

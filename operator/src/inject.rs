@@ -19,9 +19,9 @@ mod strip;
 mod tests;
 
 pub use crds::mesh::Loosening;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-pub use self::annotations::{ANNOTATIONS, Annotation};
+pub use self::annotations::{ANNOTATIONS, Annotation, INTERCEPTION, SKIP_INBOUND, SKIP_OUTBOUND};
 pub use self::documents::{Done, StreamError, inject_stream, uninject_stream};
 pub use self::patch::{Operation, diff};
 pub use self::refusal::{Refusal, Skip};
@@ -82,6 +82,17 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome 
     let warnings = annotations::warnings(&pod);
     containers::add(&mut pod, settings, &asked, &probes, resources);
     Outcome::Injected(Box::new(Injected { pod, warnings }))
+}
+
+/// Whether a pod is to have a sidecar, by its own word or its namespace's. One that says no to it is not.
+pub fn asks(pod: &Pod, namespace: &Namespace) -> bool {
+    annotations::asks(pod, namespace)
+}
+
+/// Whether a pod has its sidecar: an init container that stays (KEP-753).
+pub fn has_sidecar(spec: &PodSpec) -> bool {
+    let mut init = spec.init_containers.iter().flatten();
+    init.any(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
 }
 
 /// Takes the sidecar out of a pod again; `None` if it has none. Named ports of probes come back as numbers.

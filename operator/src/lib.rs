@@ -22,6 +22,7 @@ pub mod inject;
 mod issuer;
 mod kubernetes;
 mod model;
+pub mod names;
 mod pki;
 mod publish;
 mod revocations;

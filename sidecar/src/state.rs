@@ -325,7 +325,7 @@ impl Shared {
             snapshot_order: self.applied.load().as_ref().map(|applied| applied.order),
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
-            replay_entries: self.replay.len() as u64,
+            replay_entries: self.replay.remembered() as u64,
             contexts: self.contexts.len() as u64,
             lost_lines: self.log.lost_ever(),
             bypasses: self.bypasses(),

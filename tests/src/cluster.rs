@@ -12,6 +12,7 @@ mod node;
 mod pki;
 mod programs;
 mod remains;
+mod webhooks;
 mod whole;
 
 use std::ops::{Deref, DerefMut};
@@ -19,6 +20,7 @@ use std::ops::{Deref, DerefMut};
 pub use api_server::ApiServer;
 pub use kubectl::Kubectl;
 pub use programs::{missing_for_api_server, missing_for_node, program};
+pub use webhooks::{WithWebhooks, pod_to_inject};
 pub use whole::{Cluster, Part, kept, take_down};
 
 use folder::Folder;

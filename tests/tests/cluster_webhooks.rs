@@ -2,105 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use e2e::cluster::{ApiServer, Kubectl};
-use e2e::{Running, Scratch, program, repository, wait_for};
+use e2e::cluster::{WithWebhooks, pod_to_inject as pod};
+use e2e::{program, wait_for};
 use serde_json::{Value, json};
-
-/// An API server that knows the webhooks, the namespaces `bank` (which asks for sidecars) and `web` (which does not), and no
-/// operator yet.
-struct Setting {
-    server: ApiServer,
-    scratch: Scratch,
-    port: u16,
-}
-
-impl Setting {
-    fn new(name: &str) -> Self {
-        let server = ApiServer::start(name);
-        let kubectl = server.kubectl();
-        let chart = repository().join("charts/fapi-mesh-crds/templates");
-        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
-        for namespace in ["bank", "fapi-mesh", "web"] {
-            kubectl.run(&["create", "namespace", namespace]);
-        }
-        kubectl.run(&["label", "namespace", "bank", "fapi-mesh.dev/inject=enabled"]);
-        for namespace in ["bank", "kube-system", "web"] {
-            kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);
-        }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // No pods here, so the Service is a name for this machine.
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
-            "spec": {"type": "ExternalName", "externalName": "localhost"},
-        });
-        kubectl.apply(&service.to_string()).unwrap();
-        for name in ["mutating", "validating"] {
-            let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
-            let text = fs::read_to_string(golden).unwrap();
-            let document: Value = serde_saphyr::from_str(&text).unwrap();
-            let text = document.to_string().replace("\"port\":443", &format!("\"port\":{port}"));
-            kubectl.apply(&text).unwrap();
-        }
-        Self { server, scratch: Scratch::new(name), port }
-    }
-
-    fn kubectl(&self) -> &Kubectl {
-        self.server.kubectl()
-    }
-
-    /// Starts an operator, and waits until the API server asks it.
-    fn operator(&self) -> Running {
-        let [source, state] = ["source", "state"].map(|name| self.scratch.path().join(name));
-        fs::create_dir_all(&source).unwrap();
-        let mesh = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\n\
-                    spec: {podAnnotations: [{allow: [OptOut], namespaces: [bank]}]}\n";
-        fs::write(source.join("mesh.yaml"), mesh).unwrap();
-        let log = fs::File::create(self.scratch.path().join("operator.log")).unwrap();
-        let operator = Running::start(
-            Command::new(program("fapi-operator"))
-                .arg("--source")
-                .arg(format!("directory:{}", source.display()))
-                .arg("--state")
-                .arg(&state)
-                .args(["--webhook-listen", &format!("127.0.0.1:{}", self.port)])
-                .args([
-                    "--sidecar-image",
-                    "fapi-sidecar:test",
-                    "--sidecar-control",
-                    "fapi-operator.fapi-mesh.svc:15010",
-                ])
-                .env("KUBECONFIG", self.kubectl().kubeconfig())
-                .stdout(Stdio::null())
-                .stderr(log),
-        );
-        wait_for("the API server to ask the webhooks", 60, || {
-            let served = self.attempt("web", &pod("probe", json!({"fapi-mesh.dev/inject": "enabled"})), true);
-            served.ok().filter(|pod| pod["spec"]["initContainers"].is_array())
-        });
-        operator
-    }
-
-    /// Makes a pod, or only tries it.
-    fn attempt(&self, namespace: &str, pod: &Value, dry_run: bool) -> Result<Value, String> {
-        let dry_run = if dry_run { "--dry-run=server" } else { "--dry-run=none" };
-        let args = ["create", "-n", namespace, dry_run, "-o", "json", "-f", "-"];
-        Ok(serde_json::from_str(&self.kubectl().with_input(&args, &pod.to_string())?).unwrap())
-    }
-}
-
-fn pod(name: &str, annotations: Value) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations},
-        "spec": {"containers": [{
-            "name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}],
-            "livenessProbe": {"httpGet": {"port": "http", "path": "/healthz"}},
-            "readinessProbe": {"grpc": {"port": 9090}},
-        }]},
-    })
-}
 
 fn init_containers(pod: &Value) -> Vec<&str> {
     let init = pod["spec"]["initContainers"].as_array();
@@ -110,7 +16,7 @@ fn init_containers(pod: &Value) -> Vec<&str> {
 #[test]
 #[ignore = "needs an API server: make test-cluster"]
 fn without_the_operator_only_pods_that_asked_for_a_sidecar_wait() {
-    let setting = Setting::new("webhooks-down");
+    let setting = WithWebhooks::new("webhooks-down");
     let asks = json!({"fapi-mesh.dev/inject": "enabled"});
     for (namespace, pod) in [("web", pod("other", json!({}))), ("kube-system", pod("system", asks.clone()))] {
         let made = setting.attempt(namespace, &pod, false).unwrap();
@@ -129,7 +35,7 @@ fn without_the_operator_only_pods_that_asked_for_a_sidecar_wait() {
 #[test]
 #[ignore = "needs an API server: make test-cluster"]
 fn pods_that_ask_get_a_sidecar_and_what_cannot_have_one_is_told_why() {
-    let setting = Setting::new("webhooks");
+    let setting = WithWebhooks::new("webhooks");
     let operator = setting.operator();
     let mut labelled = pod("labelled", json!({}));
     labelled["metadata"]["labels"] = json!({"fapi-mesh.dev/inject": "enabled"});
@@ -167,7 +73,7 @@ fn pods_that_ask_get_a_sidecar_and_what_cannot_have_one_is_told_why() {
 }
 
 /// What the API server filled in is what the injector had written: it would change nothing.
-fn check_that_it_stays(setting: &Setting, namespace: &str, made: &Value) {
+fn check_that_it_stays(setting: &WithWebhooks, namespace: &str, made: &Value) {
     let yaml = setting.kubectl().run(&[
         "get",
         "pod",
@@ -177,7 +83,7 @@ fn check_that_it_stays(setting: &Setting, namespace: &str, made: &Value) {
         "-o",
         "yaml",
     ]);
-    let file = setting.scratch.path().join("pod.yaml");
+    let file = setting.folder().join("pod.yaml");
     fs::write(&file, &yaml).unwrap();
     let output = Command::new(program("fapictl"))
         .args(["inject", "--image", "fapi-sidecar:test", "--control", "fapi-operator.fapi-mesh.svc:15010"])
@@ -201,7 +107,7 @@ fn restricted(annotations: Value) -> Value {
 #[test]
 #[ignore = "needs an API server: make test-cluster"]
 fn objects_that_do_not_compile_are_refused_and_drift_is_undone() {
-    let setting = Setting::new("webhooks-validate");
+    let setting = WithWebhooks::new("webhooks-validate");
     let operator = setting.operator();
     let kubectl = setting.kubectl();
     // The schema takes this key, and it is on no curve.

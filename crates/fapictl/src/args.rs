@@ -1,14 +1,21 @@
 //! The command line, as clap reads it.
 #![allow(rustdoc::bare_urls, reason = "clap shows these texts in a terminal")]
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use fapi::TrustDomain;
 use operator::inject::Loosening;
+use operator::names;
 
-/// See and attack a mesh that gives every call mutual TLS and a token bound to its sender.
+pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, StatusArgs};
+
+/// Check, see and attack a mesh that gives every call mutual TLS and a token bound to its sender.
+///
+/// As kubectl-fapi on the PATH it is a plugin of kubectl: `kubectl fapi check`.
 #[derive(Debug, Parser)]
 #[command(name = "fapictl", version)]
 pub struct Args {
@@ -18,6 +25,10 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Look for what is wrong with a mesh in a cluster, or (--pre) with a cluster that is to have one
+    Check(CheckArgs),
+    /// Show a mesh in a cluster: who runs which policy, who lags, and where its holes are
+    Status(StatusArgs),
     /// Start a whole mesh on this machine, play the story, attack it, end it
     Demo(DemoArgs),
     /// Enrol as a workload and keep its certificate and key in a folder
@@ -30,6 +41,8 @@ pub(crate) enum Command {
     Inject(InjectArgs),
     /// Take the sidecar out of the workloads of YAML documents again
     Uninject(UninjectArgs),
+    /// Print what a shell needs to complete commands and flags
+    Completion(CompletionArgs),
     /// The plain-HTTP program behind each sidecar of the demo
     #[command(hide = true)]
     App(AppArgs),
@@ -47,7 +60,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, requires = "keep")]
     pub(crate) no_story: bool,
     /// How the outcome is told: a table, or one JSON object a step
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
     /// Where the mesh keeps everything; an empty folder, or one of an earlier demo, which is emptied
     /// [default: a new temporary folder, removed at the end]
@@ -76,7 +89,7 @@ pub(crate) struct IdentityArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// The namespace that the operator's own identity is in
-    #[arg(long, default_value = "fapi-mesh")]
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     pub(crate) operator_namespace: String,
 }
 
@@ -98,7 +111,7 @@ pub(crate) struct TokenArgs {
     #[arg(long)]
     pub(crate) dpop: bool,
     /// The namespace that the operator's own identity is in
-    #[arg(long, default_value = "fapi-mesh")]
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     pub(crate) operator_namespace: String,
 }
 
@@ -141,7 +154,7 @@ pub(crate) struct InjectArgs {
     #[arg(long, default_value = "cluster.local", value_parser = TrustDomain::parse)]
     pub(crate) trust_domain: TrustDomain,
     /// The namespace that the operator runs in
-    #[arg(long, default_value = "fapi-mesh")]
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     pub(crate) operator_namespace: String,
     /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts
     #[arg(long, value_name = "LOOSENING", value_delimiter = ',', value_parser = loosening)]
@@ -162,6 +175,20 @@ pub(crate) struct DocumentArgs {
     /// The namespace of documents that name none
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, clap::Args)]

@@ -18,6 +18,21 @@ impl Failure {
     }
 }
 
+/// An error of a library with what it hides in its sources.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let said = error.to_string();
+        // Some repeat what is below them.
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = error.source();
+    }
+    text
+}
+
 /// Turns a library's error into a [`Failure`], keeping its text behind what we were doing.
 pub(crate) trait OrFail<T> {
     /// `what` we were doing, in `place`, and the `remedy`.

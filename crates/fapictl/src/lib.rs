@@ -1,10 +1,15 @@
-//! `fapictl`: a whole mesh on one machine (`demo`), and the three tools with which anyone can attack it
-//! by hand: an identity, a token, a proof.
+//! `fapictl`: what is wrong with a mesh in a cluster (`check`) and how it does (`status`); a whole mesh on one machine (`demo`),
+//! and the three tools with which anyone can attack it by hand: an identity, a token, a proof.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `args` | the command line |
 //! | `failure` | what every command says when it cannot go on, and the exit codes |
+//! | `cluster` | an API server and what it knows of a mesh; every question has a deadline |
+//! | `check` | facts to findings with remedies |
+//! | `status` | the same facts to tables |
+//! | `completion` | scripts for shells |
+//! | `inject` | the sidecar into YAML documents, and out of them |
 //! | `identity` | enrols as a workload, keeps the certificate in a folder |
 //! | `token`, `proof` | asks the issuer for a token; makes DPoP proofs with the key kept beside it |
 //! | `app` | the plain-HTTP program that the demo puts behind each sidecar |
@@ -13,7 +18,10 @@
 
 mod app;
 mod args;
+mod check;
 mod clock;
+mod cluster;
+mod completion;
 mod crypto;
 mod demo;
 mod failure;
@@ -23,6 +31,7 @@ mod inject;
 mod jose;
 mod proof;
 mod raw;
+mod status;
 mod token;
 mod wait;
 mod with_parent;
@@ -49,6 +58,9 @@ pub fn main(args: Args) -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Check(args) => check::run(&args).await,
+        Command::Status(args) => status::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Completion(args) => completion::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(args).await,
         Command::Identity(args) => identity::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Token(args) => token::run(&args).await.map(|()| ExitCode::SUCCESS),

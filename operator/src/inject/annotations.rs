@@ -14,14 +14,17 @@ pub struct Annotation {
 }
 
 const PREFIX: &str = "fapi-mesh.dev/";
-pub(super) const INTERCEPTION: &str = "fapi-mesh.dev/interception";
+/// How calls come to the sidecar; `redirect` where it is not there.
+pub const INTERCEPTION: &str = "fapi-mesh.dev/interception";
 const LOG_LEVEL: &str = "fapi-mesh.dev/log-level";
 const CPU_REQUEST: &str = "fapi-mesh.dev/cpu-request";
 const CPU_LIMIT: &str = "fapi-mesh.dev/cpu-limit";
 const MEMORY_REQUEST: &str = "fapi-mesh.dev/memory-request";
 const MEMORY_LIMIT: &str = "fapi-mesh.dev/memory-limit";
-const SKIP_INBOUND: &str = "fapi-mesh.dev/skip-inbound-ports";
-const SKIP_OUTBOUND: &str = "fapi-mesh.dev/skip-outbound-ports";
+/// What comes to the pod past the sidecar.
+pub const SKIP_INBOUND: &str = "fapi-mesh.dev/skip-inbound-ports";
+/// What leaves the pod past the sidecar.
+pub const SKIP_OUTBOUND: &str = "fapi-mesh.dev/skip-outbound-ports";
 
 const CPU: &str = "processor time, such as 100m or 2";
 const MEMORY: &str = "memory, such as 64Mi";
@@ -53,10 +56,21 @@ pub(super) struct Asked {
     pub(super) skip_outbound: Option<String>,
 }
 
+/// What is said about a sidecar: by the namespace, and by label and annotation of the pod.
+fn words<'a>(pod: &'a Pod, namespace: &'a Namespace) -> [Option<&'a str>; 3] {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(INJECT));
+    [namespace.labels.get(INJECT), label, annotation(pod, INJECT)].map(|word| word.map(String::as_str))
+}
+
+/// Whether a pod is to have a sidecar. One that says no to it, allowed or not, is not.
+pub(super) fn asks(pod: &Pod, namespace: &Namespace) -> bool {
+    let words = words(pod, namespace);
+    words.contains(&Some("enabled")) && !words.iter().skip(1).any(|word| *word == Some("disabled"))
+}
+
 /// Whether a sidecar is wanted: `None` if so.
 pub(super) fn wish(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Result<Option<Skip>, Refusal> {
-    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(INJECT));
-    let words = [namespace.labels.get(INJECT), label, annotation(pod, INJECT)].map(|word| word.map(String::as_str));
+    let words = words(pod, namespace);
     let [_, of_pod @ ..] = words;
     if !words.contains(&Some("enabled")) {
         return Ok(Some(Skip::NotRequested));

@@ -17,13 +17,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::annotations::{Asked, INTERCEPTION};
 use super::{Interception, REDIRECT, SIDECAR, STATUS, Settings, quantity};
+use crate::names::{self, TRUST_BUNDLE_KEY};
 
 /// Whom the enrolment token is for.
 pub(super) const AUDIENCE: &str = "fapi-mesh.dev";
 /// The volume with the enrolment token.
 pub(super) const TOKEN_VOLUME: &str = "fapi-mesh-token";
 /// The volume with the roots of the mesh, and the ConfigMap that the operator keeps in the namespace.
-pub(super) const BUNDLE_VOLUME: &str = "fapi-mesh-trust-bundle";
+pub(super) const BUNDLE_VOLUME: &str = names::TRUST_BUNDLE;
 
 const TOKEN_FOLDER: &str = "/var/run/secrets/fapi-mesh.dev";
 const BUNDLE_FOLDER: &str = "/var/run/fapi-mesh.dev";
@@ -94,7 +95,7 @@ fn environment(settings: &Settings, asked: &Asked, probes: &Probes) -> Vec<EnvVa
         variable("FAPI_CONTROL", &settings.control),
         variable("FAPI_TRUST_DOMAIN", settings.trust_domain.as_str()),
         variable("FAPI_OPERATOR_NAMESPACE", &settings.operator_namespace),
-        variable("FAPI_TRUST_BUNDLE", &format!("{BUNDLE_FOLDER}/root.pem")),
+        variable("FAPI_TRUST_BUNDLE", &format!("{BUNDLE_FOLDER}/{TRUST_BUNDLE_KEY}")),
         variable("FAPI_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
         variable("FAPI_INTERCEPTION", asked.interception.name()),
     ];
@@ -196,7 +197,8 @@ fn token_volume() -> Volume {
 }
 
 fn bundle_volume() -> Volume {
-    let item = KeyToPath { key: "root.pem".to_owned(), path: "root.pem".to_owned(), ..KeyToPath::default() };
+    let item =
+        KeyToPath { key: TRUST_BUNDLE_KEY.to_owned(), path: TRUST_BUNDLE_KEY.to_owned(), ..KeyToPath::default() };
     Volume {
         name: BUNDLE_VOLUME.to_owned(),
         config_map: Some(ConfigMapVolumeSource {

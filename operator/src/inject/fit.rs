@@ -5,9 +5,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 
 use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
 use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
+use crate::names::POD_SECURITY;
 
-/// The level of Pod Security that a namespace enforces.
-const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 /// With these a container undoes the interception, or looks into the sidecar.
 const CAPABILITIES: [&str; 4] = ["ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"];
 const OWN_PORTS: [u16; 5] = [ADMIN_PORT, OUTBOUND_PORT, PROXY_PORT, INBOUND_PORT, HEALTH_PORT];

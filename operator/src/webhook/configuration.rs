@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::PATIENCE;
 use crate::inject;
+use crate::names::{INJECTORS, SYSTEM_NAMESPACE, VALIDATOR};
 
 /// The path of the webhook that injects.
 pub(super) const INJECT: &str = "/inject";
@@ -37,12 +38,12 @@ pub(crate) struct Service {
 /// The injection. Without the operator, pods that ask for a sidecar wait; no others do.
 pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
     let namespaces = |more: Option<LabelSelectorRequirement>| {
-        let outside = vec!["kube-system".to_owned(), service.namespace.clone()];
+        let outside = vec![SYSTEM_NAMESPACE.to_owned(), service.namespace.clone()];
         selector([Some(requirement(NAME, "NotIn", outside)), more].into_iter().flatten().collect())
     };
     let asks = |operator: &str| requirement(inject::INJECT, operator, vec![ENABLED.to_owned()]);
     let entry = |name: &str, namespaces: LabelSelector, objects: Option<LabelSelector>| MutatingWebhook {
-        name: format!("{name}.inject.fapi-mesh.dev"),
+        name: name.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
         client_config: client(service, INJECT),
         failure_policy: Some(FAIL.to_owned()),
@@ -56,13 +57,14 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
         ..MutatingWebhook::default()
     };
     let elsewhere = || namespaces(Some(asks("NotIn")));
-    let mut by_annotation = entry("annotation", elsewhere(), Some(selector(vec![asks("NotIn")])));
+    let [namespace, label, annotation] = INJECTORS;
+    let mut by_annotation = entry(annotation, elsewhere(), Some(selector(vec![asks("NotIn")])));
     by_annotation.match_conditions = Some(vec![asks_by_annotation()]);
     MutatingWebhookConfiguration {
         metadata: named(service),
         webhooks: Some(vec![
-            entry("namespace", namespaces(Some(asks("In"))), None),
-            entry("label", elsewhere(), Some(selector(vec![asks("In")]))),
+            entry(namespace, namespaces(Some(asks("In"))), None),
+            entry(label, elsewhere(), Some(selector(vec![asks("In")]))),
             by_annotation,
         ]),
     }
@@ -72,7 +74,7 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
 pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
     let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
     let webhook = ValidatingWebhook {
-        name: "validate.fapi-mesh.dev".to_owned(),
+        name: VALIDATOR.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
         client_config: client(service, VALIDATE),
         failure_policy: Some(IGNORE.to_owned()),

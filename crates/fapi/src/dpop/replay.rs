@@ -47,15 +47,8 @@ impl ReplaySet {
 
     /// How many proofs are remembered, for metrics.
     #[must_use]
-    pub fn len(&self) -> usize {
-        let held = |shard: &Shard| shard.0.iter().map(|bucket| bucket.seen.len()).sum::<usize>();
-        self.shards.iter().map(|shard| shard.lock().map_or(0, |shard| held(&shard))).sum()
-    }
-
-    /// Whether none is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn remembered(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().map_or(0, |shard| shard.remembered())).sum()
     }
 
     /// Remembers a proof that passed every other check; a step that cannot be seen half done.
@@ -70,11 +63,15 @@ impl ReplaySet {
 
 impl std::fmt::Debug for ReplaySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplaySet").field("capacity", &(self.capacity * SHARDS)).finish_non_exhaustive()
+        f.debug_struct("ReplaySet").finish_non_exhaustive()
     }
 }
 
 impl Shard {
+    fn remembered(&self) -> usize {
+        self.0.iter().map(|bucket| bucket.seen.len()).sum()
+    }
+
     fn reserve(
         &mut self,
         caller: &SpiffeId,
@@ -91,9 +88,8 @@ impl Shard {
         if self.0.iter().any(|bucket| bucket.seen.contains(&key)) {
             return Err(Rejection::ProofReplayed);
         }
-        let held: usize = self.0.iter().map(|bucket| bucket.seen.len()).sum();
         let of_caller: usize = self.0.iter().filter_map(|bucket| bucket.callers.get(caller)).sum();
-        if held >= capacity || of_caller >= per_caller {
+        if self.remembered() >= capacity || of_caller >= per_caller {
             return Err(Rejection::ReplayStoreFull);
         }
         let bucket = self.bucket(period).ok_or(Rejection::ReplayStoreFull)?;
@@ -160,7 +156,19 @@ mod tests {
         }
         assert_eq!(set.reserve(&caller("shop"), key(2), at(0)), Err(Rejection::ReplayStoreFull));
         assert_eq!(set.reserve(&caller("shop"), key(0), at(0)), Err(Rejection::ProofReplayed));
+        assert_eq!(set.remembered(), 2);
         assert_eq!(set.reserve(&caller("shop"), key(2), at(150)), Ok(()));
+        assert_eq!(set.remembered(), 1);
+    }
+
+    #[test]
+    fn each_proof_is_forgotten_at_its_own_time() {
+        let set = ReplaySet::new(32, 1000);
+        let key = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
+        assert_eq!(set.reserve(&caller("shop"), key(0), at(0)), Ok(()));
+        assert_eq!(set.reserve(&caller("shop"), key(1), at(60)), Ok(()));
+        assert_eq!(set.reserve(&caller("shop"), key(2), at(150)), Ok(()), "the first one's room is free");
+        assert_eq!(set.reserve(&caller("shop"), key(3), at(150)), Err(Rejection::ReplayStoreFull));
     }
 
     #[test]

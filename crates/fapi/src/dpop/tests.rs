@@ -74,6 +74,23 @@ fn a_token_request_is_checked_as_a_call_is() {
 }
 
 #[test]
+fn a_proof_is_taken_up_to_its_bounds() {
+    let endpoint = Endpoint::new();
+    let (proof, now) = (endpoint.proof(), endpoint.0.now.as_secs());
+    for (n, good) in [("iat", now - 60), ("iat", now + 10), ("nbf", now + 10), ("exp", now - 4)].iter().enumerate() {
+        let good = proof.clone().claim("jti", format!("good-{n}")).claim(good.0, good.1);
+        assert_eq!(endpoint.outcome(&good), Ok(PROOF_KEY.thumbprint()), "{n}");
+    }
+    for (claim, bad) in [("iat", now - 61), ("iat", now + 11), ("nbf", now + 11), ("exp", now - 5)] {
+        assert_eq!(endpoint.outcome(&proof.clone().claim(claim, bad)), Err(Rejection::ProofStale), "{claim}");
+    }
+    let padded = |length: usize| proof.clone().claim("more", "m".repeat(length)).proven();
+    let room = (4096 - padded(0).len()) / 4 * 3;
+    assert_eq!(endpoint.check(&[padded(room - 3)]), Ok(PROOF_KEY.thumbprint()));
+    assert_eq!(endpoint.check(&[padded(room + 6)]), Err(Rejection::ProofMalformed));
+}
+
+#[test]
 fn nonces_can_be_sent_and_are_never_equal_between_processes() {
     let now = UnixTime::from_secs(1_800_000_000);
     let (mine, theirs) = (NonceMinter::new([1; 32]), NonceMinter::new([2; 32]));

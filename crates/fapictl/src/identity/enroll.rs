@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::Endpoint;
 
-use crate::failure::{Failure, OrFail};
+use crate::failure::{Failure, OrFail, with_sources};
 use crate::jose::Key;
 
 /// Connecting, proving and signing together.
@@ -80,16 +80,8 @@ pub(super) async fn enroll(
     })
 }
 
-/// Transport errors hide what happened in their sources.
 fn said(error: &dyn std::error::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    Failure::new(text, "the control connection", "see below")
+    Failure::new(with_sources(error), "the control connection", "see below")
 }
 
 /// Opens the one connection of an enrolment.

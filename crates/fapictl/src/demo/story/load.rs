@@ -20,7 +20,7 @@ pub(super) const CONNECTIONS: usize = 16;
 /// What a program does between two calls.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A call that takes longer has failed.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(15);
 
 /// Calls that go on until they are stopped.
 pub(super) struct Load {

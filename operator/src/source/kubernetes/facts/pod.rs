@@ -5,11 +5,8 @@ use control::pod;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 use super::{ENABLED, INJECT};
+use crate::inject::{INTERCEPTION, SIDECAR, has_sidecar};
 
-/// The name of the native sidecar that the injector adds.
-const SIDECAR: &str = "fapi-sidecar";
-/// How calls come to the sidecar; `redirect` where it is not there.
-const INTERCEPTION: &str = "fapi-mesh.dev/interception";
 const PROXY: &str = "proxy";
 
 /// A pod that lives.
@@ -50,7 +47,7 @@ impl PodFact {
         let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
         let asks = |texts: &BTreeMap<String, String>| texts.get(INJECT).is_some_and(|value| value == ENABLED);
         let proxy = annotations.get(INTERCEPTION).is_some_and(|value| value == PROXY);
-        let meshed = sidecars(&spec).any(|container| container.name == SIDECAR);
+        let meshed = has_sidecar(&spec);
         Some(Self {
             uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.clone(),

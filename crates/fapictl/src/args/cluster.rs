@@ -1,0 +1,54 @@
+//! The flags of commands that ask a cluster; they mean what they mean to kubectl.
+
+use std::path::PathBuf;
+
+use operator::names;
+
+use super::Output;
+
+/// Which cluster, and as whom.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConnectionArgs {
+    /// The context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig [default: KUBECONFIG, else ~/.kube/config, else the cluster that this runs in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The namespace that the operator runs in
+    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
+    pub(crate) operator_namespace: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// Before anything is installed: whether the cluster can have a mesh, and whether you may install it
+    #[arg(long)]
+    pub(crate) pre: bool,
+    /// Look at the workloads of this namespace alone, and try the injection there [default: all namespaces]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Look at the workloads of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// How the findings are told: lines for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// The namespace to show [default: that of the context]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Show all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// How it is told: tables for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}

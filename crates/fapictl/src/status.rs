@@ -1,0 +1,23 @@
+//! `fapictl status`: who runs which policy, who lags, and where the holes are.
+
+mod render;
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use self::report::Report;
+use crate::args::StatusArgs;
+use crate::cluster::{Cluster, Scope, Workloads};
+use crate::failure::Failure;
+
+/// Shows it.
+pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let cluster = Cluster::connect(&args.connection).await?;
+    cluster.version().await?;
+    let of_context = Scope::Namespace(cluster.namespace.clone());
+    let scope = Scope::of(args.namespace.as_deref(), args.all_namespaces, of_context);
+    let workloads = Workloads::gather(&cluster, &scope, &args.connection.operator_namespace).await;
+    print!("{}", render::render(&Report::of(&workloads), args.output));
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! An API server that asks the webhooks of an operator.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{ApiServer, Kubectl};
+use crate::{Running, Scratch, program, repository, wait_for};
+
+/// An API server that knows the webhooks, the namespaces `bank` (which asks for sidecars) and `web` (which does not), and no
+/// operator yet.
+pub struct WithWebhooks {
+    server: ApiServer,
+    scratch: Scratch,
+    port: u16,
+}
+
+impl WithWebhooks {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If something is missing, or does not come up.
+    pub fn new(name: &str) -> Self {
+        let server = ApiServer::start(name);
+        let kubectl = server.kubectl();
+        let chart = repository().join("charts/fapi-mesh-crds/templates");
+        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
+        for namespace in ["bank", "fapi-mesh", "web"] {
+            kubectl.run(&["create", "namespace", namespace]);
+        }
+        kubectl.run(&["label", "namespace", "bank", "fapi-mesh.dev/inject=enabled"]);
+        for namespace in ["bank", "kube-system", "web"] {
+            kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // No pods here, so the Service is a name for this machine.
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fapi-operator", "namespace": "fapi-mesh"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        });
+        kubectl.apply(&service.to_string()).unwrap();
+        for name in ["mutating", "validating"] {
+            let golden = repository().join("operator/tests/golden/webhook").join(name).with_extension("yaml");
+            let text = fs::read_to_string(golden).unwrap();
+            kubectl.apply(&text.replace("port: 443", &format!("port: {port}"))).unwrap();
+        }
+        Self { server, scratch: Scratch::new(name), port }
+    }
+
+    /// kubectl, as administrator.
+    pub fn kubectl(&self) -> &Kubectl {
+        self.server.kubectl()
+    }
+
+    /// Where the operator has its files; gone with this value.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Starts an operator, and waits until the API server asks it.
+    ///
+    /// # Panics
+    /// If that does not happen within a minute.
+    pub fn operator(&self) -> Running {
+        let [source, state] = ["source", "state"].map(|name| self.scratch.path().join(name));
+        fs::create_dir_all(&source).unwrap();
+        let mesh = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\n\
+                    spec: {podAnnotations: [{allow: [OptOut], namespaces: [bank]}]}\n";
+        fs::write(source.join("mesh.yaml"), mesh).unwrap();
+        let log = fs::File::create(self.scratch.path().join("operator.log")).unwrap();
+        let operator = Running::start(
+            Command::new(program("fapi-operator"))
+                .arg("--source")
+                .arg(format!("directory:{}", source.display()))
+                .arg("--state")
+                .arg(&state)
+                .args(["--webhook-listen", &format!("127.0.0.1:{}", self.port)])
+                .args([
+                    "--sidecar-image",
+                    "fapi-sidecar:test",
+                    "--sidecar-control",
+                    "fapi-operator.fapi-mesh.svc:15010",
+                ])
+                .env("KUBECONFIG", self.kubectl().kubeconfig())
+                .stdout(Stdio::null())
+                .stderr(log),
+        );
+        wait_for("the API server to ask the webhooks", 60, || {
+            let served = self.attempt("web", &pod_to_inject("probe", json!({"fapi-mesh.dev/inject": "enabled"})), true);
+            served.ok().filter(|pod| pod["spec"]["initContainers"].is_array())
+        });
+        operator
+    }
+
+    /// Makes a pod, or only tries it.
+    ///
+    /// # Errors
+    /// What kubectl says when the API server refuses it.
+    ///
+    /// # Panics
+    /// If what kubectl says is not JSON.
+    pub fn attempt(&self, namespace: &str, pod: &Value, dry_run: bool) -> Result<Value, String> {
+        let dry_run = if dry_run { "--dry-run=server" } else { "--dry-run=none" };
+        let args = ["create", "-n", namespace, dry_run, "-o", "json", "-f", "-"];
+        Ok(serde_json::from_str(&self.kubectl().with_input(&args, &pod.to_string())?).unwrap())
+    }
+}
+
+/// A pod with ports and probes.
+pub fn pod_to_inject(name: &str, annotations: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations},
+        "spec": {"containers": [{
+            "name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}],
+            "livenessProbe": {"httpGet": {"port": "http", "path": "/healthz"}},
+            "readinessProbe": {"grpc": {"port": 9090}},
+        }]},
+    })
+}
