@@ -11,7 +11,7 @@ use crate::patterns::{NETWORK, PATH};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Exemption {
     /// The number of the pods' port, one of those that the policy governs; not that of the Service.
-    #[schemars(range(min = 1, max = 65535))]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
 
     /// Paths, compared whole. In normal form: nothing percent-encoded, no `*` and no `;`.

@@ -32,7 +32,7 @@ pub struct FapiPolicyStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ExemptionStatus {
     /// The port.
-    #[schemars(range(min = 1, max = 65535))]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
 
     /// What may be got there.
