@@ -1,10 +1,12 @@
 //! The decision: the checks in their order, and the only place that makes an [`Admission`].
 
 mod connection;
+mod exempt;
 
 use std::sync::Arc;
 
 pub use connection::{ConnectionAdmission, decide_connection};
+pub use exempt::{ExemptAdmission, PlainRequest, decide_exempt};
 use http::HeaderMap;
 
 use crate::{

@@ -204,6 +204,7 @@ fn built_in(namespace: &str) -> PolicySpec {
         external: Vec::new(),
         origins: Vec::new(),
         rules: vec![anyone],
+        exempt: Vec::new(),
     }
 }
 
@@ -227,6 +228,7 @@ fn wire(name: String, spec: PolicySpec, audiences: &[Audience], external: Vec<Wi
         external,
         sender_constraints: spec.sender_constraints,
         rules: spec.rules,
+        exempt: spec.exempt,
     }
 }
 
