@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
+.PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
 	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
@@ -45,6 +45,10 @@ outsider: ## A Python program that uses none of our code enrols, calls and attac
 clients: ## OAuth clients written by others get tokens and call (needs Node 20 and Java 17)
 	$(CARGO) build --locked -q --workspace --bins
 	tests/clients/run $(TARGET_DIR)/debug
+
+servers: ## An authorization server written by others issues the tokens of a mesh (needs Node 20)
+	$(CARGO) build --locked -q --workspace --bins
+	tests/servers/run $(TARGET_DIR)/debug
 
 oracle: ## A second implementation of the decision, in Python, judges 20000 generated requests (ORACLE_FLAGS="CASES SEED")
 	$(CARGO) build --locked -q -p fapi --example decide
@@ -93,6 +97,7 @@ cluster-down: ## Takes it down
 
 test-cluster: cluster-programs ## Tests on a real Kubernetes; what a failing one leaves is named
 	$(CARGO) build --locked --workspace --bins
+	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
 
 images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)

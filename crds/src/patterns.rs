@@ -32,3 +32,8 @@ pub(crate) const HTTPS_ORIGIN: &str = r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za
 pub(crate) const CLIENT_ID: &str = "^[!-~]+$";
 /// PEM, from its first line on.
 pub(crate) const PEM: &str = "^-----BEGIN CERTIFICATE-----";
+/// A network in CIDR notation with a prefix of at least 8 bits.
+pub(crate) const NETWORK: &str = concat!(
+    r"^([0-9]{1,3}\.){3}[0-9]{1,3}/([89]|[12][0-9]|3[0-2])$",
+    r"|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*/([89]|[1-9][0-9]|1[01][0-9]|12[0-8])$",
+);

@@ -1,13 +1,15 @@
 //! FapiPolicy: who may call, and what the token must be.
 
+pub mod exempt;
 pub mod rule;
 pub mod status;
 
+pub use exempt::Exemption;
 use kube::{CustomResource, KubeSchema};
 pub use rule::{Actors, AuthorizationDetail, Caller, Method, Rule as PolicyRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-pub use status::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts};
+pub use status::{AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts};
 
 use crate::SenderConstraint;
 use crate::patterns::{HTTPS_ORIGIN, HTTPS_URL, LABEL, SUBDOMAIN};
@@ -56,6 +58,8 @@ pub const MESH_ISSUER: &str = "mesh";
         .message("protocol TCP takes no tokens, so no FapiIssuer"),
     validation = Rule::new("self.protocol != 'TCP' || !has(self.origins)")
         .message("protocol TCP takes no proofs, so no origins"),
+    validation = Rule::new("self.protocol != 'TCP' || !has(self.exempt)")
+        .message("protocol TCP takes no HTTP, so there is nothing to exempt"),
     validation = Rule::new(
         "self.protocol != 'TCP' || self.rules.all(r, has(r.callers) && !has(r.methods) && !has(r.paths) && \
          !has(r.pathPrefixes) && !has(r.scopes) && !has(r.authorizationDetails) && !has(r.maxTokenAge) && !has(r.actors))"
@@ -94,6 +98,12 @@ pub struct FapiPolicySpec {
     #[schemars(length(min = 1, max = 8), inner(length(min = 9, max = 512), regex(pattern = HTTPS_ORIGIN)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub origins: Vec<String>,
+
+    /// What passes in plaintext, without certificate and token, such as metrics for a scraper outside the mesh. The app is told
+    /// nothing about who asks. Each is a hole, and the status shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8))]
+    pub exempt: Vec<Exemption>,
 
     /// Who may do what. The rules of the most specific path govern a request, and among these any one admits; their order
     /// means nothing. Without rules, every service account of this namespace may do everything.

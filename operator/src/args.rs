@@ -58,6 +58,10 @@ pub struct Args {
     /// The control server as those sidecars reach it.
     #[arg(long, env = "FAPI_SIDECAR_CONTROL", value_name = "HOST:PORT")]
     pub sidecar_control: Option<String>,
+    /// Delete what operators have made in the cluster (keys, records, the roots in every namespace) and end. No way leads back
+    /// but a backup.
+    #[arg(long, env = "FAPI_FORGET")]
+    pub forget: bool,
 }
 
 /// Where the desired state comes from.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod desk;
+mod forget;
 mod lease;
 mod rights;
 pub(crate) mod secret;
@@ -15,6 +16,7 @@ use kube::{Client, Config};
 
 pub(crate) use self::changes::{Changes, SecretWatch};
 pub(crate) use self::desk::Desk;
+pub(crate) use self::forget::forget;
 pub(crate) use self::lease::{Candidate, Leadership};
 pub use self::rights::{RIGHTS, Right, Scope};
 pub(crate) use self::secret::{Loss, Secret};

@@ -227,6 +227,8 @@ pub(crate) struct PolicySpec {
     pub(crate) origins: Vec<String>,
     /// The rules, callers filled in; never empty.
     pub(crate) rules: Vec<fapi::WireRule>,
+    /// What passes without certificate and token.
+    pub(crate) exempt: Vec<fapi::WireExemption>,
 }
 
 /// A FapiIssuer as a FapiPolicy names it.

@@ -6,12 +6,20 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::sleep,
+};
 
 /// The preface of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How often a connection is looked at that has sent too little to tell.
+const PEEK_EVERY: Duration = Duration::from_millis(10);
 
 /// What a connection begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +54,19 @@ pub(crate) fn begins(bytes: &[u8]) -> Begins {
         Some(_) => Begins::Other,
         None if bytes.len() < Begins::ENOUGH => Begins::Unsure,
         None => Begins::Other,
+    }
+}
+
+/// What a connection begins with, for as long as that takes; nothing of it is read. `None` when it ended before.
+pub(crate) async fn peeked(stream: &TcpStream) -> Option<Begins> {
+    let mut first = [0; Begins::ENOUGH];
+    loop {
+        let count = stream.peek(&mut first).await.ok().filter(|count| *count > 0)?;
+        match begins(first.get(..count)?) {
+            // Peeking does not wait for more than the first byte.
+            Begins::Unsure => sleep(PEEK_EVERY).await,
+            sure => return Some(sure),
+        }
     }
 }
 

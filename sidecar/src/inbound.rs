@@ -5,6 +5,7 @@
 
 mod connection;
 mod enforce;
+mod exempt;
 mod framing;
 mod lifetime;
 mod opaque;
@@ -18,6 +19,8 @@ mod watched;
 mod websocket;
 
 pub(crate) use connection::{Connection, Passage};
+#[cfg(test)]
+use exempt::MAX_CONNECTIONS as MAX_PLAIN;
 pub(crate) use lifetime::TICK;
 pub(crate) use standing::Standing;
 
@@ -25,6 +28,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use fapi::{Rejection, Revocations, UnixTime};
 use http::HeaderValue;
+use tokio::sync::Semaphore;
 
 use crate::{forward::Apps, local::Local};
 use lifetime::Lifetimes;
@@ -36,6 +40,8 @@ pub(crate) struct Inbound {
     lifetimes: Lifetimes,
     revocations: RefCell<Arc<Revocations>>,
     nonce: RefCell<(UnixTime, HeaderValue)>,
+    /// Room for plain connections.
+    plain_slots: Semaphore,
 }
 
 impl Inbound {
@@ -43,7 +49,8 @@ impl Inbound {
         let apps = Apps::new(Arc::clone(&local.shared));
         let revocations = RefCell::new(local.shared.revocations());
         let nonce = RefCell::new((UnixTime::from_secs(0), HeaderValue::from_static("")));
-        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), revocations, nonce })
+        let plain_slots = Semaphore::new(exempt::MAX_CONNECTIONS);
+        Rc::new(Self { local, apps, lifetimes: Lifetimes::default(), revocations, nonce, plain_slots })
     }
 
     /// Tells of a connection that was made to the port of the sidecar itself: no policy can govern it.

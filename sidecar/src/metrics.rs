@@ -83,14 +83,16 @@ impl ByReason {
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     admitted: Counter,
+    exempt: Counter,
     refused: ByReason,
     would_refuse: ByReason,
 }
 
 impl Decisions {
-    /// Counts one decision; `reason` is absent exactly when admitted.
+    /// Counts one decision; `reason` is absent exactly when admitted or exempt.
     pub(crate) fn count(&self, outcome: Outcome, reason: Option<Rejection>) {
         match (outcome, reason) {
+            (Outcome::Exempt, _) => self.exempt.add(1),
             (Outcome::Admitted, _) | (_, None) => self.admitted.add(1),
             (Outcome::Refused, Some(reason)) => self.refused.count(reason),
             (Outcome::WouldRefuse, Some(reason)) => self.would_refuse.count(reason),
@@ -209,6 +211,10 @@ impl Text {
         for &(direction, decisions) in both {
             let labels = [("direction", direction), ("outcome", Outcome::Admitted.as_str()), ("reason", "")];
             self.line(NAME, &labels, decisions.admitted.get());
+            if decisions.exempt.get() > 0 {
+                let labels = [("direction", direction), ("outcome", Outcome::Exempt.as_str()), ("reason", "")];
+                self.line(NAME, &labels, decisions.exempt.get());
+            }
             for (outcome, reasons) in
                 [(Outcome::Refused, &decisions.refused), (Outcome::WouldRefuse, &decisions.would_refuse)]
             {

@@ -92,6 +92,8 @@ pub(crate) struct Applied {
 pub(crate) struct AppliedPort {
     /// As the snapshot names it; also the key of the port's connections.
     pub(crate) listen: SocketAddr,
+    /// Its number in the pod.
+    pub(crate) number: u16,
     pub(crate) app: SocketAddr,
     pub(crate) policy: PortPolicy,
     /// Whether callers may come with DPoP proofs: every answer then carries a nonce.

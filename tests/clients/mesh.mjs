@@ -51,7 +51,7 @@ class Mesh {
     const out = join(this.folder, `client-${account}`);
     execFileSync(this.fapictl, ["identity", "--state", this.folder, "--workload", `${namespace}/${name}`, "--out", out]);
     const tls = { ca: this.ca, cert: readFileSync(join(out, "chain.pem")), key: readFileSync(join(out, "key.pem")) };
-    return { id, fetch: this.fetcher(tls) };
+    return { id, tls, fetch: this.fetcher(tls) };
   }
 
   /** Adds a document to the folder that the operator reads. */

@@ -6,6 +6,8 @@
 mod api_server;
 mod control_plane;
 mod folder;
+mod forward;
+mod helm;
 mod kubectl;
 mod network;
 mod node;
@@ -19,9 +21,11 @@ mod whole;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
+pub use forward::Forward;
+pub use helm::helm;
 pub use kubectl::Kubectl;
-pub use operators::{Operator, Operators};
-pub use programs::{missing_for_api_server, missing_for_node, program};
+pub use operators::{Operator, Operators, roles};
+pub use programs::{image, missing_for_api_server, missing_for_node, program};
 pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, Part, kept, take_down};
 

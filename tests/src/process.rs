@@ -1,7 +1,7 @@
 //! Processes of a test. None of them outlives it.
 
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStdout, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -17,6 +17,16 @@ impl Running {
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Self {
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Starts one whose standard output is piped, and gives that.
+    ///
+    /// # Panics
+    /// If it cannot be started, or its output is not piped.
+    pub fn with_output(command: &mut Command) -> (Self, ChildStdout) {
+        let mut running = Self::start(command);
+        let output = running.0.stdout.take().unwrap();
+        (running, output)
     }
 
     /// Asks it to end, as a service manager does.

@@ -1,28 +1,17 @@
 //! The charts, as Helm installs them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::fs;
 
-use e2e::cluster::{ApiServer, Kubectl, program};
+use e2e::cluster::{ApiServer, Kubectl, helm, roles};
 use e2e::repository;
-
-/// Helm against a cluster; what it says.
-fn helm(kubectl: &Kubectl, args: &[&str]) -> Result<String, String> {
-    let own = kubectl.kubeconfig().with_extension("helm");
-    let mut command = Command::new("timeout");
-    command.arg("120").arg(program("helm")).args(args).env("KUBECONFIG", kubectl.kubeconfig());
-    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(folder, &own);
-    }
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
+use serde_json::{Value, json};
 
 /// Name and version of every definition of ours.
 fn definitions(kubectl: &Kubectl) -> Vec<String> {
     let list = kubectl.get(&["crd"])["items"].as_array().unwrap().clone();
-    let one = |crd: &serde_json::Value| format!("{} {}", crd["metadata"]["name"], crd["metadata"]["generation"]);
+    let one = |crd: &Value| format!("{} {}", crd["metadata"]["name"], crd["metadata"]["generation"]);
     list.iter().map(one).filter(|name| name.contains(".fapi-mesh.dev")).collect()
 }
 
@@ -48,4 +37,124 @@ fn the_definitions_are_installed_left_alone_and_kept() {
     // With the definitions every object of theirs would go.
     run(&["uninstall", "crds"]);
     assert_eq!(definitions(kubectl), installed);
+}
+
+/// What `helm template` gives, document by document; those of hooks apart.
+fn rendered(kubectl: &Kubectl, chart: &str, more: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let args = [&["template", "fapi-mesh", chart, "-n", "fapi-mesh"], more].concat();
+    let run = || helm(kubectl, &args).unwrap_or_else(|error| panic!("helm {}: {error}", args.join(" ")));
+    let text = run();
+    assert_eq!(run(), text, "it is the same whenever it is rendered");
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    assert!(!json!(documents).to_string().contains("caBundle"), "the operator writes it");
+    let documents = documents.into_iter().filter(|document| !document.is_null());
+    documents.partition(|document| document["metadata"]["annotations"]["helm.sh/hook"].is_null())
+}
+
+/// Each right by itself: group, resource, name, verb.
+fn rights(role: &Value) -> BTreeSet<[String; 4]> {
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().map_or_else(
+            || vec!["*".to_owned()],
+            |all| all.iter().map(|one| one.as_str().unwrap().to_owned()).collect(),
+        )
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for resource in list(&rule["resources"]) {
+            for name in list(&rule["resourceNames"]) {
+                for verb in list(&rule["verbs"]) {
+                    rights.insert([list(&rule["apiGroups"])[0].clone(), resource.clone(), name.clone(), verb]);
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// What the operator may make by name, uninstalling may delete, and nothing else.
+fn the_end_has_the_rights_of_the_end(documents: &[Value], hooks: &[Value]) {
+    let named = |role: &Value| -> BTreeSet<[String; 2]> {
+        let named = rights(role)
+            .into_iter()
+            .filter(|[group, _, name, _]| name != "*" && group != "admissionregistration.k8s.io");
+        named.map(|[_, resource, name, _]| [resource, name]).collect()
+    };
+    let verbs = |role: &Value| -> BTreeSet<String> { rights(role).into_iter().map(|[.., verb]| verb).collect() };
+    for (kind, allowed) in [("ClusterRole", &["delete", "list"] as &[&str]), ("Role", &["delete"])] {
+        let (lives, ends) = (of_kind(documents, kind), of_kind(hooks, kind));
+        assert_eq!(named(ends), named(lives), "{kind}");
+        assert_eq!(verbs(ends), allowed.iter().map(|verb| (*verb).to_owned()).collect(), "{kind}");
+    }
+}
+
+fn of_kind<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
+    documents.iter().find(|document| document["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn the_operator_is_applied_once_and_is_what_its_code_says() {
+    let server = ApiServer::start("charts-mesh");
+    let kubectl = server.kubectl();
+    let chart = repository().join("charts/fapi-mesh").display().to_string();
+    kubectl.run(&["create", "namespace", "fapi-mesh"]);
+    kubectl.run(&["label", "namespace", "fapi-mesh", "pod-security.kubernetes.io/enforce=restricted"]);
+    values_that_mean_nothing_are_refused(kubectl, &chart);
+    let high = format!("{chart}/values-ha.yaml");
+    for more in [&[] as &[&str], &["-f", &high]] {
+        helm(kubectl, &[&["lint", "--strict", &chart], more].concat()).unwrap();
+        let (documents, hooks) = rendered(kubectl, &chart, more);
+        let all = json!({"apiVersion": "v1", "kind": "List", "items": documents}).to_string();
+        kubectl.apply(&all).unwrap();
+        let versions = || {
+            let each = "jsonpath={range .items[*]}{.kind} {.metadata.resourceVersion}{\"\\n\"}{end}";
+            kubectl.with_input(&["get", "-o", each, "-f", "-"], &all).unwrap()
+        };
+        let first = versions();
+        assert_eq!(first.lines().count(), documents.len(), "{first}");
+        kubectl.apply(&all).unwrap();
+        assert_eq!(versions(), first, "what is applied again changes nothing");
+
+        // A Deployment is taken whatever its pods are, so one of them is tried.
+        let mut pod = of_kind(&documents, "Deployment")["spec"]["template"].clone();
+        (pod["apiVersion"], pod["kind"]) = ("v1".into(), "Pod".into());
+        pod["metadata"]["name"] = "operator".into();
+        let args = ["create", "-n", "fapi-mesh", "--dry-run=server", "-f", "-"];
+        kubectl.with_input(&args, &pod.to_string()).unwrap();
+
+        for (kind, golden) in
+            [("MutatingWebhookConfiguration", "mutating"), ("ValidatingWebhookConfiguration", "validating")]
+        {
+            let file = repository().join("operator/tests/golden/webhook").join(golden).with_extension("yaml");
+            let code: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+            assert_eq!(of_kind(&documents, kind)["webhooks"], code["webhooks"], "{kind}");
+        }
+        for role in &roles()[..2] {
+            let kind = role["kind"].as_str().unwrap();
+            assert_eq!(rights(of_kind(&documents, kind)), rights(role), "{kind}");
+        }
+        the_end_has_the_rights_of_the_end(&documents, &hooks);
+    }
+}
+
+fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
+    for wrong in [
+        "image.tga=1",
+        "image.pullPolicy=Sometimes",
+        "replicas=0",
+        "trustDomain=Bank.Example",
+        "keyRotation=1d",
+        "logLevel=trace",
+        "listen=127.0.0.1",
+        "networkPolicy=true",
+        "networkPolicy.apiServerPorts={0}",
+        "sidecar.repository=x",
+        "test.namespace=Default",
+        "unknown=1",
+    ] {
+        let name = wrong.split(['=', '.']).next().unwrap();
+        let refused = helm(kubectl, &["template", "fapi-mesh", chart, "--set", wrong]).unwrap_err();
+        assert!(refused.contains(name), "{wrong}: {refused}");
+    }
 }

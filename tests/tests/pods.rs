@@ -360,3 +360,60 @@ fn a_port_that_is_not_http_is_joined_with_named_callers_alone() {
     assert_eq!(say(ledger, v4, "select 7;"), "");
     pods.logged("payments-1", &[("event", "handshake"), ("reason", "revoked")]);
 }
+
+/// The policy of payments: `outside` may scrape its metrics.
+fn metrics_are_for(outside: &Place) -> String {
+    format!(
+        "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {{name: payments, namespace: bank}}\nspec:\n  \
+         targetRefs: [{{name: payments}}]\n  exempt:\n  - {{port: 80, paths: [/metrics], sources: [{}/32]}}\n  \
+         - {{port: 8080, paths: [/metrics], sources: [\"{}/128\"]}}\n",
+        outside.v4(),
+        outside.v6()
+    )
+}
+
+fn scrape(path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: payments\r\nconnection: close\r\n{more}\r\n")
+}
+
+#[test]
+fn a_scraper_outside_the_mesh_gets_what_is_exempt_and_nothing_else() {
+    let Some(pods) = Pods::start("redirect") else { return };
+    let (shop, payments, ledger, outside) = (pods.shop(), pods.payments(), pods.ledger(), pods.node.machine());
+    app(payments, SocketAddr::new("::".parse().unwrap(), APP));
+    let (v4, v6) = (SocketAddr::new(payments.v4(), APP), SocketAddr::new(payments.v6(), APP));
+    assert!(!say(outside, v4, &scrape("/metrics", "")).contains("200"), "nothing is exempt by default");
+    pods.write("payments.yaml", &metrics_are_for(outside));
+    wait_for("the policy to be in force", 10, || {
+        say(outside, v4, &scrape("/metrics", "")).starts_with("HTTP/1.1 200 ").then_some(())
+    });
+    for address in [v4, v6] {
+        let forged = "x-fapi-caller: spiffe://bank.example/ns/bank/sa/shop\r\n";
+        let answer = say(outside, address, &scrape("/metrics", forged));
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("nobody"), "{answer}");
+        for refused in [scrape("/transfers", ""), scrape("/metrics", "authorization: Bearer x\r\n")] {
+            let answer = say(outside, address, &refused);
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        }
+        let elsewhere = ledger.run_as_sidecar(|| say(ledger, address, &scrape("/metrics", "")));
+        assert!(!elsewhere.contains("HTTP/1.1 200 "), "somebody at another address: {elsewhere}");
+        let answer = say(shop, address, &get(if address.is_ipv4() { "payments.bank" } else { "payments.bank:8080" }));
+        assert!(answer.ends_with("/sa/shop"), "callers of the mesh as before: {answer}");
+    }
+    let from = |line: &Value| line["peer"].as_str().unwrap_or_default().starts_with(&outside.v4().to_string());
+    let is_exempt = |line: &Value| line["outcome"] == "exempt" && line["caller"].is_null() && from(line);
+    wait_for("the log to tell", 10, || pods.log("payments-1").iter().any(is_exempt).then_some(()));
+    pods.logged("payments-1", &[("outcome", "refused"), ("reason", "plaintext_not_allowed"), ("path", "/transfers")]);
+    let status = pods.scratch.path().join("state/status/FapiPolicy/bank/payments.yaml");
+    wait_for("the status to tell", 10, || {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        (text.contains("exempt:") && text.contains(&format!("{}/32", outside.v4()))).then_some(())
+    });
+
+    let own = |port: u16, path: &str| outside.run(|| e2e::get(SocketAddr::new(payments.v4(), port), path).ok());
+    let metrics = own(15020, "/metrics").unwrap();
+    assert!(metrics.status == 200 && metrics.body.contains("outcome=\"exempt\""), "{}", metrics.body);
+    assert_eq!(own(15020, "/readyz").unwrap().status, 200);
+    assert_eq!(own(15020, "/config").unwrap().status, 404);
+    assert!(own(15000, "/metrics").is_none_or(|answer| answer.status != 200), "the rest is on loopback");
+}

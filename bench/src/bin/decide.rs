@@ -285,5 +285,6 @@ fn policy(rules: usize) -> WirePolicy {
         external: Vec::new(),
         sender_constraints: vec![SenderConstraint::Mtls, SenderConstraint::Dpop],
         rules: all,
+        exempt: Vec::new(),
     }
 }

@@ -24,6 +24,9 @@ pub const TOKEN_EXCHANGE: &str = "token-exchange/1";
 /// Ports that take no HTTP, by the certificates of their callers.
 pub const TCP: &str = "tcp/1";
 
+/// Plain requests of those outside the mesh, where a policy exempts them.
+pub const EXEMPT: &str = "exempt/1";
+
 /// Everything that this build enforces.
 pub const SUPPORTED: &[&str] = &[
     RULES,
@@ -35,6 +38,7 @@ pub const SUPPORTED: &[&str] = &[
     INTROSPECTION,
     TOKEN_EXCHANGE,
     TCP,
+    EXEMPT,
 ];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
@@ -57,10 +61,12 @@ pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
 
 fn uses(policy: &WirePolicy, feature: &str) -> bool {
     // Written out, so that a new field does not compile before somebody has said which feature it is.
-    let WirePolicy { name: _, mode: _, resources: _, issuers: _, external, sender_constraints: _, rules } = policy;
+    let WirePolicy { name: _, mode: _, resources: _, issuers: _, external, sender_constraints: _, rules, exempt } =
+        policy;
     match feature {
         EXTERNAL_ISSUERS => !external.is_empty(),
         INTROSPECTION => external.iter().any(|external| external.opaque),
+        EXEMPT => !exempt.is_empty(),
         feature => rules.iter().any(|rule| rule_uses(rule, feature)),
     }
 }
@@ -118,6 +124,7 @@ mod tests {
             external: vec![],
             sender_constraints: vec![],
             rules,
+            exempt: Vec::new(),
         })
     }
 
@@ -161,6 +168,9 @@ mod tests {
         );
         assert_eq!(needed(vec![with_rules(vec![actors.clone()])]), [RULES, REVOCATIONS, ACTORS]);
         assert_eq!(needed(vec![with_rules(vec![actors, age, details])]), SUPPORTED[..5]);
+        let PortPolicyDoc::Policy(mut open) = with_rules(vec![plain()]) else { panic!("a policy") };
+        open.exempt = vec![fapi::WireExemption { port: 9090, paths: vec![], sources: vec![] }];
+        assert_eq!(needed(vec![PortPolicyDoc::Policy(open)]), [RULES, REVOCATIONS, EXEMPT]);
         let exchanging = Snapshot { token_exchange: true, ..snapshot(vec![]) };
         assert_eq!(required(&exchanging), [REVOCATIONS, TOKEN_EXCHANGE]);
     }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use fapi::{Rejection, SpiffeId, TrustDomain};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig,
+    AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -233,6 +233,12 @@ pub fn rejection_of(error: &io::Error) -> Option<Rejection> {
         rustls::Error::InvalidCertificate(_) => Some(Rejection::PeerCertificateUntrusted),
         _ => None,
     }
+}
+
+/// Whether the other side of a handshake did not speak TLS at all.
+pub fn is_plaintext(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 /// Whether the other side ended the handshake, or the connection, because of our certificate.

@@ -1,10 +1,12 @@
 //! The decision: the checks in their order, and the only place that makes an [`Admission`].
 
 mod connection;
+mod exempt;
 
 use std::sync::Arc;
 
 pub use connection::{ConnectionAdmission, decide_connection};
+pub use exempt::{ExemptAdmission, PlainRequest, decide_exempt};
 use http::HeaderMap;
 
 use crate::{
@@ -129,15 +131,15 @@ fn introspected(
     said: Introspected<'_>,
 ) -> Result<SignedToken, NotSigned> {
     // Whoever can be none of its clients has nobody asked.
-    if !accepted.external.as_ref().is_some_and(|external| external.knows(&ctx.peer.spiffe_id)) {
-        return Err(Rejection::CallerMismatch.into());
-    }
+    let external = accepted.external.as_ref().filter(|external| external.knows(&ctx.peer.spiffe_id));
+    let external = external.ok_or(Rejection::CallerMismatch)?;
     match said {
         Introspected::Answered(said) => Ok(SignedToken::introspected(said, accepted, hash)?),
         Introspected::Unavailable => Err(Rejection::IntrospectionUnavailable.into()),
         Introspected::NotAsked => {
             let (issuer, token) = (accepted.issuer.clone(), received.text()?.into());
-            Err(NotSigned::Unread(Unread { issuer, token, hash }))
+            let audiences = external.resources.iter().map(|resource| resource.audience.clone()).collect();
+            Err(NotSigned::Unread(Unread { issuer, token, hash, audiences }))
         }
     }
 }

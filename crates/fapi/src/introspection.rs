@@ -9,7 +9,7 @@ use crate::{
     jwks::KeySet,
     jws::Compact,
     token::FUTURE_LEEWAY,
-    value::{Issuer, SigningAlg, TokenHash, UnixTime},
+    value::{Audience, Issuer, SigningAlg, TokenHash, UnixTime},
 };
 
 /// An issuer's answer about one token. What it says is checked by [`crate::decide()`] like the claims of any token.
@@ -41,7 +41,7 @@ pub enum IntrospectionFault {
     #[error("its signature is not by the key of the issuer")]
     Signature,
     /// It is from, or for, somebody else.
-    #[error("its iss or aud is another than the issuer and this client")]
+    #[error("its iss is not the issuer, or its aud neither this client nor an audience that the policy takes")]
     Meant,
     /// It was made at another time.
     #[error("its iat is missing, ahead, or more than 5 minutes ago")]
@@ -56,6 +56,8 @@ pub struct Unread {
     pub token: Box<str>,
     /// Its hash.
     pub hash: TokenHash,
+    /// What the port is called in tokens of this issuer.
+    pub audiences: Vec<Audience>,
 }
 
 impl fmt::Debug for Unread {
@@ -86,13 +88,14 @@ impl Introspection {
         Self::new(issuer, token, Members::parse(json)?, until)
     }
 
-    /// Reads the signed answer of `issuer` to its client `client` (RFC 9701 section 5), in the same way.
+    /// Reads the signed answer of `issuer` to the resource server that it knows by `names` (RFC 9701 section 5), in the same
+    /// way.
     ///
     /// # Errors
     /// The first rule that it breaks.
     pub fn verify(
         (issuer, keys): (&Issuer, &KeySet),
-        client: &str,
+        names: &[&str],
         token: TokenHash,
         jwt: &str,
         (now, until): (UnixTime, UnixTime),
@@ -112,7 +115,7 @@ impl Introspection {
             return Err(IntrospectionFault::Signature);
         }
         let claims = jws.payload();
-        if claims.need_text("iss")? != issuer.as_str() || !is_for(claims, client) {
+        if claims.need_text("iss")? != issuer.as_str() || !is_for(claims, names) {
             return Err(IntrospectionFault::Meant);
         }
         let made = claims.seconds("iat")?.map(UnixTime::from_secs).ok_or(IntrospectionFault::Time)?;
@@ -147,11 +150,19 @@ fn is_introspection(typ: &str) -> bool {
     ["token-introspection+jwt", "application/token-introspection+jwt"].iter().any(|name| typ.eq_ignore_ascii_case(name))
 }
 
-fn is_for(claims: View<'_>, client: &str) -> bool {
+/// Whether `aud` of the answer identifies us.
+///
+/// RFC 9701 section 5 wants it to identify the resource server that receives the answer, and leaves open by which name. Servers
+/// write either the client that has asked (oidc-provider does) or the resource as tokens call it (the example of the RFC), so
+/// both are taken, and nothing else. Whom the *token* is for is another question: the `aud` inside `token_introspection` is
+/// judged like that of any token. An answer for a resource server that shares an audience with us tells nothing that we
+/// could not have been told.
+fn is_for(claims: View<'_>, names: &[&str]) -> bool {
+    let is_ours = |text: &Value| text.as_str().is_some_and(|text| names.contains(&text));
     match claims.value("aud") {
-        Some(Value::String(one)) => one == client,
-        Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(client)),
-        _ => false,
+        Some(Value::Array(list)) => list.iter().any(is_ours),
+        Some(one) => is_ours(one),
+        None => false,
     }
 }
 

@@ -42,8 +42,8 @@ pub mod value;
 pub use assertion::{AssertionFault, CLIENT_ASSERTION_TYPE, ClientAssertion, VerifiedAssertion, sign_assertion};
 pub use challenge::{Answer, Needed, Scheme, answer};
 pub use decide::{
-    Admission, AdmissionKind, ConnectionAdmission, Grounds, Refusal, Verdict, decide, decide_again, decide_connection,
-    decide_introspected,
+    Admission, AdmissionKind, ConnectionAdmission, ExemptAdmission, Grounds, PlainRequest, Refusal, Verdict, decide,
+    decide_again, decide_connection, decide_exempt, decide_introspected,
 };
 pub use dpop::{NonceMinter, ProofClaims, ProofSigner, ReplaySet, check_token_endpoint_proof};
 pub use introspection::{Introspected, Introspection, IntrospectionFault, Unread};
@@ -53,7 +53,8 @@ pub use path::normal_path;
 pub use peer::Peer;
 pub use policy::{
     ClientIdClaim, Grant, GrantRefusal, Mode, Policy, PolicyProblem, PortPolicy, TcpPolicy, TokenTyp, WireActors,
-    WireCaller, WireClient, WireDetail, WireExternal, WireMapping, WirePolicy, WireResource, WireRule, WireTcpPolicy,
+    WireCaller, WireClient, WireDetail, WireExemption, WireExternal, WireMapping, WirePolicy, WireResource, WireRule,
+    WireTcpPolicy,
 };
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;

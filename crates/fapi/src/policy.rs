@@ -1,13 +1,16 @@
 //! Who may call what: one document, compiled once, read by the issuer that grants and by the sidecar that judges.
 
 mod compile;
+mod exempt;
 mod external;
 mod rules;
 mod tcp;
 mod wire;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use exempt::Exemptions;
+pub use exempt::WireExemption;
 pub(crate) use external::{External, is_identity};
 use http::Method;
 pub(crate) use rules::{Client, Credentials, Matched, Unmatched};
@@ -29,6 +32,7 @@ pub struct Policy {
     issuers: Vec<Accepted>,
     constraints: Vec<SenderConstraint>,
     rules: Rules,
+    exemptions: Exemptions,
 }
 
 /// An audience with the origins under which it is called; they are only ever used as a pair.
@@ -117,6 +121,14 @@ pub enum PortPolicy {
     Tcp(Arc<TcpPolicy>),
 }
 
+impl PortPolicy {
+    /// Whether somebody at this address may come to this port of the pod without certificate, for anything at all.
+    #[must_use]
+    pub fn may_be_exempt(&self, port: u16, source: IpAddr) -> bool {
+        matches!(self, Self::Policy(policy) if policy.exemptions.are_for(port, source))
+    }
+}
+
 impl Policy {
     /// Compiles a document; all problems are reported at once.
     ///
@@ -197,6 +209,11 @@ impl Policy {
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
         Arc::clone(&self.name)
+    }
+
+    /// Whether exactly this path passes without certificate and token, at this port and for somebody at this address.
+    pub(crate) fn exempts(&self, port: u16, source: IpAddr, path: &str) -> bool {
+        self.exemptions.admit(port, source, path)
     }
 
     pub(crate) fn issuer(&self, text: &str) -> Option<&Accepted> {

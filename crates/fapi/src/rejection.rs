@@ -132,7 +132,7 @@ rejections! {
     OpaqueNotAllowed, "opaque_not_allowed", "FAPI 2.0 SP 5.3.4", Some(403), Tell::Plain(DENIED), false,
         "a port takes plain HTTP with tokens, or it is declared protocol: TCP and takes everything else";
     PlaintextNotAllowed, "plaintext_not_allowed", "FAPI 2.0 SP 5.2.1", Some(403), Tell::Plain(DENIED), false,
-        "plaintext is not used with this destination";
+        "plaintext passes only where a FapiPolicy exempts it: a bare GET of a path, from a source that it names";
     PolicyMissing, "policy_missing", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,
         "this port has no policy yet; wait until the operator has sent one";
     PolicyInvalid, "policy_invalid", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,

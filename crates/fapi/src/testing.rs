@@ -88,6 +88,7 @@ pub(crate) fn wire_policy() -> WirePolicy {
             rule(&["POST"], &["/transfers"], &[], &[account("bank", "shop")], &["transfers:write"]),
             rule(&["GET"], &[], &["/accounts"], &[namespace("bank")], &["accounts:read"]),
         ],
+        exempt: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod alg;
 mod details;
+mod network;
 mod scope;
 mod spiffe;
 mod thumbprint;
@@ -11,6 +12,7 @@ pub(crate) mod url;
 pub use alg::{SenderConstraint, SigningAlg};
 pub use details::AuthorizationDetails;
 pub(crate) use details::Detail;
+pub use network::Network;
 pub use scope::ScopeSet;
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use thumbprint::{CertThumbprint, JwkThumbprint, TokenHash};

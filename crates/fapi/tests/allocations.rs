@@ -92,6 +92,7 @@ fn policy() -> Policy {
             scopes: vec!["accounts:read".to_owned()],
             ..WireRule::default()
         }],
+        exempt: Vec::new(),
     };
     Policy::compile(&TrustDomain::parse("bank.example").unwrap(), &wire).unwrap()
 }

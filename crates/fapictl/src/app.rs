@@ -1,12 +1,12 @@
-//! The program that the demo puts behind each sidecar. It knows plain HTTP/1.1 and h2c, and the proxy that
-//! its environment names; of certificates, tokens and the mesh it knows nothing.
+//! The program that the demo puts behind each sidecar. It knows plain HTTP/1.1 and h2c, and the proxy if
+//! its environment names one; of certificates, tokens and the mesh it knows nothing.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/transfers` | what it was told, and, when it calls another service, that one's answer; it passes on `x-fapi-context` |
 //! | `/bank.Payments/Transfer` | a gRPC-like echo: the message back, then trailers |
 //! | `/ws` | a WebSocket echo; its first message says what it was told |
-//! | `/call/{http1,http2,grpc,websocket}` | calls the other service that way and says how it went |
+//! | `/call/{http1,http2,grpc,websocket}` | calls the other service that way and says how it went; `http1` passes on `authorization` |
 //! | anything else | what it was told |
 //!
 //! "What it was told" is the identity that stands in the headers, and every header or trailer that could
@@ -33,10 +33,8 @@ pub(crate) struct App {
 
 /// Serves until the process ends.
 pub(crate) async fn run(args: AppArgs) -> Result<(), Failure> {
-    let caller = match (&args.calls, &args.http_proxy) {
-        (Some(service), Some(proxy)) => Some(call::Caller::new(service, proxy)?),
-        _ => None,
-    };
+    let proxy = args.http_proxy.as_deref();
+    let caller = args.calls.as_deref().map(|service| call::Caller::new(service, proxy)).transpose()?;
     let listener = TcpListener::bind(args.listen).await.or_fail(
         "cannot listen",
         args.listen,

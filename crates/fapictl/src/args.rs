@@ -202,7 +202,7 @@ pub(crate) struct AppArgs {
     /// The service it calls, as any plain program would: http://ledger.bank
     #[arg(long)]
     pub(crate) calls: Option<String>,
-    /// The proxy it was told to use
+    /// The proxy it was told to use [default: none, it calls the service itself]
     #[arg(long, env = "http_proxy")]
     pub(crate) http_proxy: Option<String>,
 }

@@ -20,6 +20,32 @@ pub struct FapiPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub ancestors: Vec<AncestorStatus>,
+
+    /// The holes in it: what passes without certificate and token, as it is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub exempt: Vec<ExemptionStatus>,
+}
+
+/// A hole in the policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExemptionStatus {
+    /// The port.
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// What may be got there.
+    #[schemars(length(max = 8), inner(length(max = 1024)))]
+    pub paths: Vec<String>,
+
+    /// From where.
+    #[schemars(length(max = 8), inner(length(max = 43)))]
+    pub sources: Vec<String>,
+
+    /// The pods that have such a port, governed by this policy; 0: it opens nothing.
+    #[schemars(range(min = 0))]
+    pub pods: i32,
 }
 
 /// What became of the policy at one target.

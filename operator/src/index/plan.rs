@@ -131,7 +131,8 @@ fn make(
         return make_tcp(trust_domain, governor, name, spec);
     }
     let takes_mesh = spec.as_ref().is_some_and(|spec| spec.takes_mesh);
-    let compiled = spec.and_then(|spec| {
+    // Where no Service leads there is nothing that a token could be for: the port is closed, and nobody has made a mistake.
+    let compiled = spec.filter(|_| !audiences.is_empty()).and_then(|spec| {
         let external = external(issuers, governor, &spec, audiences);
         if !takes_mesh && external.is_empty() {
             // None of its issuers may be used, so there is nobody to take a token of; the status says why.
@@ -203,6 +204,7 @@ fn built_in(namespace: &str) -> PolicySpec {
         external: Vec::new(),
         origins: Vec::new(),
         rules: vec![anyone],
+        exempt: Vec::new(),
     }
 }
 
@@ -226,6 +228,7 @@ fn wire(name: String, spec: PolicySpec, audiences: &[Audience], external: Vec<Wi
         external,
         sender_constraints: spec.sender_constraints,
         rules: spec.rules,
+        exempt: spec.exempt,
     }
 }
 

@@ -57,6 +57,12 @@ pub(super) enum Failure {
     /// A cluster has a place for keys.
     #[error("--state is for --source directory:DIR; leave it out: in a cluster keys are kept in Secrets")]
     StateInCluster,
+    /// A folder is removed by whoever made it.
+    #[error("--forget is for --source kubernetes; with --source directory:DIR, remove the folder of --state")]
+    ForgetFolder,
+    /// Something of the mesh is left.
+    #[error("cannot delete all that the operator has made: {0}; ask again, with the rights of the chart")]
+    Forget(String),
     /// The state folder names a trust domain that is none.
     #[error(
         "the state names the trust domain {0:?}, which is none; restore addresses.json in the state folder from a backup"

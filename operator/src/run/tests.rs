@@ -133,7 +133,7 @@ async fn revocations_of_the_source_survive_their_document_and_a_damaged_file_is_
     std::fs::write(&document, text).unwrap();
     let wait = async {
         while !kept().contains("uid-1") {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(SOON, wait).await.unwrap();

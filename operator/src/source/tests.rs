@@ -180,6 +180,46 @@ fn the_chain_of_the_examples_reaches_the_sidecars() {
 }
 
 #[test]
+fn the_servers_outside_of_the_examples_reach_the_sidecars() {
+    let bench = example("outside");
+    let directory = bench.open();
+    let Desired { model, problems, .. } = directory.desired();
+    assert_eq!(problems, &[]);
+    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
+    let issuer = crate::issuer::names("https://issuer.test");
+    use control::features::{EXTERNAL_ISSUERS, INTROSPECTION, REVOCATIONS, RULES};
+    use fapi::SenderConstraint::{Dpop, Mtls};
+    for (name, features, asks) in [
+        ("shop-1", &[REVOCATIONS][..], &[][..]),
+        ("payments-1", &[RULES, REVOCATIONS, EXTERNAL_ISSUERS], &[("https://login.bank.example/realms/bank", None)]),
+        (
+            "ledger-1",
+            &[RULES, REVOCATIONS, EXTERNAL_ISSUERS, INTROSPECTION],
+            &[("https://as.group.example", Some("ledger-rs"))],
+        ),
+    ] {
+        let snapshot = view.snapshot(&uid(name), &issuer).unwrap();
+        assert_eq!(snapshot.required_features, features, "{name}");
+        let document: control::Snapshot = serde_json::from_slice(&snapshot.document).unwrap();
+        let servers = document.external_issuers.iter();
+        let servers: Vec<_> = servers.map(|server| (&*server.issuer, server.introspect_as.as_deref())).collect();
+        assert_eq!(servers, asks, "{name}");
+    }
+    for (name, service, client, method, bound) in [
+        ("shop-1", "payments", "shop-7", control::ClientAuthentication::TlsClientAuth, Mtls),
+        ("payments-1", "ledger", "payments-3", control::ClientAuthentication::PrivateKeyJwt, Dpop),
+    ] {
+        let control::DestinationKind::Meshed(target) = view.destination(&uid(name), service).kind else {
+            panic!("{service} is known")
+        };
+        let token = target.token.unwrap();
+        let control::TokenSource::External(asked) = token.source else { panic!("{name} asks outside") };
+        assert_eq!((&*asked.client_id, token.authentication, token.sender_constraint), (client, method, bound));
+    }
+}
+
+#[test]
 fn revocations_are_read_and_what_is_wrong_with_one_is_told() {
     let bench = Bench::new();
     let revocation = |name: &str, spec: &str| {

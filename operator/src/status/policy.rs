@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use crds::conditions::{ACCEPTED, CONTROLLER_NAME, PROGRAMMED, RESOLVED_REFS, reason};
-use crds::policy::{AncestorRef, AncestorStatus, FapiPolicyStatus, PodCounts, TargetKind};
+use crds::policy::{AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts, TargetKind};
+use fapi::WireExemption;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::Conditions;
 use super::documents::Facts;
 use crate::index::{Governor, Index, PortPlan};
-use crate::model::{Key, Policy, PolicyTarget};
+use crate::model::{Key, Pod, Policy, PolicyTarget};
 
 pub(super) fn status(facts: &Facts<'_>, key: &Key, policy: &Policy) -> FapiPolicyStatus {
     let conditions = Conditions { generation: policy.generation, now: facts.now };
@@ -28,7 +29,27 @@ pub(super) fn status(facts: &Facts<'_>, key: &Key, policy: &Policy) -> FapiPolic
     };
     let ancestors: Vec<AncestorStatus> = targets.iter().map(ancestor).collect();
     let ready = conditions.ready(in_order(&ancestors));
-    FapiPolicyStatus { conditions: vec![ready], ancestors }
+    FapiPolicyStatus { conditions: vec![ready], ancestors, exempt: exempt(facts.view.index(), key, policy) }
+}
+
+/// The holes in the policy, whether anything is behind them or not.
+fn exempt(index: &Index, key: &Key, policy: &Policy) -> Vec<ExemptionStatus> {
+    let declared = policy.spec.as_ref().map(|spec| spec.exempt.as_slice()).unwrap_or_default();
+    let opened = |number: u16| {
+        let pods = index.model().pods.values().filter(|pod| pod.meshed && pod.namespace == *key.namespace);
+        let governed = |pod: &&Pod| {
+            let governor = Governor::Policy(key.clone());
+            index.plans_of(pod).any(|(port, plan)| port.number == number && plan.governor == governor)
+        };
+        i32::try_from(pods.filter(governed).count()).unwrap_or(i32::MAX)
+    };
+    let shown = |one: &WireExemption| ExemptionStatus {
+        port: one.port,
+        paths: one.paths.clone(),
+        sources: one.sources.clone(),
+        pods: opened(one.port),
+    };
+    declared.iter().map(shown).collect()
 }
 
 /// What stands in the way of acceptance comes before what stands in the way of the sidecars.

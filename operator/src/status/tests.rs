@@ -459,3 +459,21 @@ async fn in_a_cluster_a_status_is_written_once_and_again_when_somebody_changes_i
     desired.statuses.insert(id("ledger"), Arc::new("x".into()));
     assert_eq!(writes(&desired).await, both[..1], "and made something of it that it cannot be");
 }
+
+#[test]
+fn holes_in_a_policy_show_whether_anything_is_behind_them() {
+    let mut model = bank();
+    let spec = model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap();
+    let hole =
+        |port| fapi::WireExemption { port, paths: vec!["/metrics".to_owned()], sources: vec!["10.0.0.0/8".to_owned()] };
+    spec.exempt = vec![hole(80), hole(9090)];
+    let view = view(model);
+    let mut bench = Bench::new();
+    bench.report(&view, NOW);
+    let shown: Vec<_> = bench.policy("payments").exempt.iter().map(|hole| (hole.port, hole.pods)).collect();
+    assert_eq!(shown, [(80, 1), (9090, 0)]);
+    assert_eq!(bench.policy("payments").exempt[0].sources, ["10.0.0.0/8"]);
+    assert!(bench.policy("ledger").exempt.is_empty());
+    let snapshot = view.snapshot("uid-of-bank-payments-1", &bench.issuer).unwrap();
+    assert!(snapshot.required_features.contains(&control::features::EXEMPT));
+}

@@ -136,6 +136,7 @@ fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstr
             external: Vec::new(),
             origins: Vec::new(),
             rules,
+            exempt: Vec::new(),
         }),
         fault: None,
     };

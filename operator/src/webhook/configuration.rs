@@ -23,7 +23,6 @@ pub(super) const VALIDATE: &str = "/validate";
 const ENABLED: &str = "enabled";
 /// The label with its name that every namespace has.
 const NAME: &str = "kubernetes.io/metadata.name";
-const IGNORE: &str = "Ignore";
 const FAIL: &str = "Fail";
 
 /// The Service before the operator.
@@ -70,16 +69,16 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
     }
 }
 
-/// The validation. As it stands in the chart it fails open: the first objects of a mesh may come before its operator.
+/// The validation. As it stands in the chart it has no rules, so nothing is asked: the first objects of a mesh may come before
+/// its operator. It fails closed, and that is said there: what a chart says and an operator changes is changed back by the next
+/// upgrade.
 pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
-    let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
     let webhook = ValidatingWebhook {
         name: VALIDATOR.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
         client_config: client(service, VALIDATE),
-        failure_policy: Some(IGNORE.to_owned()),
+        failure_policy: Some(FAIL.to_owned()),
         match_policy: Some("Equivalent".to_owned()),
-        rules: Some(vec![rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")]),
         side_effects: "None".to_owned(),
         timeout_seconds: seconds(),
         ..ValidatingWebhook::default()
@@ -87,8 +86,8 @@ pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
     ValidatingWebhookConfiguration { metadata: named(service), webhooks: Some(vec![webhook]) }
 }
 
-/// What the operator says about both once it serves, for server-side apply: whom to trust, and that it is to be asked from now
-/// on. `bundle` is the PEM of its authority.
+/// What the operator says about both once it serves, for server-side apply: whom to trust, and what it is to be asked about from
+/// now on. `bundle` is the PEM of its authority.
 pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     let trusted = json!({ "caBundle": ByteString(bundle.as_bytes().to_vec()) });
     let part = |kind: &str, webhooks: Json| {
@@ -101,8 +100,11 @@ pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     };
     let names = mutating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
     let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
+    let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
+    let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
+    let asked = |name| json!({"name": name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules});
     let names = validating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
-    let checking = names.map(|name| json!({"name": name, "clientConfig": trusted, "failurePolicy": FAIL})).collect();
+    let checking = names.map(asked).collect();
     [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]
 }
 

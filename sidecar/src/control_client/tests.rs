@@ -36,7 +36,7 @@ async fn what_cannot_be_enforced_is_refused_with_a_reason_and_changes_nothing() 
         until("the newer one is applied", || mesh.shared.applied().is_some_and(|applied| applied.order == 7)).await;
         let good = mesh.operator.snapshot(8);
         for (bad, reason) in [
-            (pb::Snapshot { required_features: vec!["tcp/1".to_owned()], ..good.clone() }, "tcp/1"),
+            (pb::Snapshot { required_features: vec!["udp/1".to_owned()], ..good.clone() }, "udp/1"),
             (pb::Snapshot { document: b"{}".to_vec(), ..good.clone() }, "missing field"),
             (mesh.operator.snapshot(6), "older"),
         ] {

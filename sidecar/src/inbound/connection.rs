@@ -49,7 +49,8 @@ pub(super) struct View {
 
 /// A call on its way through; it ends when this is dropped.
 pub(crate) struct Passage {
-    connection: Rc<Connection>,
+    inbound: Rc<Inbound>,
+    lifetime: Rc<Lifetime>,
     /// The handle by which the app may hand it on.
     context: Option<Handle>,
 }
@@ -129,8 +130,7 @@ impl Connection {
 
     /// A call begins.
     pub(crate) fn enter(self: &Rc<Self>) -> Passage {
-        self.lifetime.enter();
-        Passage { connection: Rc::clone(self), context: None }
+        Passage::begin(&self.inbound, &self.lifetime)
     }
 }
 
@@ -159,11 +159,17 @@ impl View {
 }
 
 impl Passage {
+    /// A call begins on a connection with this life.
+    pub(super) fn begin(inbound: &Rc<Inbound>, lifetime: &Rc<Lifetime>) -> Self {
+        lifetime.enter();
+        Self { inbound: Rc::clone(inbound), lifetime: Rc::clone(lifetime), context: None }
+    }
+
     /// Gives the call a handle for its app, up to its end. `None` where nothing can be handed on.
     pub(super) fn hand_on(&mut self, admission: &Admission, headers: &HeaderMap) -> Option<HeaderValue> {
         let token = admission.exchangeable(headers)?;
         let (hash, expires) = (*admission.token_hash()?, admission.expires()?);
-        let shared = self.connection.shared();
+        let shared = &self.inbound.local.shared;
         self.context = shared.contexts.begin(Subject { token: token.into(), hash, expires });
         if self.context.is_none() {
             shared.metrics.contexts_full.add(1);
@@ -173,15 +179,15 @@ impl Passage {
 
     /// Something of the call has moved.
     pub(crate) fn progress(&self) {
-        self.connection.lifetime.progress();
+        self.lifetime.progress();
     }
 }
 
 impl Drop for Passage {
     fn drop(&mut self) {
         if let Some(context) = self.context {
-            self.connection.shared().contexts.end(context);
+            self.inbound.local.shared.contexts.end(context);
         }
-        self.connection.lifetime.leave();
+        self.lifetime.leave();
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incomin
         Ok(wishes) => wishes,
         Err(rejection) => return refuse(record, Refusal::of(rejection), passage),
     };
-    if parts.uri.path().starts_with(RESERVED) {
+    if is_reserved(&parts) {
         return reserved(record, &parts, passage);
     }
     let mut verdict = connection.decide(&view, &parts, false, Introspected::NotAsked);
@@ -59,6 +59,11 @@ pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incomin
         Verdict::NeedKeys(_) => refuse(record, Refusal::of(Rejection::KeyNotFound), passage),
         Verdict::NeedIntrospection(_) => refuse(record, Refusal::of(Rejection::IntrospectionUnavailable), passage),
     }
+}
+
+/// Whether a request is meant for the sidecar itself.
+pub(super) fn is_reserved(parts: &request::Parts) -> bool {
+    parts.uri.path().starts_with(RESERVED)
 }
 
 fn clean(connection: &Connection, parts: &mut request::Parts) -> Result<Wishes, Rejection> {

@@ -40,9 +40,8 @@ enum Order {
 /// The life of one connection.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    peer: Peer,
-    /// What the peer was verified by.
-    bundle: Arc<TrustBundle>,
+    /// Who the peer is, and what it was verified by; `None` if it proved nothing.
+    proven: Option<(Peer, Arc<TrustBundle>)>,
     /// HTTP/1.1 only.
     pub(super) findings: Option<Arc<Findings>>,
     order: Cell<Order>,
@@ -61,9 +60,17 @@ pub(super) struct Lifetime {
 impl Lifetime {
     /// A life that ends with the certificate of `peer` at the latest, or with the `bundle` that vouched for it.
     pub(super) fn new(peer: Peer, bundle: Arc<TrustBundle>, findings: Option<Arc<Findings>>) -> Self {
+        Self::of(Some((peer, bundle)), findings)
+    }
+
+    /// The life of a plain connection, whose peer proves nothing that could end.
+    pub(super) fn plain(findings: Arc<Findings>) -> Self {
+        Self::of(None, Some(findings))
+    }
+
+    fn of(proven: Option<(Peer, Arc<TrustBundle>)>, findings: Option<Arc<Findings>>) -> Self {
         Self {
-            peer,
-            bundle,
+            proven,
             findings,
             order: Cell::new(Order::Serve),
             waker: RefCell::default(),
@@ -121,6 +128,11 @@ impl Lifetime {
         .await;
     }
 
+    /// Whether the certificate of its peer has ended.
+    fn is_past(&self, now: UnixTime) -> bool {
+        self.proven.as_ref().is_some_and(|(peer, _)| now >= peer.not_after)
+    }
+
     fn give(&self, order: Order) {
         if order > self.order.get() {
             self.order.set(order);
@@ -133,7 +145,7 @@ impl Lifetime {
     /// One second has passed.
     fn tick(&self, now: UnixTime) {
         if self.upgraded.get() {
-            if now >= self.peer.not_after {
+            if self.is_past(now) {
                 self.give(Order::Close);
             }
             return;
@@ -153,7 +165,7 @@ impl Lifetime {
         };
         if self.in_head.get() > HEAD || self.closing.get() > CLOSING || quiet > STALLED {
             self.give(Order::Abort);
-        } else if now >= self.peer.not_after || quiet > longest {
+        } else if self.is_past(now) || quiet > longest {
             self.give(Order::Close);
         }
     }
@@ -212,7 +224,8 @@ impl Lifetimes {
         self.all.borrow_mut().retain(|lifetime| {
             let Some(lifetime) = lifetime.upgrade() else { return false };
             lifetime.tick(now);
-            if bundle.is_none_or(|bundle| !Arc::ptr_eq(bundle, &lifetime.bundle)) {
+            let verified_by = lifetime.proven.as_ref().map(|(_, bundle)| bundle);
+            if verified_by.is_some_and(|known| bundle.is_none_or(|bundle| !Arc::ptr_eq(bundle, known))) {
                 // A peer whose root is gone must not stay: it comes again and is verified again.
                 lifetime.close();
             }
@@ -231,7 +244,8 @@ impl Lifetimes {
     /// Closes those whose peer was revoked.
     pub(super) fn close_revoked(&self, revocations: &Revocations, now: UnixTime) {
         let all = self.all.borrow();
-        let revoked = |lifetime: &Rc<Lifetime>| revocations.hit_peer(&lifetime.peer, now);
+        let is_hit = |(peer, _): &(Peer, Arc<TrustBundle>)| revocations.hit_peer(peer, now);
+        let revoked = |lifetime: &Rc<Lifetime>| lifetime.proven.as_ref().is_some_and(is_hit);
         all.iter().filter_map(Weak::upgrade).filter(revoked).for_each(|lifetime| lifetime.close());
     }
 
@@ -281,6 +295,20 @@ mod tests {
             lifetime.tick(now(101));
         }
         assert_eq!(lifetime.order.get(), Order::Abort);
+    }
+
+    #[test]
+    fn a_plain_connection_ends_for_its_silence_alone() {
+        let plain = Rc::new(Lifetime::plain(Arc::default()));
+        let all = Lifetimes::default();
+        all.watch(&plain);
+        all.tick(now(u64::MAX), None);
+        all.close_revoked(&Revocations::none(), now(u64::MAX));
+        assert_eq!(plain.order.get(), Order::Serve, "no certificate ends and no root goes");
+        ticks(&plain, UNUSED);
+        assert_eq!(plain.order.get(), Order::Close);
+        all.close();
+        assert!(!all.is_empty());
     }
 
     #[test]

@@ -24,8 +24,8 @@ use super::{
 use crate::{body::Reply, headers::MAX_FIELDS, local::LocalExecutor};
 
 /// A peer that means it is done long before.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// Calls at once on one connection. Another sidecar sends all of its calls over one.
 const MAX_STREAMS: u32 = 1000;
 /// Streams that a peer opened and reset before they were looked at.
@@ -37,7 +37,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection whose TLS ends here.
-pub(crate) struct Met {
+pub(super) struct Met {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) peer: Peer,
     /// What the peer was verified by.
@@ -45,8 +45,28 @@ pub(crate) struct Met {
 }
 
 impl Inbound {
-    /// Ends the TLS of a connection that came in by `listen`. `None` when it is no peer of the mesh, which is logged.
-    pub(crate) async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> Option<Met> {
+    /// Carries a connection to its end that came in by `listen` from `address`. `permit` is held until it is known who is
+    /// there.
+    pub(crate) async fn carry<P>(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        (listen, address): (SocketAddr, SocketAddr),
+        permit: P,
+    ) {
+        if self.is_plain(&stream, listen, address).await {
+            drop(permit);
+            // Boxed, as everything rare: its state would be a part of every connection's.
+            return Box::pin(self.serve_plain(stream, listen, address)).await;
+        }
+        let met = self.handshake(stream, address).await;
+        drop(permit);
+        if let Some(met) = met {
+            self.serve(met, listen, address).await;
+        }
+    }
+
+    /// Ends the TLS of a connection. `None` when it is no peer of the mesh, which is logged.
+    async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> Option<Met> {
         let shared = &self.local.shared;
         // Without a certificate there is nobody to talk to: the connection is closed.
         let generation = shared.identity()?;
@@ -63,6 +83,7 @@ impl Inbound {
                 shared.metrics.handshakes.add(1);
                 return Some(Met { stream, peer, bundle: Arc::clone(&generation.bundle) });
             }
+            Err(error) if control::tls::is_plaintext(&error) => Some(Rejection::PlaintextNotAllowed),
             Err(error) => control::tls::rejection_of(&error),
         };
         match refused {
@@ -76,10 +97,10 @@ impl Inbound {
     }
 
     /// Serves a peer until its connection ends.
-    pub(crate) async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
+    async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
         let _open = self.local.shared.metrics.inbound_connections.enter();
         if self.is_opaque(listen) {
-            return self.serve_opaque(met, listen, address).await;
+            return Box::pin(self.serve_opaque(met, listen, address)).await;
         }
         // What broke it shows at the calls.
         let _ = if met.stream.get_ref().1.alpn_protocol() == Some(b"h2") {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod contexts;
+mod exempt;
 mod hygiene;
 mod long_calls;
 mod opaque;

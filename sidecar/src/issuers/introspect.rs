@@ -9,7 +9,7 @@ use std::{
 };
 
 use control::ExternalIssuer;
-use fapi::{Introspection, IntrospectionFault, Issuer, TokenHash, Unread};
+use fapi::{Audience, Introspection, IntrospectionFault, Issuer, TokenHash, Unread};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::{
@@ -56,6 +56,7 @@ enum Known {
 struct Question {
     token: Box<str>,
     hash: TokenHash,
+    audiences: Vec<Audience>,
     /// Dropped at the end.
     done: watch::Sender<()>,
 }
@@ -125,7 +126,8 @@ impl Introspections {
             _ => {}
         }
         let (done, asked) = watch::channel(());
-        let question = Question { token: unread.token.clone(), hash: unread.hash, done };
+        let (token, audiences) = (unread.token.clone(), unread.audiences.clone());
+        let question = Question { token, hash: unread.hash, audiences, done };
         if self.questions.try_send(question).is_err() {
             return Known::Silent(monotonic());
         }
@@ -174,8 +176,8 @@ impl Asker {
     }
 
     async fn answer(&self, question: Question) {
-        let Question { token, hash, done } = question;
-        let asked = timeout(ANSWER_WITHIN, self.introspect(&token, hash)).await.unwrap_or(Err(NoAnswer::TooSlow));
+        let hash = question.hash;
+        let asked = timeout(ANSWER_WITHIN, self.introspect(&question)).await.unwrap_or(Err(NoAnswer::TooSlow));
         let attempts = &self.shared.metrics.introspections;
         if asked.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
         let known = match asked {
@@ -186,17 +188,18 @@ impl Asker {
             }
         };
         self.introspections.lock().insert(hash, known);
-        drop(done);
+        drop(question.done);
     }
 
-    async fn introspect(&self, token: &str, hash: TokenHash) -> Result<Introspection, NoAnswer> {
+    async fn introspect(&self, question: &Question) -> Result<Introspection, NoAnswer> {
         let identity = self.shared.identity().map(|generation| generation.identity.clone());
         let certificate =
             identity.and_then(|identity| Certificate::new(identity).ok()).ok_or(NoAnswer::NotCertified)?;
         self.transport.keep_only(certificate.thumbprint);
         let endpoint = self.transport.endpoint(Metadata::introspection_endpoint).await?;
         let make = || {
-            let form = form(&[("token", token), ("token_type_hint", "access_token"), ("client_id", &self.client)]);
+            let token = ("token", &*question.token);
+            let form = form(&[token, ("token_type_hint", "access_token"), ("client_id", &self.client)]);
             let mut request: Request<Full<bytes::Bytes>> = endpoint.request(Full::new(form.into()));
             *request.method_mut() = Method::POST;
             let headers = request.headers_mut();
@@ -207,20 +210,20 @@ impl Asker {
         };
         let answered = self.transport.send(&self.shared, &certificate, &endpoint, make).await?;
         if answered.status != StatusCode::OK {
-            return Err(FetchError::Status(answered.status).into());
+            return Err(FetchError::of(answered.status, &answered.body).into());
         }
-        match self.read(hash, &answered) {
+        match self.read(question, &answered) {
             // Its keys may have changed.
             Err(IntrospectionFault::KeyNotFound) => {
                 self.shared.issuers.fresh(&self.issuer).await;
-                Ok(self.read(hash, &answered)?)
+                Ok(self.read(question, &answered)?)
             }
             read => Ok(read?),
         }
     }
 
-    fn read(&self, hash: TokenHash, answered: &Answered) -> Result<Introspection, IntrospectionFault> {
-        let now = self.shared.clock.now();
+    fn read(&self, question: &Question, answered: &Answered) -> Result<Introspection, IntrospectionFault> {
+        let (hash, now) = (question.hash, self.shared.clock.now());
         let until = now.plus(COUNTS_FOR);
         let media_type = answered.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_signed = media_type.and_then(|text| text.split(';').next()).is_some_and(|text| text.trim() == SIGNED);
@@ -230,6 +233,8 @@ impl Asker {
         let keys = self.shared.keys();
         let keys = keys.get(&self.issuer).ok_or(IntrospectionFault::KeyNotFound)?;
         let jwt = std::str::from_utf8(&answered.body).map_err(|_| IntrospectionFault::Malformed)?;
-        Introspection::verify((&self.issuer, keys), &self.client, hash, jwt.trim(), (now, until))
+        let mut names: Vec<&str> = question.audiences.iter().map(Audience::as_str).collect();
+        names.push(&self.client);
+        Introspection::verify((&self.issuer, keys), &names, hash, jwt.trim(), (now, until))
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Outcome {
     Refused,
     /// The policy only audits: it was forwarded, and enforcement would have refused it.
     WouldRefuse,
+    /// It was forwarded in plaintext, nothing proven: the policy exempts it.
+    Exempt,
 }
 
 impl Outcome {
@@ -42,6 +44,7 @@ impl Outcome {
             Self::Admitted => "admitted",
             Self::Refused => "refused",
             Self::WouldRefuse => "would_refuse",
+            Self::Exempt => "exempt",
         }
     }
 }
@@ -75,7 +78,7 @@ impl Listener {
 pub(crate) struct Decision<'a> {
     pub(crate) direction: Direction,
     pub(crate) outcome: Outcome,
-    /// Absent exactly when admitted.
+    /// Absent exactly when admitted or exempt.
     pub(crate) reason: Option<Rejection>,
     pub(crate) interaction_id: Option<&'a str>,
     /// The SPIFFE ID that made the request: the peer's inbound, our own outbound.

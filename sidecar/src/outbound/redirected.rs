@@ -19,10 +19,7 @@ use http::{
     header::HOST,
     uri::{Authority, Scheme},
 };
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Outbound, balance,
@@ -34,15 +31,13 @@ use super::{
 };
 use crate::{
     control_client::{DestinationCell, destination::Resolved, dial},
-    detect::{Begins, begins},
+    detect::{Begins, peeked},
     stop::Stop,
     tunnel,
 };
 
 /// An app that speaks HTTP has sent its first line by then.
 const FIRST_LINE_WITHIN: Duration = Duration::from_secs(10);
-/// How often a connection is looked at that has sent too little to tell.
-const PEEK_EVERY: Duration = Duration::from_millis(10);
 /// Both sides of what is not in the mesh may be silent for this long: pools of databases are.
 const SILENT_FOR: Duration = Duration::from_secs(2 * 3600);
 
@@ -101,7 +96,7 @@ impl Outbound {
             };
         }
         let via = Via::Redirected(Rc::new(Redirected { address, last: RefCell::default() }));
-        match timeout(FIRST_LINE_WITHIN, protocol(&stream)).await {
+        match timeout(FIRST_LINE_WITHIN, peeked(&stream)).await {
             Ok(Some(Begins::Http1)) => self.serve_http1(stream, via, stop).await,
             Ok(Some(Begins::Http2)) => self.serve_http2(stream, via, stop).await,
             // It was closed before it said anything.
@@ -283,17 +278,4 @@ fn authority<T>(request: &Request<T>) -> Result<Cow<'_, Authority>, Failure> {
 
 fn text(host: &http::HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(host.as_bytes())
-}
-
-/// What a connection begins with. `None` when it ended before.
-async fn protocol(stream: &TcpStream) -> Option<Begins> {
-    let mut first = [0; Begins::ENOUGH];
-    loop {
-        let count = stream.peek(&mut first).await.ok().filter(|count| *count > 0)?;
-        match begins(first.get(..count)?) {
-            // Peeking does not wait for more than the first byte.
-            Begins::Unsure => sleep(PEEK_EVERY).await,
-            sure => return Some(sure),
-        }
-    }
 }

@@ -28,6 +28,7 @@ pub(super) fn ports(
         match policy(trust_domain, port) {
             Ok(policy) => ports.push(Arc::new(AppliedPort {
                 listen: port.listen,
+                number: port.port,
                 app: port.app,
                 takes_dpop: takes_dpop(&policy),
                 policy,

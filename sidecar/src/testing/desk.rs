@@ -1,11 +1,6 @@
 //! What an authorization server outside the mesh does with forms: gives tokens, tells of tokens, or misbehaves.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -44,8 +39,8 @@ pub(crate) struct Desk {
     pub(crate) brought: RefCell<Vec<Brought>>,
     /// The keys of `shop-7`, for assertions.
     pub(crate) client_keys: RefCell<Option<Arc<KeySet>>>,
-    /// Whether answers about tokens are signed.
-    pub(crate) signs: Cell<bool>,
+    /// The `aud` of answers about tokens, if they are signed.
+    pub(crate) signs_for: RefCell<Option<&'static str>>,
     /// What the server knows of tokens that only it can read.
     known: RefCell<HashMap<String, Value>>,
     /// The thumbprints of the keys that proofs were made with.
@@ -61,7 +56,7 @@ impl Desk {
             says: RefCell::new(Says::Good),
             brought: RefCell::default(),
             client_keys: RefCell::default(),
-            signs: Cell::new(false),
+            signs_for: RefCell::default(),
             known: RefCell::default(),
             proof_keys: RefCell::default(),
             nonces: NonceMinter::new(random::bytes().unwrap()),
@@ -125,7 +120,7 @@ impl Desk {
         let now = self.clock.now();
         if let Some(token) = fields.get("token") {
             let says = self.known.borrow().get(token).cloned().unwrap_or_else(|| json!({ "active": false }));
-            return self.introspected(issuer, key, &fields["client_id"], &says);
+            return self.introspected(issuer, key, &says);
         }
         let mut response = match self.token(issuer, url, key, peer.as_ref(), headers, &fields, now) {
             Ok(mut answer) => {
@@ -176,12 +171,12 @@ impl Desk {
     }
 
     /// RFC 7662, or RFC 9701.
-    fn introspected(&self, issuer: &str, key: &SigningKey, client: &str, says: &Value) -> Response<Full<Bytes>> {
-        if !self.signs.get() {
+    fn introspected(&self, issuer: &str, key: &SigningKey, says: &Value) -> Response<Full<Bytes>> {
+        let Some(audience) = *self.signs_for.borrow() else {
             return text(200, says.to_string());
-        }
+        };
         let iat = self.clock.now().as_secs();
-        let claims = json!({ "iss": issuer, "aud": client, "iat": iat, "token_introspection": says });
+        let claims = json!({ "iss": issuer, "aud": audience, "iat": iat, "token_introspection": says });
         let typ = "token-introspection+jwt";
         let mut response = text(200, key.sign_jwt(typ, &claims).unwrap());
         response.headers_mut().insert("content-type", format!("application/{typ}").parse().unwrap());

@@ -240,6 +240,7 @@ pub(crate) fn policy(
         external: Vec::new(),
         sender_constraints: constraints.to_vec(),
         rules: vec![fapi::WireRule { callers: callers.collect(), ..fapi::WireRule::default() }],
+        exempt: Vec::new(),
     };
     PortPolicy::Policy(Arc::new(fapi::Policy::compile(&super::authority::trust_domain(), &wire).unwrap()))
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use control::{MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName, tls::Identity};
-use fapi::{Mode, SenderConstraint, SpiffeId, WireCaller, WirePolicy, WireResource, WireRule};
+use fapi::{Mode, SenderConstraint, SpiffeId, WireCaller, WireExemption, WirePolicy, WireResource, WireRule};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
@@ -46,6 +46,8 @@ pub(crate) struct Side {
     pub(crate) constraint: Cell<SenderConstraint>,
     /// Whether the app hands calls on, from the next snapshot on.
     pub(crate) hands_on: Cell<bool>,
+    /// What passes without certificate and token, from the next snapshot on.
+    pub(crate) exempt: RefCell<Vec<WireExemption>>,
     name: String,
     issuer: String,
     order: Cell<u64>,
@@ -118,6 +120,7 @@ impl Side {
             app,
             constraint: Cell::new(constraint),
             hands_on: Cell::new(false),
+            exempt: RefCell::default(),
             name: name.to_owned(),
             issuer: issuer.url(),
             order: Cell::new(0),
@@ -149,6 +152,7 @@ impl Side {
             external,
             sender_constraints: vec![self.constraint.get()],
             rules: vec![rule],
+            exempt: self.exempt.borrow().clone(),
         };
         self.apply_doc(PortPolicyDoc::Policy(policy), self.app_address);
     }
@@ -188,11 +192,7 @@ impl Side {
         loop {
             let (stream, address) = listener.accept().await.unwrap();
             let side = self.clone();
-            tokio::task::spawn_local(async move {
-                if let Some(met) = side.inbound.handshake(stream, address).await {
-                    side.inbound.serve(met, port, address).await;
-                }
-            });
+            tokio::task::spawn_local(async move { side.inbound.carry(stream, (port, address), ()).await });
         }
     }
 

@@ -52,11 +52,6 @@ struct TokenAnswer {
 }
 
 #[derive(Deserialize)]
-struct ErrorAnswer {
-    error: String,
-}
-
-#[derive(Deserialize)]
 struct Claims {
     exp: u64,
     cnf: Option<Confirmation>,
@@ -74,7 +69,7 @@ struct Confirmation {
 /// The token of a successful answer, or why there is none.
 pub(super) fn read(status: StatusCode, body: &[u8], wanted: &Wanted<'_>, now: UnixTime) -> Result<Granted, FetchError> {
     if status != StatusCode::OK {
-        return Err(refused(status, body));
+        return Err(FetchError::of(status, body));
     }
     let answer: TokenAnswer =
         serde_json::from_slice(body).map_err(|_| FetchError::Answer("not a token response (RFC 6749 section 5.1)"))?;
@@ -108,13 +103,6 @@ fn check_scope(given: Option<&str>, wanted: &str) -> Result<(), FetchError> {
         Ok(())
     } else {
         Err(FetchError::NotGranted("all of the scopes"))
-    }
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> FetchError {
-    match serde_json::from_slice::<ErrorAnswer>(body) {
-        Ok(answer) => FetchError::from_oauth(&answer.error, status),
-        Err(_) => FetchError::Status(status),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fapi::Rejection;
 use http::StatusCode;
+use serde::Deserialize;
 
 /// Why one fetch failed. The text is for the log: it never holds a token or anything the issuer wrote freely.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,21 +39,46 @@ pub(crate) enum FetchError {
     Unreachable(String),
 }
 
+/// Codes that a server may give for what is wrong with a client, or with itself.
+const REFUSED: [&str; 11] = [
+    "invalid_client",
+    "unauthorized_client",
+    "invalid_request",
+    "invalid_grant",
+    "unsupported_grant_type",
+    "invalid_dpop_proof",
+    "invalid_client_metadata",
+    "unsupported_token_type",
+    "insufficient_scope",
+    "server_error",
+    "temporarily_unavailable",
+];
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error: String,
+}
+
 impl FetchError {
-    /// The error of an OAuth error code. Codes we do not know are told apart no further: what a peer wrote stays out of the log.
-    pub(super) fn from_oauth(code: &str, status: StatusCode) -> Self {
+    /// The error of an answer that is not 200 (RFC 6749 section 5.2).
+    pub(crate) fn of(status: StatusCode, body: &[u8]) -> Self {
+        match serde_json::from_slice::<ErrorAnswer>(body) {
+            Ok(answer) => Self::of_code(&answer.error),
+            Err(_) => Self::Status(status),
+        }
+    }
+
+    /// Codes we do not know are told apart no further: what a peer wrote stays out of the log.
+    fn of_code(code: &str) -> Self {
         match code {
             "invalid_target" => Self::NotGranted("invalid_target"),
             "invalid_scope" => Self::NotGranted("invalid_scope"),
             "invalid_authorization_details" => Self::NotGranted("invalid_authorization_details"),
             "access_denied" => Self::NotGranted("access_denied"),
             "use_dpop_nonce" => Self::Nonce,
-            "invalid_client" => Self::Refused("invalid_client"),
-            "unauthorized_client" => Self::Refused("unauthorized_client"),
-            "invalid_dpop_proof" => Self::Refused("invalid_dpop_proof"),
-            "invalid_request" => Self::Refused("invalid_request"),
-            "temporarily_unavailable" => Self::Refused("temporarily_unavailable"),
-            _ => Self::Status(status),
+            _ => Self::Refused(
+                REFUSED.into_iter().find(|known| *known == code).unwrap_or("with a code that is not known here"),
+            ),
         }
     }
 

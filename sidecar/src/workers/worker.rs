@@ -128,11 +128,7 @@ impl Sides {
                 From::Peer { listen, address } => {
                     let Some(seat) = sides.seats.get(sides.number) else { return };
                     let permit = seat.handshakes.acquire().await;
-                    let met = sides.inbound.handshake(stream, address).await;
-                    drop(permit);
-                    if let Some(met) = met {
-                        sides.inbound.serve(met, listen, address).await;
-                    }
+                    sides.inbound.carry(stream, (listen, address), permit).await;
                 }
             }
         });

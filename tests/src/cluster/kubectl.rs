@@ -84,6 +84,16 @@ impl Kubectl {
     pub fn command(&self) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "300"]).arg(programs::folder().join("kubectl"));
+        self.direct(command)
+    }
+
+    /// A command that runs until it is killed.
+    pub(super) fn endless(&self) -> Command {
+        self.direct(Command::new(programs::folder().join("kubectl")))
+    }
+
+    /// Tells a command which cluster it is for.
+    fn direct(&self, mut command: Command) -> Command {
         command.env("KUBECONFIG", &self.kubeconfig);
         // What it remembers of an API server by address would be wrong for the next one at that address.
         command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));

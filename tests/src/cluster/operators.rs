@@ -134,7 +134,10 @@ impl Operator {
 }
 
 /// ClusterRole and Role of the manual's table, bound to the operator's service account.
-fn roles() -> [Value; 4] {
+///
+/// # Panics
+/// If the manual has no such table.
+pub fn roles() -> [Value; 4] {
     let manual = fs::read_to_string(repository().join("docs/operating.md")).unwrap();
     let rules = |place: &str| -> Vec<Value> {
         let rows = manual.lines().filter_map(|line| line.strip_prefix("| ")?.strip_prefix(place)?.strip_prefix(" | "));

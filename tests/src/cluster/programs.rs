@@ -55,6 +55,18 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// The archive of an image of ours that was packed.
+///
+/// # Panics
+/// If it is not there.
+#[allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+pub fn image(name: &str) -> PathBuf {
+    let target = folder().ancestors().nth(2).unwrap().to_path_buf();
+    let archive = target.join("images").join(name).with_extension("tar");
+    assert!(archive.is_file(), "{} is not there: run `make images IMAGES_PROFILE=dev`", archive.display());
+    archive
+}
+
 /// What keeps this machine from running an API server, a line each; empty if nothing does.
 pub fn missing_for_api_server() -> Vec<String> {
     not_built(&API_SERVER)

@@ -134,6 +134,19 @@ fn strangers_are_refused() {
 }
 
 #[test]
+fn plain_text_is_told_from_a_handshake_that_fails() {
+    let authority = Authority::new();
+    let ended = |bytes: &[u8]| {
+        let mut server = ServerConnection::new(Arc::new(server(&authority, ClientAuth::Required))).unwrap();
+        server.read_tls(&mut &*bytes).unwrap();
+        io::Error::new(io::ErrorKind::InvalidData, server.process_new_packets().unwrap_err())
+    };
+    assert!(is_plaintext(&ended(b"POST /transfers HTTP/1.1\r\nhost: payments.bank\r\n\r\n")));
+    // A record of a handshake with nothing of one in it.
+    assert!(!is_plaintext(&ended(&[22, 3, 1, 0, 4, 9, 9, 9, 9])));
+}
+
+#[test]
 fn a_server_must_be_the_one_called() {
     let authority = Authority::new();
     let impostor = server_config(&authority.bundle(), &authority.identity(SHOP), ClientAuth::Optional, &[]).unwrap();

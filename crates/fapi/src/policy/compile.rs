@@ -4,7 +4,9 @@ use http::Method;
 
 use super::{
     Accepted, Policy, PolicyProblem, Resource, WireActors, WireCaller, WireClient, WireDetail, WirePolicy,
-    WireResource, WireRule, external,
+    WireResource, WireRule,
+    exempt::Exemptions,
+    external,
     rules::{Callers, NamedClient, Rule, Rules},
 };
 use crate::{
@@ -36,9 +38,10 @@ pub(super) fn compile(domain: &TrustDomain, wire: &WirePolicy) -> Result<Policy,
         let compiled = self::rule(&mut report, &format!("rules[{index}]"), domain, rule);
         rules.add(compiled, &rule.paths, &rule.path_prefixes);
     }
+    let exemptions = Exemptions::compile(&mut report, &wire.exempt);
     report.end()?;
-    let name = Arc::from(wire.name.as_str());
-    Ok(Policy { name, mode: wire.mode, resources, issuers, constraints: wire.sender_constraints.clone(), rules })
+    let (name, constraints) = (Arc::from(wire.name.as_str()), wire.sender_constraints.clone());
+    Ok(Policy { name, mode: wire.mode, resources, issuers, constraints, rules, exemptions })
 }
 
 pub(super) fn resources(report: &mut Report, list: &str, wire: &[WireResource]) -> Vec<Resource> {
@@ -141,7 +144,7 @@ fn method(text: &str) -> Result<Method, InvalidValue> {
     Method::from_bytes(text.as_bytes()).map_err(|_| bad)
 }
 
-fn check_path(text: &str) -> Result<(), InvalidValue> {
+pub(super) fn check_path(text: &str) -> Result<(), InvalidValue> {
     let plain = !text.contains(['%', '*', ';']);
     if plain && normal_path(text).is_ok() {
         return Ok(());
@@ -172,7 +175,12 @@ impl Report {
         }
     }
 
-    fn each<T>(&mut self, field: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, InvalidValue>) -> Vec<T> {
+    pub(super) fn each<T>(
+        &mut self,
+        field: &str,
+        texts: &[String],
+        parse: impl Fn(&str) -> Result<T, InvalidValue>,
+    ) -> Vec<T> {
         let mut out = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             match parse(text) {

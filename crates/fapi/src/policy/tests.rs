@@ -189,6 +189,29 @@ fn an_empty_list_never_reads_as_all() {
 }
 
 #[test]
+fn an_exemption_says_exactly_what_passes() {
+    let one =
+        |port, paths: &[&str], sources: &[&str]| WireExemption { port, paths: texts(paths), sources: texts(sources) };
+    let with = |exempt| Policy::compile(&domain(), &WirePolicy { exempt, ..wire_policy() });
+    assert!(with(vec![one(9090, &["/metrics"], &["10.0.0.0/8", "::1/128"]); 8]).is_ok());
+    let (paths, sources) = (["/a"; 9], ["10.0.0.0/8"; 9]);
+    for (exemption, field) in [
+        (one(0, &["/metrics"], &["10.0.0.0/8"]), "exempt[0].port"),
+        (one(9090, &[], &["10.0.0.0/8"]), "exempt[0].paths"),
+        (one(9090, &paths, &["10.0.0.0/8"]), "exempt[0].paths"),
+        (one(9090, &["/metrics/*"], &["10.0.0.0/8"]), "exempt[0].paths[0]"),
+        (one(9090, &["/metrics?a=b"], &["10.0.0.0/8"]), "exempt[0].paths[0]"),
+        (one(9090, &["/metrics"], &[]), "exempt[0].sources"),
+        (one(9090, &["/metrics"], &sources), "exempt[0].sources"),
+        (one(9090, &["/metrics"], &["10.0.0.0/8", "0.0.0.0/0"]), "exempt[0].sources[1]"),
+    ] {
+        let problems = with(vec![exemption]).unwrap_err();
+        assert_eq!(problems.iter().map(|problem| problem.field.as_str()).collect::<Vec<_>>(), [field]);
+    }
+    assert_eq!(with(vec![one(9090, &["/metrics"], &["10.0.0.0/8"]); 9]).unwrap_err()[0].field, "exempt");
+}
+
+#[test]
 fn the_document_has_one_form() {
     let text = serde_json::to_string(&wire_policy()).unwrap();
     assert!(text.contains(r#""senderConstraints":["MTLS","DPoP"]"#), "{text}");

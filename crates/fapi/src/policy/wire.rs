@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::WireExemption;
 use crate::{token::MAX_ACTORS, value::SenderConstraint};
 
 /// The policy document, as the operator sends it. [`crate::Policy::compile`] makes it usable.
@@ -22,6 +23,9 @@ pub struct WirePolicy {
     pub sender_constraints: Vec<SenderConstraint>,
     /// Who may do what; the most specific path governs.
     pub rules: Vec<WireRule>,
+    /// What passes without certificate and token, at most 8. Left out when empty, as above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<WireExemption>,
 }
 
 /// Whether refusals are enforced.

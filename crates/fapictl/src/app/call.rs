@@ -1,4 +1,4 @@
-//! The client side of an app: plain HTTP through the proxy that its environment names, as any program does.
+//! The client side of an app: plain HTTP, through the proxy if its environment names one, as any program does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -31,26 +31,30 @@ type Sender = http1::SendRequest<Full<Bytes>>;
 /// Whom an app calls, and through what.
 pub(crate) struct Caller {
     service: String,
-    proxy: SocketAddr,
-    /// HTTP/1.1 connections to the proxy that wait for work.
+    /// Without one, the service itself is dialled.
+    proxy: Option<SocketAddr>,
+    /// HTTP/1.1 connections that wait for work.
     idle: Mutex<Vec<Sender>>,
 }
 
 impl Caller {
-    pub(crate) fn new(service: &str, proxy: &str) -> Result<Self, Failure> {
-        let address = proxy.strip_prefix("http://").unwrap_or(proxy).trim_end_matches('/');
+    pub(crate) fn new(service: &str, proxy: Option<&str>) -> Result<Self, Failure> {
+        let address = |proxy: &str| {
+            let address = proxy.strip_prefix("http://").unwrap_or(proxy).trim_end_matches('/');
+            address.parse().or_fail("http_proxy is no address", proxy, "set it to http://127.0.0.1:PORT")
+        };
         Ok(Self {
             service: service.trim_end_matches('/').to_owned(),
-            proxy: address.parse().or_fail("http_proxy is no address", proxy, "set it to http://127.0.0.1:PORT")?,
+            proxy: proxy.map(address).transpose()?,
             idle: Mutex::default(),
         })
     }
 
-    /// Calls once, in the way named by `how`, and says how it went.
-    pub(crate) async fn play(&self, how: &str) -> Value {
+    /// Calls once, in the way named by `how`, and says how it went. Over HTTP/1.1, `passed` goes along.
+    pub(crate) async fn play(&self, how: &str, passed: &HeaderMap) -> Value {
         let body = Bytes::from_static(br#"{"amount":100}"#);
         let outcome = match how {
-            "http1" => self.post("/transfers", None, body).await.map(report),
+            "http1" => self.post("/transfers", passed, body).await.map(report),
             "http2" => self.post_http2("/transfers", body).await.map(report),
             "grpc" => self.grpc().await,
             "websocket" => self.websocket().await,
@@ -59,19 +63,12 @@ impl Caller {
         outcome.unwrap_or_else(|error| json!({"status": null, "error": error.to_string()}))
     }
 
-    /// POST over HTTP/1.1, in the form that goes to a proxy; `context` tells for which call.
-    pub(crate) async fn post(
-        &self,
-        path: &str,
-        context: Option<&HeaderValue>,
-        body: Bytes,
-    ) -> io::Result<(StatusCode, Value)> {
+    /// POST over HTTP/1.1, with the headers of a call before it that are passed on.
+    pub(crate) async fn post(&self, path: &str, passed: &HeaderMap, body: Bytes) -> io::Result<(StatusCode, Value)> {
         within(async {
             let mut sender = self.sender().await?;
-            let mut request = self.request(path, body)?.map(Full::new);
-            if let Some(context) = context {
-                request.headers_mut().insert("x-fapi-context", context.clone());
-            }
+            let mut request = self.request_http1(path, body)?.map(Full::new);
+            request.headers_mut().extend(passed.clone());
             let response = sender.send_request(request).await.map_err(io::Error::other)?;
             let answer = whole(response).await?;
             if let Ok(mut idle) = self.idle.lock() {
@@ -123,7 +120,7 @@ impl Caller {
 
     async fn websocket(&self) -> io::Result<Value> {
         within(async {
-            let mut request = self.request("/ws", Bytes::new())?.map(Full::new);
+            let mut request = self.request_http1("/ws", Bytes::new())?.map(Full::new);
             *request.method_mut() = http::Method::GET;
             let key = HeaderValue::from_str(&generate_key()).map_err(io::Error::other)?;
             let headers = request.headers_mut();
@@ -148,11 +145,23 @@ impl Caller {
     }
 
     fn request(&self, path: &str, body: Bytes) -> io::Result<Request<Bytes>> {
-        let host = self.service.strip_prefix("http://").unwrap_or(&self.service);
         let mut request = Request::post(format!("{}{path}", self.service));
         // HTTP/1.1 wants it; in HTTP/2 it must be the authority, which it is.
-        request = request.header("host", host);
+        request = request.header("host", self.host());
         request.body(body).map_err(io::Error::other)
+    }
+
+    /// A proxy is told the whole address, the service itself only the path (RFC 9112 section 3.2).
+    fn request_http1(&self, path: &str, body: Bytes) -> io::Result<Request<Bytes>> {
+        let mut request = self.request(path, body)?;
+        if self.proxy.is_none() {
+            *request.uri_mut() = path.parse::<Uri>().map_err(io::Error::other)?;
+        }
+        Ok(request)
+    }
+
+    fn host(&self) -> &str {
+        self.service.strip_prefix("http://").unwrap_or(&self.service)
     }
 
     async fn sender(&self) -> io::Result<Sender> {
@@ -185,7 +194,11 @@ impl Caller {
     }
 
     async fn tcp(&self) -> io::Result<TokioIo<TcpStream>> {
-        let stream = TcpStream::connect(self.proxy).await?;
+        let stream = match self.proxy {
+            Some(proxy) => TcpStream::connect(proxy).await?,
+            None if self.host().contains(':') => TcpStream::connect(self.host()).await?,
+            None => TcpStream::connect((self.host(), 80)).await?,
+        };
         stream.set_nodelay(true)?;
         Ok(TokioIo::new(stream))
     }

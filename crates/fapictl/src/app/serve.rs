@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -42,7 +42,10 @@ async fn answer(app: &App, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     if let Some(how) = path.strip_prefix("/call/") {
         return match &app.caller {
-            Some(caller) => json_answer(StatusCode::OK, &caller.play(how).await),
+            Some(caller) => {
+                let passed = only(request.headers(), http::header::AUTHORIZATION.as_str());
+                json_answer(StatusCode::OK, &caller.play(how, &passed).await)
+            }
             None => json_answer(StatusCode::NOT_FOUND, &json!({"error": "this app calls nobody"})),
         };
     }
@@ -75,13 +78,13 @@ async fn answer(app: &App, request: Request<Incoming>) -> Answer {
     }
     match &app.caller {
         None => json_answer(StatusCode::OK, &said),
-        Some(caller) => pass_on(caller, request.headers().get(CONTEXT), body, &mut said).await,
+        Some(caller) => pass_on(caller, &only(request.headers(), CONTEXT), body, &mut said).await,
     }
 }
 
 /// A transfer is booked at the next service, for whoever called us; its refusal is ours.
-async fn pass_on(caller: &call::Caller, context: Option<&HeaderValue>, body: Bytes, said: &mut Value) -> Answer {
-    match caller.post("/entries", context, body).await {
+async fn pass_on(caller: &call::Caller, passed: &HeaderMap, body: Bytes, said: &mut Value) -> Answer {
+    match caller.post("/entries", passed, body).await {
         Ok((status, next)) => {
             said["next"] = next;
             json_answer(status, said)
@@ -91,6 +94,12 @@ async fn pass_on(caller: &call::Caller, context: Option<&HeaderValue>, body: Byt
             json_answer(StatusCode::BAD_GATEWAY, said)
         }
     }
+}
+
+/// The header of this name, if it is there.
+fn only(headers: &HeaderMap, name: &'static str) -> HeaderMap {
+    let found = headers.get(name).map(|value| (HeaderName::from_static(name), value.clone()));
+    found.into_iter().collect()
 }
 
 /// One line a call: the demo reads here what reached an app at all.

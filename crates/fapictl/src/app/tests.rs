@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::raw::{Ask, Reply, exchange};
 
-/// Two apps, one of which takes the other for its proxy: an absolute URL is a URL all the same.
-async fn pair() -> SocketAddr {
+/// Two apps, one of which calls the other, or takes it for its proxy: an absolute URL is a URL all the same.
+async fn pair(by_proxy: bool) -> SocketAddr {
     let (front, back) = (free(), free());
     let app = |name: &str, listen, calls: Option<&str>, proxy: Option<String>| AppArgs {
         name: name.to_owned(),
@@ -18,7 +18,12 @@ async fn pair() -> SocketAddr {
         http_proxy: proxy,
     };
     tokio::spawn(run(app("back", back, None, None)));
-    tokio::spawn(run(app("front", front, Some("http://back.bank"), Some(format!("http://{back}/")))));
+    let (service, proxy) = if by_proxy {
+        ("http://back.bank".to_owned(), Some(format!("http://{back}/")))
+    } else {
+        (format!("http://{back}"), None)
+    };
+    tokio::spawn(run(app("front", front, Some(&service), proxy)));
     for address in [front, back] {
         let up = crate::wait::until(std::time::Duration::from_secs(5), async || TcpStream::connect(address).await.ok());
         up.await.unwrap();
@@ -37,21 +42,23 @@ async fn ask(address: SocketAddr, ask: &Ask) -> Reply {
 
 #[tokio::test]
 async fn every_way_to_call_works_between_plain_programs() {
-    let front = pair().await;
-    for (way, status) in [("http1", 200), ("http2", 200), ("grpc", 200), ("websocket", 101)] {
-        let said = ask(front, &Ask::new("GET", "front", &format!("/call/{way}"))).await.json();
-        assert_eq!(said["status"], status, "{way}: {said}");
-        match way {
-            "http1" => assert_eq!(said["answer"]["version"], "HTTP/1.1"),
-            "http2" => assert_eq!(said["answer"]["version"], "HTTP/2.0"),
-            _ => assert_eq!(said["answer"]["same"], true, "{said}"),
+    for by_proxy in [true, false] {
+        let front = pair(by_proxy).await;
+        for (way, status) in [("http1", 200), ("http2", 200), ("grpc", 200), ("websocket", 101)] {
+            let said = ask(front, &Ask::new("GET", "front", &format!("/call/{way}"))).await.json();
+            assert_eq!(said["status"], status, "{way}: {said}");
+            match way {
+                "http1" => assert_eq!(said["answer"]["version"], "HTTP/1.1"),
+                "http2" => assert_eq!(said["answer"]["version"], "HTTP/2.0"),
+                _ => assert_eq!(said["answer"]["same"], true, "{said}"),
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn an_app_says_what_it_was_told_and_what_others_tried() {
-    let front = pair().await;
+    let front = pair(true).await;
     let lie = Ask::new("POST", "front", "/balance").header("x-fapi-caller", "me").header("X_Fapi_Caller", "me too");
     let said = ask(front, &lie).await.json();
     assert_eq!(said["told"]["caller"], "me");
@@ -59,4 +66,7 @@ async fn an_app_says_what_it_was_told_and_what_others_tried() {
     let chained = ask(front, &Ask::new("POST", "front", "/transfers")).await.json();
     assert_eq!(chained["next"]["app"], "back");
     assert_eq!(chained["next"]["told"]["caller"], Value::Null);
+    let call = Ask::new("GET", "front", "/call/http1").header("authorization", "Bearer stolen");
+    let passed = ask(front, &call).await.json();
+    assert_eq!(passed["answer"]["told"]["telling"], serde_json::json!([["authorization", "Bearer stolen"]]));
 }

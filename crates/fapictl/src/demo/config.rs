@@ -43,7 +43,7 @@ impl Config {
         let config = Self { folder };
         config.lifetimes(CERTIFICATE_SECONDS, TOKEN_SECONDS)?;
         config.write("workloads.yaml", &placed(WORKLOADS, places)?)?;
-        config.write("outside.yaml", &placed(OUTSIDE, places)?)?;
+        config.write("outside.yaml", OUTSIDE)?;
         config.write("policies.yaml", POLICIES)?;
         config.write(CLIENTS_FILE, CLIENTS)?;
         config.payments(&Payments::default())?;
@@ -183,7 +183,7 @@ mod tests {
         let config = Config::create(folder("all"), &places).unwrap();
         let read = |name: &str| std::fs::read_to_string(config.folder().join(name)).unwrap();
         assert!(read("workloads.yaml").contains(r#"address: "127.0.0.1:2", appAddress: "127.0.0.1:102""#));
-        assert!(read("outside.yaml").contains(r#"address: "127.0.0.1:4", appAddress: "127.0.0.1:104""#));
+        assert!(read("workloads.yaml").contains(r#"address: "127.0.0.1:4", appAddress: "127.0.0.1:104""#));
         assert!(read("mesh.yaml").contains("trustDomain: bank.example\n  certificateLifetime: 30s\n"));
         config.shop_lists_scopes().unwrap();
         assert!(read("clients.yaml").contains("accounts:read"), "the example has changed");

@@ -129,6 +129,28 @@ fn origins_are_other_names_of_one_service() {
 }
 
 #[test]
+fn an_exemption_is_read_as_it_will_be_enforced() {
+    let with = |exempt: &str| policy(&format!("  targetRefs: [{{name: payments}}]\n  exempt: [{exempt}]"));
+    let good = r#"{port: 9090, paths: [/metrics], sources: [10.0.0.0/8, "fd00::/8"]}"#;
+    let Parsed::Good(written) = read(&with(good)) else { panic!("in order") };
+    let Body::Policy(policy) = written.body else { panic!("a policy") };
+    assert_eq!(policy.spec.exempt[0].sources, ["10.0.0.0/8", "fd00::/8"]);
+    for (exempt, field) in [
+        ("", "spec.exempt"),
+        ("{port: 0, paths: [/metrics], sources: [10.0.0.0/8]}", "spec.exempt[0].port"),
+        ("{port: 9090, paths: [/metrics]}", "spec.exempt[0].sources"),
+        ("{port: 9090, paths: [metrics], sources: [10.0.0.0/8]}", "spec.exempt[0].paths[0]"),
+        ("{port: 9090, paths: [/metrics], sources: [0.0.0.0/0]}", "spec.exempt[0].sources[0]"),
+        ("{port: 9090, paths: [/metrics], sources: [10.0.0.1/8]}", "spec.exempt[0].sources[0]"),
+        ("{port: 9090, paths: [/metrics], sources: [999.0.0.0/8]}", "spec.exempt[0].sources[0]"),
+        ("{port: 9090, method: POST, paths: [/metrics], sources: [10.0.0.0/8]}", "spec.exempt[0].method"),
+    ] {
+        let found: Vec<_> = wrong(&with(exempt)).into_iter().map(|(_, field)| field).collect();
+        assert_eq!(found, [field], "{exempt}");
+    }
+}
+
+#[test]
 fn a_policy_of_a_port_that_is_not_http_has_callers_alone() {
     let with = |more: &str| policy(&format!("  protocol: TCP\n{more}"));
     let target = "  targetRefs: [{name: db, sectionName: postgres}]\n";
@@ -144,6 +166,10 @@ fn a_policy_of_a_port_that_is_not_http_has_callers_alone() {
         (format!("{target}  rules: [{{callers: [{{namespace: web}}]}}, {{}}]"), "spec.rules"),
         (format!("{target}{issuers}{rules}"), "spec.issuers"),
         (format!("{target}{origins}{rules}"), "spec.origins"),
+        (
+            format!("{target}  exempt: [{{port: 9187, paths: [/metrics], sources: [10.0.0.0/8]}}]\n{rules}"),
+            "spec.exempt",
+        ),
         (format!("  targetRefs: [{{kind: Namespace, name: bank}}]\n{rules}"), "spec.targetRefs"),
     ] {
         let found: Vec<_> = wrong(&with(&text)).into_iter().map(|(_, field)| field).collect();

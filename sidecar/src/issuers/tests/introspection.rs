@@ -45,14 +45,15 @@ fn is(answer: &(u16, String), expected: (u16, &str)) -> bool {
 
 #[tokio::test]
 async fn an_opaque_token_is_asked_about_once_by_our_certificate() {
-    for signed in [false, true] {
+    // Signed answers are for the client that asks, or for the resource as tokens call it.
+    for signed in [None, Some("payments"), Some(API)] {
         local(async {
             let world = World::start().await;
-            world.server.desk.signs.set(signed);
+            *world.server.desk.signs_for.borrow_mut() = signed;
             let token = world.token();
             for _ in 0..3 {
                 // Each on a connection of its own.
-                assert_eq!(world.call(&token).await, (200, String::new()), "signed: {signed}");
+                assert_eq!(world.call(&token).await, (200, String::new()), "signed for: {signed:?}");
             }
             let brought = world.server.desk.last();
             assert_eq!((world.server.desk.count(), brought.fields["token"].as_str()), (1, token.as_str()));
@@ -64,6 +65,19 @@ async fn an_opaque_token_is_asked_about_once_by_our_certificate() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_signed_answer_for_another_resource_server_says_nothing() {
+    local(async {
+        let world = World::start().await;
+        for other in ["ledger", "https://other.example", "shop-7", ""] {
+            *world.server.desk.signs_for.borrow_mut() = Some(other);
+            assert!(is(&world.call(&world.token()).await, UNAVAILABLE), "{other}");
+        }
+        assert_eq!(world.side.app.count(), 0);
+    })
+    .await;
 }
 
 #[tokio::test]

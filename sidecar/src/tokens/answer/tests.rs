@@ -88,9 +88,15 @@ fn errors_are_told_apart_by_their_code_alone() {
     for granted in ["invalid_target", "invalid_scope", "access_denied"] {
         assert_eq!(code(granted).rejection(), fapi::Rejection::NotGranted);
     }
-    for other in ["invalid_client", "server_error", "made_up"] {
+    for (other, told) in [
+        ("invalid_client", "invalid_client"),
+        ("server_error", "server_error"),
+        ("invalid_client_metadata", "invalid_client_metadata"),
+        ("made_up", "a code that is not known here"),
+    ] {
         assert_eq!(code(other).rejection(), fapi::Rejection::TokenUnavailable);
-        assert!(!code(other).to_string().contains("secret"));
+        let text = code(other).to_string();
+        assert!(text.contains(told) && !text.contains("secret") && !text.contains("made_up"), "{text}");
     }
     assert!(matches!(code("use_dpop_nonce"), FetchError::Nonce));
     let broken = read(StatusCode::BAD_GATEWAY, b"<html>", &wanted(&mtls(), "", false), NOW).map(|_| ()).unwrap_err();

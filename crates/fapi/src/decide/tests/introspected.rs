@@ -105,6 +105,7 @@ fn its_issuer_is_asked_and_what_it_says_counts_for_a_while() {
     let (mut world, call) = (world(), Call::bearer(TOKEN));
     let unread = world.unread(&call);
     assert_eq!((unread.issuer.as_str(), &*unread.token, unread.hash), (BANK_AS, TOKEN, TokenHash::of(TOKEN)));
+    assert_eq!(unread.audiences.iter().map(crate::Audience::as_str).collect::<Vec<_>>(), [API]);
     assert!(!format!("{unread:?}").contains(TOKEN));
     let said = said(&answer());
     let Verdict::Admit(admission) = world.told(&call, Introspected::Answered(&said)) else { panic!("not admitted") };
@@ -240,12 +241,15 @@ fn a_signed_answer_is_by_the_issuer_and_for_us() {
         }
         let jwt = key.sign_jwt(typ, &claims).unwrap();
         let now = World::new().now;
-        Introspection::verify((&issuer(), &keys), "payments", TokenHash::of(TOKEN), &jwt, (now, now.plus(30)))
+        Introspection::verify((&issuer(), &keys), &["payments", API], TokenHash::of(TOKEN), &jwt, (now, now.plus(30)))
             .map(|said| said.until())
     };
     const TYP: &str = "token-introspection+jwt";
     assert_eq!(read(&OTHER_KEY, TYP, json!({})), Ok(World::new().now.plus(30)));
-    assert_eq!(read(&OTHER_KEY, TYP, json!({"aud": ["x", "payments"]})), Ok(World::new().now.plus(30)));
+    for aud in [json!(["x", "payments"]), json!(API), json!([API])] {
+        let read = read(&OTHER_KEY, TYP, json!({ "aud": aud }));
+        assert_eq!(read, Ok(World::new().now.plus(30)), "the server knows us by {aud}");
+    }
     for (key, typ, changes, fault) in [
         (&OTHER_KEY, "at+jwt", json!({}), IntrospectionFault::Type),
         (&OTHER_KEY, "JWT", json!({}), IntrospectionFault::Type),
@@ -253,6 +257,10 @@ fn a_signed_answer_is_by_the_issuer_and_for_us() {
         (&OTHER_KEY, TYP, json!({"iss": "https://other.example"}), IntrospectionFault::Meant),
         (&OTHER_KEY, TYP, json!({"aud": "ledger"}), IntrospectionFault::Meant),
         (&OTHER_KEY, TYP, json!({"aud": null}), IntrospectionFault::Meant),
+        (&OTHER_KEY, TYP, json!({"aud": []}), IntrospectionFault::Meant),
+        (&OTHER_KEY, TYP, json!({"aud": ["ledger", "https://other.example"]}), IntrospectionFault::Meant),
+        (&OTHER_KEY, TYP, json!({"aud": format!("{API}/")}), IntrospectionFault::Meant),
+        (&OTHER_KEY, TYP, json!({"aud": [[API]]}), IntrospectionFault::Meant),
         (&OTHER_KEY, TYP, json!({"iat": NOW + 11}), IntrospectionFault::Time),
         (&OTHER_KEY, TYP, json!({"iat": NOW - 301}), IntrospectionFault::Time),
         (&OTHER_KEY, TYP, json!({"token_introspection": true}), IntrospectionFault::Malformed),

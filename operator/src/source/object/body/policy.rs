@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use crds::policy::{
-    AcceptedIssuer, Actors, AuthorizationDetail, Caller, MESH_ISSUER, Mode, PolicyRule, Protocol, TargetKind, TargetRef,
+    AcceptedIssuer, Actors, AuthorizationDetail, Caller, Exemption, MESH_ISSUER, Mode, PolicyRule, Protocol,
+    TargetKind, TargetRef,
 };
 use crds::{FapiPolicySpec, SenderConstraint};
-use fapi::{Origin, TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireRule};
+use fapi::{Origin, TrustDomain, WireActors, WireCaller, WireClient, WireDetail, WireExemption, WireRule};
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::index;
@@ -44,7 +45,8 @@ pub(super) fn read(
         Mode::Audit => fapi::Mode::Audit,
     };
     let sender_constraints = spec.sender_constraints.into_iter().map(constraint).collect();
-    let spec = PolicySpec { mode, opaque, sender_constraints, takes_mesh, external, origins, rules };
+    let exempt = spec.exempt.into_iter().map(exemption).collect();
+    let spec = PolicySpec { mode, opaque, sender_constraints, takes_mesh, external, origins, rules, exempt };
     if problems.is_empty() {
         let compiled = index::check(trust_domain, &id.key(), &spec).err().unwrap_or_default();
         problems.extend(compiled.into_iter().map(|problem| {
@@ -68,12 +70,19 @@ fn tcp_problem(spec: &FapiPolicySpec, targets: &[PolicyTarget]) -> Option<BodyPr
         Some(BodyProblem::new("spec.issuers", "protocol TCP takes no tokens, so no FapiIssuer", "remove it"))
     } else if !spec.origins.is_empty() {
         Some(BodyProblem::new("spec.origins", "protocol TCP takes no proofs, so no origins", "remove them"))
+    } else if !spec.exempt.is_empty() {
+        Some(BodyProblem::new("spec.exempt", "protocol TCP takes no HTTP, so there is nothing to exempt", "remove it"))
     } else if !spec.rules.iter().all(callers_alone) {
         let message = "protocol TCP knows callers and nothing else";
         Some(BodyProblem::new("spec.rules", message, "give rules with callers alone: service accounts or namespaces"))
     } else {
         None
     }
+}
+
+/// The same exemption in the rules.
+fn exemption(Exemption { port, paths, sources }: Exemption) -> WireExemption {
+    WireExemption { port, paths, sources }
 }
 
 /// The targets of a policy: ports, Services, or its own namespace.

@@ -122,11 +122,7 @@ impl Pod {
         tokio::task::spawn_local(async move {
             while let Ok((stream, address)) = listener.accept().await {
                 let inbound = inbound.clone();
-                tokio::task::spawn_local(async move {
-                    if let Some(met) = inbound.handshake(stream, address).await {
-                        inbound.serve(met, LISTEN, address).await;
-                    }
-                });
+                tokio::task::spawn_local(async move { inbound.carry(stream, (LISTEN, address), ()).await });
             }
         });
         pod

@@ -1,0 +1,513 @@
+//! The whole way of a user, on a cluster that runs pods: the charts are installed, the bank of the examples is applied, its calls
+//! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use e2e::cluster::{Cluster, Forward, Kubectl, helm, image};
+use e2e::{Scratch, program, repository, wait_for};
+use serde_json::{Value, json};
+
+/// Where the operator is.
+const HOME: &str = "fapi-mesh";
+const SHOP: &str = "spiffe://bank.example/ns/bank/sa/shop";
+const PAYMENTS: &str = "spiffe://bank.example/ns/bank/sa/payments";
+
+/// A cluster, as an engineer of a platform has it before.
+struct Platform {
+    cluster: Cluster,
+}
+
+impl Platform {
+    /// A node that has our images, and a namespace for the operator under the strictest Pod Security.
+    fn new(name: &str) -> Self {
+        let began = Instant::now();
+        let cluster = Cluster::start(name);
+        for name in ["fapi-operator", "fapi-sidecar", "fapictl"] {
+            cluster.load(&image(name));
+        }
+        took("a cluster with the images", began);
+        let platform = Self { cluster };
+        platform.kubectl().run(&["create", "namespace", HOME]);
+        platform.kubectl().run(&["label", "namespace", HOME, "pod-security.kubernetes.io/enforce=restricted"]);
+        platform
+    }
+
+    fn kubectl(&self) -> &Kubectl {
+        self.cluster.kubectl()
+    }
+
+    fn helm(&self, args: &[&str]) -> String {
+        helm(self.kubectl(), args).unwrap_or_else(|error| panic!("helm {}: {error}", args.join(" ")))
+    }
+
+    /// Installs both charts and waits, as README says.
+    fn install(&self) {
+        self.helm(&["install", "fapi-mesh-crds", &chart("fapi-mesh-crds")]);
+        let chart = chart("fapi-mesh");
+        self.helm(&["install", "fapi-mesh", &chart, "-n", HOME, "--set", "trustDomain=bank.example", "--wait"]);
+    }
+
+    /// Applies files of `examples/`.
+    fn apply(&self, files: &[&str]) {
+        for file in files {
+            let file = repository().join("examples").join(file).display().to_string();
+            self.kubectl().run(&["apply", "-f", &file]);
+        }
+    }
+
+    /// The bank with its settings, and an intruder.
+    fn open_the_bank(&self) {
+        self.apply(&[
+            "kubernetes/bank.yaml",
+            "bank/mesh.yaml",
+            "bank/clients.yaml",
+            "bank/policies.yaml",
+            "bank/outside.yaml",
+        ]);
+        for (namespace, name) in [("bank", "ledger"), ("bank", "payments"), ("bank", "shop"), ("outside", "intruder")] {
+            self.rolled_out(namespace, name);
+        }
+    }
+
+    fn rolled_out(&self, namespace: &str, name: &str) {
+        let deployment = format!("deployment/{name}");
+        self.kubectl().run(&["rollout", "status", "-n", namespace, &deployment, "--timeout=120s"]);
+    }
+
+    /// The JSON lines of a container.
+    fn log(&self, namespace: &str, target: &str, container: &str) -> Vec<Value> {
+        let text = self.kubectl().run(&["logs", "-n", namespace, target, "-c", container]);
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until a sidecar of the bank has told of something with all of these.
+    fn told(&self, of: &str, facts: &[(&str, &str)]) {
+        wait_for(&format!("the sidecar of {of} to tell {facts:?}"), 20, || {
+            let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
+            self.log("bank", &format!("deployment/{of}"), "fapi-sidecar").iter().any(all).then_some(())
+        });
+    }
+
+    /// Waits for a condition; of a policy, the one of the whole.
+    fn is(&self, condition: &str, namespace: &str, object: &str) {
+        let condition = format!("--for=condition={condition}");
+        self.kubectl().run(&["wait", &condition, "-n", namespace, object, "--timeout=60s"]);
+    }
+
+    /// The pod of a deployment.
+    fn pod(&self, namespace: &str, app: &str) -> Value {
+        let pods = self.kubectl().get(&["pods", "-n", namespace, "-l", &format!("app={app}")]);
+        let living = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
+        pods["items"].as_array().unwrap().iter().find(living).unwrap().clone()
+    }
+
+    /// The names of all objects that do not come and go by themselves.
+    fn objects(&self) -> BTreeSet<String> {
+        let kinds = self.kubectl().run(&["api-resources", "--verbs=list", "-o", "name"]);
+        let passing = [
+            "events",
+            "events.events.k8s.io",
+            "endpoints",
+            "leases.coordination.k8s.io",
+            "ipaddresses.networking.k8s.io",
+        ];
+        let kinds: Vec<&str> = kinds.lines().filter(|kind| !passing.contains(kind)).collect();
+        let all = self.kubectl().run(&["get", &kinds.join(","), "-A", "-o", "name", "--ignore-not-found"]);
+        let leases = self.kubectl().run(&["get", "leases", "-n", HOME, "-o", "name"]);
+        all.lines().chain(leases.lines()).map(str::to_owned).collect()
+    }
+}
+
+fn chart(name: &str) -> String {
+    repository().join("charts").join(name).display().to_string()
+}
+
+fn took(what: &str, began: Instant) {
+    eprintln!("{what}: {:.1} s", began.elapsed().as_secs_f64());
+}
+
+/// Has an app call the service that it calls, with or without a token that it should not have.
+fn call(app: SocketAddr, authorization: Option<&str>) -> Value {
+    let header = authorization.map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
+    let request = format!("GET /call/http1 HTTP/1.1\r\nhost: app\r\n{header}connection: close\r\n\r\n");
+    let body = ask(app, &request).unwrap_or_else(|error| panic!("the app does not answer: {error}"));
+    serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body)))
+}
+
+/// The body of an answer; a forwarded port is slow to say that a connection has ended, so that is not waited for.
+fn ask(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(request.as_bytes())?;
+    let (mut stream, mut length) = (BufReader::new(stream), None);
+    for line in stream.by_ref().lines() {
+        let line = line?.to_ascii_lowercase();
+        match line.split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().ok(),
+            None if line.is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
+    stream.read_exact(&mut body)?;
+    Ok(body)
+}
+
+/// A call that went through both hops, and each app saw who called it.
+fn check_passed(said: &Value) {
+    assert_eq!(said["status"], 200, "{said}");
+    let payments = &said["answer"];
+    assert_eq!((&payments["app"], &payments["told"]["caller"]), (&json!("payments"), &json!(SHOP)), "{said}");
+    let ledger = &payments["next"];
+    assert_eq!((&ledger["app"], &ledger["told"]["caller"]), (&json!("ledger"), &json!(PAYMENTS)), "{said}");
+    // No app sees a token.
+    assert!(!said.to_string().to_lowercase().contains("authorization"), "{said}");
+}
+
+/// A pod with the app of the demo, which calls `http://SERVICE`.
+fn caller(name: &str, namespace: &str, service: &str, annotations: &Value) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "app", "image": "fapi-mesh.dev/fapictl:0.1.0",
+            "args": ["app", format!("--name={name}"), "--listen=0.0.0.0:8080", format!("--calls=http://{service}")],
+        }]},
+    })
+    .to_string()
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn from_nothing_to_guarded_calls_and_back() {
+    let platform = Platform::new("install");
+    let kubectl = platform.kubectl();
+    let before = platform.objects();
+
+    let began = Instant::now();
+    platform.install();
+    took("install", began);
+    platform.open_the_bank();
+    took("install and pods of the bank", began);
+    let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
+    wait_for("the first guarded call", 60, || (call(shop.address(), None)["status"] == 200).then_some(()));
+    took("install to the first guarded call", began);
+    check_passed(&call(shop.address(), None));
+    statuses_say_so(&platform);
+    nothing_is_amiss(&platform);
+
+    strangers_are_refused(&platform);
+    a_stolen_token_is_worth_nothing(&platform);
+    without_capabilities_calls_go_by_proxy(&platform);
+    a_policy_takes_hold(&platform, shop.address());
+    the_operator_is_killed(&platform, shop.address());
+    an_upgrade_changes_what_it_should(&platform, shop.address());
+    costs(&platform);
+    platform.helm(&["test", "fapi-mesh", "-n", HOME]);
+
+    drop(shop);
+    kubectl.run(&["delete", "namespace", "bank", "outside", "--timeout=120s"]);
+    kubectl.run(&["delete", "fapimesh", "default"]);
+    let began = Instant::now();
+    platform.helm(&["uninstall", "fapi-mesh", "-n", HOME, "--wait"]);
+    took("uninstall", began);
+    let ours = |name: &String| {
+        name.ends_with(".fapi-mesh.dev") || name.starts_with("secret/sh.helm.release.v1.fapi-mesh-crds.")
+    };
+    let began = Instant::now();
+    let left = wait_for("what is left", 90, || {
+        let left: Vec<String> = platform.objects().difference(&before).filter(|name| !ours(name)).cloned().collect();
+        (left.is_empty() || began.elapsed().as_secs() > 60).then_some(left)
+    });
+    assert_eq!(left, Vec::<String>::new(), "nothing but the definitions stays");
+}
+
+fn statuses_say_so(platform: &Platform) {
+    for client in ["fapiclient/shop", "fapiclient/payments"] {
+        platform.is("Ready", "bank", client);
+    }
+    platform.is("Ready", "bank", "fapipolicy/ledger");
+    let status = platform.kubectl().get(&["fapiclient", "payments", "-n", "bank"])["status"].clone();
+    assert_eq!(status["targets"][0]["senderConstraint"], "DPoP", "{status}");
+    // Each pod says what became of it.
+    let sidecar = |pod: &Value| pod["spec"]["initContainers"][1]["name"] == "fapi-sidecar";
+    for app in ["shop", "payments", "ledger"] {
+        assert!(sidecar(&platform.pod("bank", app)), "{app}");
+    }
+    let refused = platform.kubectl().get(&["fapiclient", "intruder", "-n", "outside"])["status"].clone();
+    assert_eq!(refused["targets"][0]["reason"], "CallerNotAllowed", "{refused}");
+}
+
+/// As somebody looks who has just installed it.
+fn nothing_is_amiss(platform: &Platform) {
+    let mut check = Command::new(program("fapictl"));
+    check.args(["check", "-n", "bank"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
+    let output = check.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// From pods: one that is not in the mesh, and two of another namespace that are.
+fn strangers_are_refused(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    let meshed = json!({"fapi-mesh.dev/inject": "enabled"});
+    kubectl.apply(&caller("stranger", "bank", "payments.bank", &json!({}))).unwrap();
+    kubectl.apply(&caller("prowler", "outside", "payments.bank", &meshed)).unwrap();
+    for (namespace, pod) in [("bank", "pod/stranger"), ("outside", "pod/prowler")] {
+        platform.is("Ready", namespace, pod);
+    }
+    let stranger = Forward::start(kubectl, "bank", "pod/stranger", 8080);
+    let said = call(stranger.address(), None);
+    assert_eq!(said["status"], Value::Null, "plain HTTP: {said}");
+    platform.told("payments", &[("event", "handshake"), ("reason", "plaintext_not_allowed")]);
+
+    let prowler = Forward::start(kubectl, "outside", "pod/prowler", 8080);
+    let said = call(prowler.address(), None);
+    assert_eq!(said["status"], 401, "a neighbour without a token: {said}");
+    let who = ("caller", "spiffe://bank.example/ns/outside/sa/default");
+    platform.told("payments", &[("outcome", "refused"), ("reason", "token_missing"), who]);
+
+    let intruder = Forward::start(kubectl, "outside", "deployment/intruder", 8080);
+    let said = call(intruder.address(), None);
+    assert!(said["status"].as_u64().is_some_and(|status| status >= 400), "one that nobody grants anything: {said}");
+    kubectl.run(&["delete", "pod", "prowler", "-n", "outside"]);
+}
+
+/// Somebody who may make tokens for the pods of shop and intruder has certificates of both; the token of the one is refused with
+/// the certificate of the other, from a pod and from the node.
+fn a_stolen_token_is_worth_nothing(platform: &Platform) {
+    let scratch = Scratch::new("loot");
+    let [control, issuer] = [15010, 15011].map(|port| {
+        let service = platform.kubectl().get(&["service", "fapi-operator", "-n", HOME]);
+        format!("{}:{port}", service["spec"]["clusterIP"].as_str().unwrap())
+    });
+    let shop = enrol(platform, scratch.path(), &control, ("bank", "shop"));
+    let intruder = enrol(platform, scratch.path(), &control, ("outside", "intruder"));
+    let url = format!("https://fapi-operator.{HOME}.svc:15011/token");
+    let body = format!("grant_type=client_credentials&client_id={SHOP}&resource=https://payments.bank");
+    let to = format!("fapi-operator.{HOME}.svc:15011:{issuer}");
+    let answer = curl(Some(&shop), &["--connect-to", &to, "-d", &body, &url]);
+    let token: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+    let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
+
+    let pod = platform.pod("bank", "payments");
+    let to = format!("payments.bank:443:{}:8080", pod["status"]["podIP"].as_str().unwrap());
+    let header = format!("authorization: {bearer}");
+    let steal = |identity: Option<&str>| {
+        curl(identity, &["-i", "--connect-to", &to, "-H", &header, "-d", "{}", "https://payments.bank/entries"])
+    };
+    assert!(steal(Some(&shop)).starts_with("HTTP/1.1 200"), "it is good with its own certificate");
+    let refused = steal(Some(&intruder));
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("invalid_token"), "{refused}");
+    platform.told("payments", &[("outcome", "refused"), ("reason", "binding_cert_mismatch")]);
+    assert_eq!(steal(None), "", "no certificate, no answer");
+
+    let stranger = Forward::start(platform.kubectl(), "bank", "pod/stranger", 8080);
+    let said = call(stranger.address(), Some(&bearer));
+    assert_eq!(said["status"], Value::Null, "without TLS a token is worth nothing: {said}");
+    platform.kubectl().run(&["delete", "pod", "stranger", "-n", "bank"]);
+}
+
+/// A certificate for the pod of a deployment; the folder that it is in.
+fn enrol(platform: &Platform, scratch: &Path, control: &str, (namespace, app): (&str, &str)) -> String {
+    let kubectl = platform.kubectl();
+    let pod = platform.pod(namespace, app)["metadata"]["name"].as_str().unwrap().to_owned();
+    let token = kubectl.run(&[
+        "create",
+        "token",
+        app,
+        "-n",
+        namespace,
+        "--audience=fapi-mesh.dev",
+        "--bound-object-kind=Pod",
+        "--bound-object-name",
+        &pod,
+    ]);
+    let bundle = kubectl.get(&["configmap", "fapi-mesh-trust-bundle", "-n", namespace]);
+    let (state, out) = (scratch.join(format!("{app}-state")), scratch.join(app));
+    fs::create_dir_all(state.join("tokens").join(namespace)).unwrap();
+    fs::write(state.join("tokens").join(namespace).join(format!("{app}.jwt")), token).unwrap();
+    fs::write(state.join("trust-bundle.pem"), bundle["data"]["root.pem"].as_str().unwrap()).unwrap();
+    let addresses = json!({"control": control, "issuer": "https://unused", "trust_domain": "bank.example"});
+    fs::write(state.join("addresses.json"), addresses.to_string()).unwrap();
+    let output = Command::new(program("fapictl"))
+        .args(["identity", "--workload", &format!("{namespace}/{app}"), "--state"])
+        .arg(&state)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    out.display().to_string()
+}
+
+/// curl with the certificate of an identity folder; what it says.
+fn curl(identity: Option<&str>, args: &[&str]) -> String {
+    let mut command = Command::new("curl");
+    command.args(["-sk", "--max-time", "10", "--http1.1"]).args(args);
+    for (flag, file) in [("--cert", "chain.pem"), ("--key", "key.pem")] {
+        command.args(identity.map(|folder| [flag.to_owned(), format!("{folder}/{file}")]).into_iter().flatten());
+    }
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+}
+
+/// Where Pod Security is `restricted`, a pod has a sidecar all the same, if its author says how; else he is told.
+fn without_capabilities_calls_go_by_proxy(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    kubectl.run(&["create", "namespace", "strict"]);
+    kubectl.run(&["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
+    let careful = |interception: &str| {
+        let annotations = json!({"fapi-mesh.dev/inject": "enabled", "fapi-mesh.dev/interception": interception});
+        let mut pod: Value = serde_json::from_str(&caller("careful", "strict", "payments.bank", &annotations)).unwrap();
+        // In this mode the app listens where only its sidecar is.
+        pod["spec"]["containers"][0]["args"][2] = "--listen=127.0.0.1:8080".into();
+        pod["spec"]["containers"][0]["securityContext"] = json!({
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        kubectl.apply(&pod.to_string())
+    };
+    let told = careful("redirect").unwrap_err();
+    assert!(told.contains("(pod_security)") && told.contains("fapi-mesh.dev/interception: proxy"), "{told}");
+    careful("proxy").unwrap();
+    platform.is("Ready", "strict", "pod/careful");
+    let app = Forward::start(kubectl, "strict", "pod/careful", 8080);
+    let said = call(app.address(), None);
+    assert_eq!(said["status"], 401, "its sidecar shows who it is, and nobody gave it a token: {said}");
+    platform.told("payments", &[("reason", "token_missing"), ("caller", "spiffe://bank.example/ns/strict/sa/default")]);
+    kubectl.run(&["delete", "namespace", "strict", "--timeout=60s"]);
+}
+
+/// The owner of payments lets nobody but the intruder in, and takes that back.
+fn a_policy_takes_hold(platform: &Platform, shop: SocketAddr) {
+    let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: payments, namespace: bank}\n\
+                  spec:\n  targetRefs: [{name: payments}]\n  rules: [{callers: [{serviceAccountName: somebody-else}]}]\n";
+    platform.kubectl().apply(policy).unwrap();
+    let began = Instant::now();
+    wait_for("the policy to hold", 30, || (call(shop, None)["status"] != 200).then_some(()));
+    took("policy that was accepted to refused call", began);
+    platform.is("Ready", "bank", "fapipolicy/payments");
+    wait_for("the status of the client to say so", 30, || {
+        let client = platform.kubectl().get(&["fapiclient", "shop", "-n", "bank"]);
+        (client["status"]["targets"][0]["reason"] == "CallerNotAllowed").then_some(())
+    });
+    platform.kubectl().run(&["delete", "fapipolicy", "payments", "-n", "bank"]);
+    let began = Instant::now();
+    wait_for("calls to pass again", 30, || (call(shop, None)["status"] == 200).then_some(()));
+    took("policy that was taken back to passing call", began);
+    // What cannot mean anything is not taken.
+    let wrong = policy.replace("callers: [{serviceAccountName: somebody-else}]", "paths: [/a/../b]");
+    assert!(platform.kubectl().apply(&wrong).is_err());
+}
+
+/// Calls go on without it, and the one that follows takes over.
+fn the_operator_is_killed(platform: &Platform, shop: SocketAddr) {
+    let kubectl = platform.kubectl();
+    let of_operator = ["-n", HOME, "-l", "app.kubernetes.io/name=fapi-operator"];
+    let began = Instant::now();
+    kubectl.run(&[&["delete", "pod", "--grace-period=0", "--force"], &of_operator[..]].concat());
+    let mut calls = 0;
+    wait_for("an operator to be back", 90, || {
+        check_passed(&call(shop, None));
+        calls += 1;
+        let pods = kubectl.get(&[&["pods"], &of_operator[..]].concat());
+        let ready = |pod: &Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+        pods["items"].as_array().unwrap().iter().any(ready).then_some(())
+    });
+    took(&format!("an operator that was killed is back, {calls} calls passed meanwhile"), began);
+    kubectl.run(&["rollout", "restart", "deployment/ledger", "-n", "bank"]);
+    platform.rolled_out("bank", "ledger");
+    wait_for("a new ledger to be called", 60, || (call(shop, None)["status"] == 200).then_some(()));
+}
+
+/// What is rendered again is what is there; what is set anew comes without a refused call.
+fn an_upgrade_changes_what_it_should(platform: &Platform, shop: SocketAddr) {
+    let kubectl = platform.kubectl();
+    let configured = || {
+        let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations";
+        let local = "deployments,services,roles,rolebindings,networkpolicies,serviceaccounts";
+        let all = [
+            kubectl.get(&[kinds, "-l", "app.kubernetes.io/part-of=fapi-mesh"]),
+            kubectl.get(&[local, "-n", HOME, "-l", "app.kubernetes.io/part-of=fapi-mesh"]),
+        ];
+        let bare = |object: &Value| {
+            let mut object = object.clone();
+            object["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| ["name", "labels", "generation"].contains(&&**key));
+            object["status"] = Value::Null;
+            object
+        };
+        all.iter().flat_map(|list| list["items"].as_array().unwrap()).map(bare).collect::<Vec<_>>()
+    };
+    let before = configured();
+    assert!(before.len() >= 8, "{before:?}");
+    let chart = chart("fapi-mesh");
+    let upgrade = |more: &[&str]| {
+        let args = ["upgrade", "fapi-mesh", &chart, "-n", HOME, "--set", "trustDomain=bank.example", "--wait"];
+        platform.helm(&[&args[..], more].concat());
+    };
+    upgrade(&[]);
+    assert_eq!(configured(), before, "nothing was changed");
+
+    std::thread::scope(|scope| {
+        let upgrading = scope.spawn(|| upgrade(&["--set", "logLevel=debug"]));
+        while !upgrading.is_finished() {
+            check_passed(&call(shop, None));
+        }
+        upgrading.join().unwrap();
+    });
+    let args = kubectl.get(&["deployment", "fapi-operator", "-n", HOME])["spec"]["template"]["spec"].clone();
+    assert_eq!(args["containers"][0]["env"][0], json!({"name": "FAPI_LOG", "value": "debug"}));
+}
+
+/// What it takes to do nothing: told, and bounded.
+fn costs(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    // What service accounts ask that are not of the cluster itself: the operator is alone in that.
+    let asked = || -> f64 {
+        let metrics = kubectl.run(&["get", "--raw", "/metrics"]);
+        let ours = metrics.lines().filter(|line| {
+            line.starts_with("apiserver_flowcontrol_dispatched_requests_total") && line.contains("\"service-accounts\"")
+        });
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let (began, first) = (Instant::now(), asked());
+    wait_for("a minute to pass", 70, || (began.elapsed().as_secs() >= 60).then_some(()));
+    let per_minute = asked() - first;
+    eprintln!("API requests of an idle operator: {per_minute} a minute");
+    assert!(per_minute < 90.0, "{per_minute} requests a minute while nothing happens");
+
+    for (program, most) in [("/fapi-operator", 512), ("/fapi-sidecar", 128)] {
+        let held = resident(platform, program);
+        assert!(!held.is_empty(), "no {program} runs in a pod");
+        eprintln!("memory of {program}: {held:?} MiB");
+        assert!(held.iter().all(|size| *size < most), "its limit is {most} MiB");
+    }
+}
+
+/// What each process of a program holds that runs in a pod, MiB.
+fn resident(platform: &Platform, program: &str) -> Vec<u64> {
+    let group = platform.cluster.folder().file_name().unwrap().to_str().unwrap();
+    let mut held = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        // Gone in the meantime, or no process.
+        let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
+        if read("cmdline").split('\0').next() == Some(program) && read("cgroup").contains(group) {
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            held.extend(
+                line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map(|size| size / 1024),
+            );
+        }
+    }
+    held
+}
