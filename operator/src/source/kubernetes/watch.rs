@@ -120,8 +120,9 @@ impl Watch {
         };
         loop {
             let next = tokio::select! {
-                next = timeout(SILENCE, events.next()) => next,
+                biased;
                 Ok(()) = self.behind.changed() => return End::Forgotten,
+                next = timeout(SILENCE, events.next()) => next,
             };
             let change = match next {
                 // Nothing is lost: the next watch begins where this one was.

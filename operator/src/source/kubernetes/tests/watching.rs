@@ -116,6 +116,7 @@ async fn everything_is_listed_again_when_sidecars_know_more() {
     let behind = Behind::default();
     let watching = tokio::spawn(watch::watch(server.client(), Watched::Namespace, tell, behind.clone()));
     let mut next = async || short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap());
+    // There is room for one, so the watch is not over when it is told.
     assert_eq!(next().await, "listed 1 at 10");
     behind.tell(1000);
     // What had come already may come first.
