@@ -113,7 +113,7 @@ fn people_find_the_resources_by_their_names() {
     let kubectl = server.kubectl();
     apply_examples(kubectl);
     let all = kubectl.run(&["get", "fapi-mesh", "-A"]);
-    for kind in ["fapiclient", "fapimesh", "fapipolicy"] {
+    for kind in ["fapiclient", "fapiissuer", "fapimesh", "fapipolicy"] {
         assert!(
             all.contains(&format!("{kind}.fapi-mesh.dev/")),
             "`kubectl get fapi-mesh` does not list {kind}:\n{all}"
@@ -125,9 +125,6 @@ fn people_find_the_resources_by_their_names() {
         ("fissuer", "NAME READY ISSUER REASON AGE"),
         ("fmesh", "NAME READY TRUST DOMAIN REASON AGE"),
     ] {
-        let issuer = json!({"apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiIssuer", "metadata": {"name": "bank-as"},
-            "spec": {"issuer": "https://login.bank.example"}});
-        kubectl.apply(&issuer.to_string()).unwrap();
         let table = kubectl.run(&["get", short, "-n", "bank", "-o", "wide"]);
         let head: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
         assert_eq!(head.join(" "), columns);
