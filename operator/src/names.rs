@@ -1,7 +1,7 @@
 //! What the objects of a mesh are called in a cluster: by the chart that makes them, by the operator that keeps them, and by
 //! whoever looks for them.
 
-/// The Deployment of the operator, the Service before it, and both webhook configurations. Sidecars know the operator by its
+/// The Deployment of the operator, the Service before it, its Lease, and both webhook configurations. Sidecars know the operator by its
 /// service account, so none of these is a matter of taste.
 pub const OPERATOR: &str = control::OPERATOR_SERVICE_ACCOUNT;
 /// The namespace that the operator runs in, if nobody says otherwise.

@@ -28,7 +28,7 @@ use fapi::{Revocation, TrustDomain};
 use tokio::sync::watch as channel;
 
 use self::folder::File;
-pub(crate) use self::kubernetes::{BUNDLE, BUNDLE_KEY, Cluster, Watched, pod_of, pods};
+pub(crate) use self::kubernetes::{Cluster, Watched, pod_of, pods};
 use self::last_good::LastGood;
 use self::located::Node;
 use self::object::Parsed;

@@ -18,14 +18,8 @@ struct Refused {
 
 /// An API server that knows our kinds and has the namespaces of the examples.
 fn with_resources(name: &str) -> ApiServer {
-    let server = ApiServer::start(name);
+    let server = ApiServer::with_resources(name, &["bank", "outside"]);
     let kubectl = server.kubectl();
-    let chart = repository().join("charts/fapi-mesh-crds/templates");
-    kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
-    kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
-    for namespace in ["bank", "outside"] {
-        kubectl.run(&["create", "namespace", namespace]);
-    }
     // Discovery follows the definitions within a moment.
     wait_for("the API server to serve our kinds", 30, || kubectl.attempt(&["get", "fapi-mesh", "-A"]).ok());
     server

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 
-use super::{desk, lease, secret};
-use crate::source::BUNDLE;
+use super::{desk, secret};
+use crate::names::{OPERATOR, TRUST_BUNDLE};
 
 /// Deletes the roots in every namespace, then the Lease, the keys and what is recorded of them in `namespace`. What is gone
 /// already is no error, so it can be asked for again.
@@ -15,12 +15,12 @@ use crate::source::BUNDLE;
 /// The API server refuses, or does not answer.
 pub(crate) async fn forget(client: Client, namespace: &str) -> kube::Result<()> {
     let one = DeleteParams::default();
-    let roots = ListParams::default().fields(&format!("metadata.name={BUNDLE}"));
+    let roots = ListParams::default().fields(&format!("metadata.name={TRUST_BUNDLE}"));
     for map in Api::<ConfigMap>::all(client.clone()).list(&roots).await? {
         let maps = Api::<ConfigMap>::namespaced(client.clone(), map.metadata.namespace.as_deref().unwrap_or_default());
-        gone(maps.delete(BUNDLE, &one).await)?;
+        gone(maps.delete(TRUST_BUNDLE, &one).await)?;
     }
-    gone(Api::<Lease>::namespaced(client.clone(), namespace).delete(lease::NAME, &one).await)?;
+    gone(Api::<Lease>::namespaced(client.clone(), namespace).delete(OPERATOR, &one).await)?;
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     for name in [secret::AUTHORITY, secret::ISSUER, secret::REVOCATIONS, secret::WEBHOOK] {
         gone(secrets.delete(name, &one).await)?;

@@ -18,10 +18,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::election::{DURATION, Election, Record, Step};
-use crate::crypto;
+use crate::{crypto, names::OPERATOR};
 
-/// The name of the Lease, in the operator's namespace.
-pub(super) const NAME: &str = "fapi-operator";
 /// Three tries before it is over.
 const RENEW: Duration = Duration::from_secs(4);
 /// One question.
@@ -67,7 +65,7 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// A candidate of a name that no other process has, not even the next one in this place.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        let place = std::env::var("HOSTNAME").unwrap_or_else(|_| NAME.to_owned());
+        let place = std::env::var("HOSTNAME").unwrap_or_else(|_| OPERATOR.to_owned());
         let random: [u8; 8] = crypto::random();
         let me = format!("{place}_{}", random.map(|byte| format!("{byte:02x}")).concat());
         let election = Election::new(&me);
@@ -99,18 +97,18 @@ impl Candidate {
 
     async fn turn(&mut self) -> Result<(), LeaseError> {
         let asked = self.began.elapsed();
-        let found = within(self.leases.get_opt(NAME)).await?;
+        let found = within(self.leases.get_opt(OPERATOR)).await?;
         let record = found.as_ref().map(Record::of);
         let written = match self.election.step(self.began.elapsed(), record.as_ref()) {
             Step::Wait => return Ok(()),
             Step::Create => within(self.leases.create(&PostParams::default(), &self.lease(None, 0))).await,
             Step::Renew(record) => {
                 let lease = self.lease(Some(&record), record.transitions);
-                within(self.leases.replace(NAME, &PostParams::default(), &lease)).await
+                within(self.leases.replace(OPERATOR, &PostParams::default(), &lease)).await
             }
             Step::Take(record) => {
                 let lease = self.lease(Some(&record), record.transitions.saturating_add(1));
-                within(self.leases.replace(NAME, &PostParams::default(), &lease)).await
+                within(self.leases.replace(OPERATOR, &PostParams::default(), &lease)).await
             }
         };
         match written {
@@ -139,12 +137,12 @@ impl Candidate {
         if !held {
             return;
         }
-        let Ok(Some(mut lease)) = within(self.leases.get_opt(NAME)).await else { return };
+        let Ok(Some(mut lease)) = within(self.leases.get_opt(OPERATOR)).await else { return };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() == Some(&self.me) {
             spec.holder_identity = None;
             // Whoever waits finds out by itself if this does not arrive.
-            let _ = within(self.leases.replace(NAME, &PostParams::default(), &lease)).await;
+            let _ = within(self.leases.replace(OPERATOR, &PostParams::default(), &lease)).await;
         }
     }
 
@@ -153,7 +151,7 @@ impl Candidate {
         let now = MicroTime(Timestamp::now());
         Lease {
             metadata: ObjectMeta {
-                name: Some(NAME.to_owned()),
+                name: Some(OPERATOR.to_owned()),
                 resource_version: before.map(|record| record.version.clone()),
                 ..ObjectMeta::default()
             },

@@ -3,8 +3,8 @@
 //! The chart's ClusterRole and Role are made of this table, `docs/operating.md` shows it, and a test runs an operator that has
 //! these rights and no others.
 
-use super::{desk, lease, secret};
-use crate::source::BUNDLE;
+use super::{desk, secret};
+use crate::names::{OPERATOR, TRUST_BUNDLE};
 
 /// A rule of a Role or ClusterRole.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +33,6 @@ pub enum Scope {
 }
 
 const CORE: &str = "";
-/// Of both webhook configurations, unless `--service-name` says another.
-const WEBHOOKS: &str = "fapi-operator";
 /// A new object has no name yet when rights are looked at, so these cannot be narrowed.
 const CREATE: &[&str] = &["create"];
 
@@ -63,11 +61,12 @@ pub const RIGHTS: &[Right] = &[
     cluster(CORE, &["pods"], &["get", "list", "watch"], "who is who (`get`: a pod that the watch does not know yet)"),
     cluster("authentication.k8s.io", &["tokenreviews"], CREATE, "enrolment"),
     Right {
-        names: &[BUNDLE],
+        names: &[TRUST_BUNDLE],
         ..cluster(CORE, &["configmaps"], &["create", "delete", "list", "patch", "watch"], "the roots of the mesh")
     },
     Right {
-        names: &[WEBHOOKS],
+        // Unless `--service-name` says another.
+        names: &[OPERATOR],
         ..cluster(
             "admissionregistration.k8s.io",
             &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
@@ -87,7 +86,7 @@ pub const RIGHTS: &[Right] = &[
     own(CORE, &["configmaps"], &[], CREATE, "what was made, at the first start"),
     own(CORE, &["configmaps"], &[desk::RECORD], &["get", "patch"], "what was made"),
     own("coordination.k8s.io", &["leases"], &[], CREATE, "which of several operators writes"),
-    own("coordination.k8s.io", &["leases"], &[lease::NAME], &["get", "update"], "which of several operators writes"),
+    own("coordination.k8s.io", &["leases"], &[OPERATOR], &["get", "update"], "which of several operators writes"),
 ];
 
 const fn cluster(

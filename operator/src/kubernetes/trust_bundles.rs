@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Leadership;
-use crate::source::{BUNDLE, BUNDLE_KEY, Desired};
+use crate::names::{TRUST_BUNDLE, TRUST_BUNDLE_KEY};
+use crate::source::Desired;
 
 /// Who owns the fields.
 const MANAGER: &str = "fapi-mesh/trust-bundle";
@@ -66,15 +67,15 @@ impl TrustBundles {
         let object = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": BUNDLE, "labels": {"app.kubernetes.io/part-of": "fapi-mesh"}},
-            "data": {BUNDLE_KEY: &*self.pem},
+            "metadata": {"name": TRUST_BUNDLE, "labels": {"app.kubernetes.io/part-of": "fapi-mesh"}},
+            "data": {TRUST_BUNDLE_KEY: &*self.pem},
         });
         let params = PatchParams::apply(MANAGER).force();
-        self.done(namespace, self.maps(namespace).patch(BUNDLE, &params, &Patch::Apply(object))).await
+        self.done(namespace, self.maps(namespace).patch(TRUST_BUNDLE, &params, &Patch::Apply(object))).await
     }
 
     async fn remove(&self, namespace: &str) -> bool {
-        self.done(namespace, self.maps(namespace).delete(BUNDLE, &DeleteParams::default())).await
+        self.done(namespace, self.maps(namespace).delete(TRUST_BUNDLE, &DeleteParams::default())).await
     }
 
     /// Waits for an answer. True if it should be asked again.

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::facts::Fact;
 use self::objects::{News, Objects};
-pub(crate) use self::watched::{BUNDLE, BUNDLE_KEY, Watched};
+pub(crate) use self::watched::Watched;
 use super::{Desired, SourceError};
 use crate::behind::Behind;
 use crate::model::Pod;

@@ -5,6 +5,7 @@ use super::folder::Folder;
 use super::kubectl::Kubectl;
 use super::pki::Authority;
 use super::{Owned, programs};
+use crate::repository;
 
 /// An API server and its etcd, gone when this is dropped. There are no controllers: nothing makes a service account, not even
 /// `default`, and nothing ends when its owner does.
@@ -30,6 +31,22 @@ impl ApiServer {
         control_plane.start_api_server(&mut folder);
         ready(&mut folder, &kubectl);
         Self { folder, control_plane, kubectl }
+    }
+
+    /// Starts one that has our kinds and these namespaces.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn with_resources(name: &str, namespaces: &[&str]) -> Self {
+        let server = Self::start(name);
+        let kubectl = server.kubectl();
+        let chart = repository().join("charts/fapi-mesh-crds/templates");
+        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
+        kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
+        for namespace in namespaces {
+            kubectl.run(&["create", "namespace", namespace]);
+        }
+        server
     }
 
     /// kubectl, as administrator.

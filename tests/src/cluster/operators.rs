@@ -29,13 +29,8 @@ impl Operators {
     /// # Panics
     /// If it does not start.
     pub fn new(name: &str) -> Self {
-        let server = ApiServer::start(name);
+        let server = ApiServer::with_resources(name, &["bank", "fapi-mesh", "web"]);
         let kubectl = server.kubectl();
-        let chart = repository().join("charts/fapi-mesh-crds/templates");
-        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
-        for namespace in ["bank", "fapi-mesh", "web"] {
-            kubectl.run(&["create", "namespace", namespace]);
-        }
         kubectl.run(&["label", "namespace", "bank", "fapi-mesh.dev/inject=enabled"]);
         kubectl.run(&["create", "serviceaccount", "fapi-operator", "-n", "fapi-mesh"]);
         for role in roles() {

@@ -25,13 +25,8 @@ impl WithWebhooks {
     /// # Panics
     /// If something is missing, or does not come up.
     pub fn new(name: &str) -> Self {
-        let server = ApiServer::start(name);
+        let server = ApiServer::with_resources(name, &["bank", "fapi-mesh", "web"]);
         let kubectl = server.kubectl();
-        let chart = repository().join("charts/fapi-mesh-crds/templates");
-        kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
-        for namespace in ["bank", "fapi-mesh", "web"] {
-            kubectl.run(&["create", "namespace", namespace]);
-        }
         kubectl.run(&["label", "namespace", "bank", "fapi-mesh.dev/inject=enabled"]);
         for namespace in ["bank", "kube-system", "web"] {
             kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);

@@ -14,8 +14,9 @@ use serde_json::{Value as Json, json};
 pub(super) use self::pod::{Interception, PodFact};
 pub(super) use self::service::{ServiceFact, ServicePortFact, TargetPort};
 pub(super) use self::slice::SliceFact;
-use super::watched::{BUNDLE_KEY, Watched};
+use super::watched::Watched;
 use crate::model::Key;
+use crate::names::TRUST_BUNDLE_KEY;
 
 /// The label and annotation by which a namespace or a pod asks for sidecars.
 const INJECT: &str = "fapi-mesh.dev/inject";
@@ -70,7 +71,9 @@ pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
         Watched::Pod => typed(object, |pod: Pod| PodFact::read(pod).map_or(Fact::Nothing, Fact::Pod)),
         Watched::Service => typed(object, |service: Service| Fact::Service(ServiceFact::read(service))),
         Watched::EndpointSlice => typed(object, |slice: EndpointSlice| Fact::Slice(SliceFact::read(slice))),
-        Watched::TrustBundle => Fact::Bundle(object.data["data"][BUNDLE_KEY].as_str().unwrap_or_default().to_owned()),
+        Watched::TrustBundle => {
+            Fact::Bundle(object.data["data"][TRUST_BUNDLE_KEY].as_str().unwrap_or_default().to_owned())
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use serde_json::Value as Json;
 
 use super::facts::{CustomFact, Fact};
 use super::join::{self, Namespace};
-use super::watched::{BUNDLE, Watched};
+use super::watched::Watched;
 use crate::model::{Key, Model};
+use crate::names::TRUST_BUNDLE;
 use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
 use crate::source::problem::Problem;
@@ -187,7 +188,7 @@ impl Objects {
         }
         match watched {
             Watched::Namespace => keys.extend(self.asking.iter().map(|name| Key::new("", name))),
-            Watched::TrustBundle => keys.extend(self.bundles.keys().map(|namespace| Key::new(namespace, BUNDLE))),
+            Watched::TrustBundle => keys.extend(self.bundles.keys().map(|namespace| Key::new(namespace, TRUST_BUNDLE))),
             _ => {}
         }
         keys

@@ -2,12 +2,7 @@
 
 use kube::core::{ApiResource, GroupVersionKind};
 
-use crate::source::Kind;
-
-/// The ConfigMap with the roots of the mesh, in each namespace that has pods of it.
-pub(crate) const BUNDLE: &str = "fapi-mesh-trust-bundle";
-/// Where in it they stand, PEM.
-pub(crate) const BUNDLE_KEY: &str = "root.pem";
+use crate::{names::TRUST_BUNDLE, source::Kind};
 
 /// A kind that is watched. The order is the one in which they stand in a list of versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +57,7 @@ impl Watched {
 
     /// Which of its kind are watched, if not all.
     pub(super) fn fields(self) -> Option<String> {
-        (self == Self::TrustBundle).then(|| format!("metadata.name={BUNDLE}"))
+        (self == Self::TrustBundle).then(|| format!("metadata.name={TRUST_BUNDLE}"))
     }
 
     /// Ours of this kind, if a cluster has it.
