@@ -30,7 +30,7 @@ fn at_once(set: ReplaySet, proofs: &[(&str, u8)]) -> (Vec<Result<(), Rejection>>
         .collect();
     let mut told = vec![set.reserve(&caller(name), key(*last), NOW)];
     told.extend(others.into_iter().map(|other| other.join().unwrap()));
-    (told, set.len())
+    (told, set.remembered())
 }
 
 fn count(told: &[Result<(), Rejection>], what: Result<(), Rejection>) -> usize {
