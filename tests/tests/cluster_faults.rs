@@ -11,9 +11,11 @@ use e2e::cluster::{Forward, Kubectl, Part};
 use e2e::{get, wait_for};
 use serde_json::{Value, json};
 
-/// Tokens are refreshed at half of this, so calls outlive the other half without an operator, and it is a little less long away.
-const TOKENS: &str = "2m";
-const AWAY: Duration = Duration::from_secs(40);
+/// Tokens are refreshed at half of this. No operator is there for longer than that, so the refresh fails and the old ones serve on.
+const TOKENS: &str = "80s";
+const AWAY: Duration = Duration::from_secs(42);
+/// Of that time: a ReplicaSet that was refused a pod waits longer each time.
+const WAITING: Duration = Duration::from_secs(12);
 /// How many certificates each sidecar gets anew.
 const ROTATIONS: u64 = 3;
 
@@ -32,8 +34,8 @@ fn calls_outlive_the_loss_of_every_part() {
     for part in [Part::ApiServer, Part::Etcd, Part::Containerd] {
         under_load(&platform.kubectl().clone(), &shop, &format!("{part:?} restarted"), || {
             platform.cluster.stop_part(part);
-            // Long enough for whatever watches it to notice.
-            pass(Duration::from_secs(3));
+            // Long enough for whatever watches it to notice; without an API server, for the Lease to end.
+            pass(Duration::from_secs(if part == Part::ApiServer { 20 } else { 3 }));
             platform.cluster.start_part(part);
         });
     }
@@ -125,14 +127,7 @@ fn an_upgrade_and_its_rollback_move_the_operator_alone(platform: &Platform, shop
 /// Both operators go. Calls go on, pods that ask for a sidecar wait, others start; with the operators the waiting ones come.
 fn all_operators_are_away(platform: &Platform) {
     let kubectl = platform.kubectl();
-    kubectl.run(&[
-        "patch",
-        "fapimesh",
-        "default",
-        "--type=merge",
-        "-p",
-        &json!({"spec": {"tokenLifetime": TOKENS}}).to_string(),
-    ]);
+    set(kubectl, "tokenLifetime", TOKENS);
     // Tokens of before live for an hour; these pods have short ones from the beginning.
     let shop = restarted(platform);
     let load = Load::by(&shop, 2);
@@ -143,14 +138,19 @@ fn all_operators_are_away(platform: &Platform) {
     let asks = json!({"fapi-mesh.dev/inject": "enabled"});
     let refused = kubectl.apply(&caller("asks", "bank", "payments.bank", &asks)).unwrap_err();
     assert!(refused.contains("fapi-operator"), "{refused}");
-    kubectl.run(&["scale", "-n", "bank", "deployment/ledger", "--replicas=2"]);
     kubectl.apply(&caller("does-not-ask", "bank", "payments.bank", &json!({}))).unwrap();
     platform.is("Ready", "bank", "pod/does-not-ask");
+    pass((AWAY - WAITING).saturating_sub(began.elapsed()));
+    kubectl.run(&["scale", "-n", "bank", "deployment/ledger", "--replicas=2"]);
     wait_for("the ReplicaSet to say that it waits", 30, || {
         let events = kubectl.get(&["events", "-n", "bank", "--field-selector=reason=FailedCreate"]);
         events["items"].to_string().contains("fapi-operator").then_some(())
     });
     pass(AWAY.saturating_sub(began.elapsed()));
+    let callers = [shop, platform.pod("bank", "payments")];
+    let tokens = |outcome: &'static str| callers.each_ref().map(|pod| count(pod, "fapi_tokens_total", outcome));
+    assert!(tokens("failed").iter().all(|failed| *failed > 0), "both had to ask for a token meanwhile");
+    let before = tokens("succeeded");
     let ledgers = kubectl.run(&["get", "pods", "-n", "bank", "-l", "app=ledger", "-o", "name"]);
     assert_eq!(ledgers.lines().count(), 1, "none starts without a sidecar: {ledgers}");
 
@@ -159,8 +159,9 @@ fn all_operators_are_away(platform: &Platform) {
     took("no operator at all", began);
     platform.rolled_out("bank", "ledger");
     took("until the pod that waited is ready", began);
-    // Until tokens of now are in use.
-    pass(Duration::from_secs(60).saturating_sub(began.elapsed()));
+    wait_for("tokens of the operators that came back", 60, || {
+        tokens("succeeded").iter().zip(before).all(|(now, then)| *now > then).then_some(())
+    });
     load.all_passed("no operator at all");
     kubectl.run(&["scale", "-n", "bank", "deployment/ledger", "--replicas=1"]);
     kubectl.run(&["delete", "pod", "does-not-ask", "-n", "bank", "--wait=false"]);
@@ -168,8 +169,7 @@ fn all_operators_are_away(platform: &Platform) {
 
 /// The bank lives with certificates of 20 seconds for as long as each sidecar has had some.
 fn certificates_are_rotated(platform: &Platform) {
-    let change = json!({"spec": {"certificateLifetime": "20s"}}).to_string();
-    platform.kubectl().run(&["patch", "fapimesh", "default", "--type=merge", "-p", &change]);
+    set(platform.kubectl(), "certificateLifetime", "20s");
     let shop = restarted(platform);
     let pods = [shop.clone(), platform.pod("bank", "payments"), platform.pod("bank", "ledger")];
     let load = Load::by(&shop, 2);
@@ -178,6 +178,12 @@ fn certificates_are_rotated(platform: &Platform) {
     let held = pods.each_ref().map(certificates);
     took(&format!("certificates {held:?} of shop, payments and ledger"), began);
     load.all_passed("rotations of certificates");
+}
+
+/// Changes a lifetime of the mesh.
+fn set(kubectl: &Kubectl, lifetime: &str, to: &str) {
+    let change = json!({"spec": {lifetime: to}}).to_string();
+    kubectl.run(&["patch", "fapimesh", "default", "--type=merge", "-p", &change]);
 }
 
 /// Starts the bank anew; the pod of shop, once its calls pass.
@@ -207,9 +213,14 @@ fn restarted(platform: &Platform) -> Value {
 
 /// How many certificates a sidecar has got.
 fn certificates(pod: &Value) -> u64 {
+    count(pod, "fapi_certificates_total", "succeeded")
+}
+
+/// What a sidecar counts of an outcome.
+fn count(pod: &Value, name: &str, outcome: &str) -> u64 {
     let address = format!("{}:15020", pod["status"]["podIP"].as_str().unwrap()).parse().unwrap();
     let metrics = get(address, "/metrics").unwrap().body;
-    let succeeded = |line: &&str| line.starts_with("fapi_certificates_total{") && line.contains("succeeded");
-    let line = metrics.lines().find(succeeded).unwrap_or_else(|| panic!("{metrics}"));
+    let start = format!("{name}{{outcome=\"{outcome}\"}}");
+    let line = metrics.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no {start}: {metrics}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
