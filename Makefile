@@ -82,6 +82,7 @@ mutants: ## Changes the rules of `fapi` one by one; each change must turn a test
 bench: ## What the rules and the mesh cost, against bare cryptography and a bare pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
 	$(TARGET_DIR)/release/decide
+	$(CARGO) test --locked --release -q -p operator --lib -- --ignored --nocapture scale
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
 cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)

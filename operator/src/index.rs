@@ -64,7 +64,7 @@ impl Index {
 
     /// The namespaces of which another model says something else, or in which a FapiIssuer may mean something else.
     fn changed<'a>(&'a self, model: &'a Model) -> BTreeSet<&'a str> {
-        fn of<'a, V>((key, _): (&'a Key, V)) -> &'a str {
+        fn of<V>((key, _): (&Key, V)) -> &str {
             &key.namespace
         }
         let now = &self.model;
