@@ -83,7 +83,7 @@ mutants: ## Changes the rules of `fapi` one by one; each change must turn a test
 
 mutants-changed: ## The same for the lines that changed since docs/mutants.md was written
 	git diff $(MUTANTS_BASE) -- crates/fapi/src > $(TARGET_DIR)/changed.diff
-	[ ! -s $(TARGET_DIR)/changed.diff ] || $(MAKE) mutants MUTANTS_FLAGS="--in-diff $(TARGET_DIR)/changed.diff -- --lib"
+	[ ! -s $(TARGET_DIR)/changed.diff ] || $(MAKE) mutants MUTANTS_FLAGS="--in-diff $(TARGET_DIR)/changed.diff -C=--lib"
 
 bench: ## What the rules and the mesh cost, against bare cryptography and a bare pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
