@@ -157,6 +157,20 @@ fn probes_tell_who_is_dead(platform: &Platform) {
         let forward = Forward::start(kubectl, "bank", &format!("pod/{name}"), 8080);
         said_at(forward.address(), "/deaf").unwrap();
     }
+    // One that is to be alive starts anew, and is as before.
+    let annotations = json!({"fapi-mesh.dev/inject": "enabled"});
+    let mut pod: Value = serde_json::from_str(&caller("revived", "bank", "payments.bank", &annotations)).unwrap();
+    let alive = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 2});
+    pod["spec"]["containers"][0]["livenessProbe"] = alive;
+    kubectl.apply(&pod.to_string()).unwrap();
+    platform.is("Ready", "bank", "pod/revived");
+    said_at(Forward::start(kubectl, "bank", "pod/revived", 8080).address(), "/deaf").unwrap();
+    wait_for("the kubelet to start it anew", 60, || {
+        let status = kubectl.get(&["pod", "revived", "-n", "bank"])["status"]["containerStatuses"][0].clone();
+        (status["restartCount"] != 0 && status["ready"] == true).then_some(())
+    });
+    passing("revived", Forward::start(kubectl, "bank", "pod/revived", 8080).address());
+
     for (name, _) in &types {
         platform.is("Ready=False", "bank", &format!("pod/{name}"));
         let pod = kubectl.get(&["pod", name, "-n", "bank"]);
