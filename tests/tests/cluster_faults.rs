@@ -22,15 +22,7 @@ const ROTATIONS: u64 = 3;
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn calls_outlive_the_loss_of_every_part() {
-    let mut platform = Platform::new("faults");
-    platform.install_with(&["--set", "replicas=2"]);
-    platform.open_the_bank();
-    let shop = platform.pod("bank", "shop");
-    {
-        let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
-        wait_for("the first guarded call", 60, || (call(app.address(), None)["status"] == 200).then_some(()));
-    }
-    an_upgrade_and_its_rollback_move_the_operator_alone(&platform, &shop);
+    let (mut platform, shop) = with_two_operators("parts-lost");
     for part in [Part::ApiServer, Part::Etcd, Part::Containerd] {
         under_load(&platform.kubectl().clone(), &shop, &format!("{part:?} restarted"), || {
             platform.cluster.stop_part(part);
@@ -44,8 +36,26 @@ fn calls_outlive_the_loss_of_every_part() {
         let what = if holds { "the operator that writes, killed" } else { "the other operator killed" };
         under_load(kubectl, &shop, what, || kill_an_operator(kubectl, holds));
     }
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn calls_outlive_releases_outages_and_certificates() {
+    let (platform, shop) = with_two_operators("changes");
+    an_upgrade_and_its_rollback_move_the_operator_alone(&platform, &shop);
     all_operators_are_away(&platform);
     certificates_are_rotated(&platform);
+}
+
+/// A bank whose calls pass, and the pod of shop.
+fn with_two_operators(name: &str) -> (Platform, Value) {
+    let platform = Platform::new(name);
+    platform.install_with(&["--set", "replicas=2"]);
+    platform.open_the_bank();
+    let shop = platform.pod("bank", "shop");
+    let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
+    wait_for("the first guarded call", 60, || (call(app.address(), None)["status"] == 200).then_some(()));
+    (platform, shop)
 }
 
 /// Calls while something happens, and until a new pod of ledger is called: it has gone through webhook, enrolment, watches and

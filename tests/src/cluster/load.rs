@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::bank::{passed, try_call};
 
 /// Between two calls of one thread: what is tested needs the processors too.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Calls of shop, one after the other on several threads, until they are stopped.
 pub struct Load {
