@@ -77,10 +77,13 @@ fn scopes_are_a_set() {
     for bad in [" ", "a  b", " a", "a ", "a\tb", "a\"b", "a\\b", "\u{e9}", &"x".repeat(257), &["x"; 129].join(" ")] {
         assert!(ScopeSet::parse(bad).is_err(), "{bad}");
     }
+    assert!(ScopeSet::parse(&"x".repeat(256)).is_ok() && ScopeSet::parse(&["x"; 128].join(" ")).is_ok());
 }
 
 #[test]
 fn issuers_and_audiences_are_https_urls() {
+    let of_length = |length: usize| format!("https://{}", "a/".repeat(256)).split_at(length).0.to_owned();
+    assert!(Issuer::parse(&of_length(512)).is_ok() && Issuer::parse(&of_length(513)).is_err());
     for good in ["https://issuer.example", "https://127.0.0.1:8443/realms/bank", "https://[::1]:1/"] {
         assert_eq!(Issuer::parse(good).unwrap().as_str(), good);
         assert_eq!(Audience::parse(good).unwrap().to_string(), good);
