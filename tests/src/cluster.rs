@@ -5,6 +5,7 @@
 
 mod api_server;
 mod control_plane;
+mod events;
 mod folder;
 mod forward;
 mod helm;
@@ -21,6 +22,7 @@ mod whole;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
+pub use events::{events, told};
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;

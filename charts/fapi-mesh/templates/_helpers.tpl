@@ -40,7 +40,7 @@ clientConfig:
   service: {name: fapi-operator, namespace: {{ .root.Release.Namespace }}, path: {{ .path }}, port: 443}
 failurePolicy: Fail
 matchPolicy: Equivalent
-sideEffects: None
+sideEffects: NoneOnDryRun
 timeoutSeconds: 5
 {{- end }}
 
