@@ -42,10 +42,10 @@ pub(crate) struct About {
 
 /// Where things are told. Clones tell in the same place.
 #[derive(Clone)]
-pub(crate) struct Events(Option<Arc<Desk>>);
+pub(crate) struct Events(Option<Arc<Board>>);
 
 /// What those who tell and the one who writes share.
-struct Desk {
+struct Board {
     clock: Clock,
     ledger: Mutex<Ledger>,
     due: Notify,
@@ -73,26 +73,26 @@ impl Events {
     /// A place to tell things in, and who writes them to the cluster of this client.
     pub(crate) fn open(client: Client, clock: Clock) -> (Self, Scribe) {
         let (due, ledger) = (Notify::new(), Mutex::default());
-        let desk = Arc::new(Desk { clock, ledger, due, written: AtomicU64::new(0), failed: AtomicU64::new(0) });
-        (Self(Some(desk.clone())), Scribe::new(client, desk))
+        let board = Arc::new(Board { clock, ledger, due, written: AtomicU64::new(0), failed: AtomicU64::new(0) });
+        (Self(Some(board.clone())), Scribe::new(client, board))
     }
 
     /// Tells something of an object. It waits for nothing, and what was told already is only counted.
     pub(crate) fn tell(&self, about: About, reason: Reason, note: impl Into<String>) {
-        let Some(desk) = &self.0 else { return };
+        let Some(board) = &self.0 else { return };
         let told = Told::new(about, reason, note.into());
-        if desk.ledger().tell(told, desk.clock.now()) {
-            desk.due.notify_one();
+        if board.ledger().tell(told, board.clock.now()) {
+            board.due.notify_one();
         }
     }
 
     /// What became of it.
     pub(crate) fn fates(&self) -> Fates {
-        let Some(desk) = &self.0 else { return Fates::default() };
+        let Some(board) = &self.0 else { return Fates::default() };
         Fates {
-            written: desk.written.load(Ordering::Relaxed),
-            failed: desk.failed.load(Ordering::Relaxed),
-            dropped: desk.ledger().dropped(),
+            written: board.written.load(Ordering::Relaxed),
+            failed: board.failed.load(Ordering::Relaxed),
+            dropped: board.ledger().dropped(),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Fates {
     }
 }
 
-impl Desk {
+impl Board {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

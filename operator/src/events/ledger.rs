@@ -100,8 +100,10 @@ impl Ledger {
         if let Some(line) = self.lines.get_mut(&told)
             && (line.written == 0 || line.last.plus(LIFE) > now)
         {
+            // What waits to be written waits for its time.
+            let waits = line.count > line.written;
             (line.count, line.last) = (line.count.saturating_add(1), now);
-            return told.reason.is_counted();
+            return told.reason.is_counted() && !waits;
         }
         if self.lines.len() >= ROOM && !self.make_room(now) {
             self.dropped += 1;

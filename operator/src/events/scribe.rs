@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::Desk;
+use super::Board;
 use super::ledger::{Due, Entry};
 use crate::names;
 
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Writes what is due.
 pub(crate) struct Scribe {
     client: Client,
-    desk: Arc<Desk>,
+    board: Arc<Board>,
     /// The pod that this process is.
     instance: String,
     /// What went wrong last, so that it is said once.
@@ -47,15 +47,15 @@ enum Unwritten {
 }
 
 impl Scribe {
-    pub(super) fn new(client: Client, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(client: Client, board: Arc<Board>) -> Self {
         let instance = std::env::var("HOSTNAME").unwrap_or_else(|_| names::OPERATOR.to_owned());
-        Self { client, desk, instance, trouble: None }
+        Self { client, board, instance, trouble: None }
     }
 
     /// What it would write now: of what, why, in which words.
     #[cfg(test)]
     pub(crate) fn told(&self) -> Vec<[String; 3]> {
-        let entries = std::iter::from_fn(|| match self.desk.ledger().next(self.desk.clock.now()) {
+        let entries = std::iter::from_fn(|| match self.board.ledger().next(self.board.clock.now()) {
             Due::Write(entry) => Some(entry),
             Due::Later(_) | Due::Nothing => None,
         });
@@ -70,8 +70,8 @@ impl Scribe {
     /// Writes until `shutdown` says true. What is not written by then is not told.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
-            let now = self.desk.clock.now();
-            let due = self.desk.ledger().next(now);
+            let now = self.board.clock.now();
+            let due = self.board.ledger().next(now);
             tokio::select! {
                 () = self.perform(due) => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -80,7 +80,7 @@ impl Scribe {
     }
 
     async fn perform(&mut self, due: Due) {
-        let desk = self.desk.clone();
+        let board = self.board.clone();
         match due {
             Due::Write(entry) => {
                 self.write(entry).await;
@@ -88,9 +88,9 @@ impl Scribe {
             }
             Due::Later(wait) => tokio::select! {
                 () = sleep(wait) => {}
-                () = desk.due.notified() => {}
+                () = board.due.notified() => {}
             },
-            Due::Nothing => desk.due.notified().await,
+            Due::Nothing => board.due.notified().await,
         }
     }
 
@@ -98,13 +98,13 @@ impl Scribe {
         let answer = timeout(ANSWER, self.ask(&entry)).await;
         match answer.unwrap_or_else(|_| Err(Unwritten::Refused("no answer".to_owned()))) {
             Ok(()) => {
-                self.desk.written.fetch_add(1, Ordering::Relaxed);
+                self.board.written.fetch_add(1, Ordering::Relaxed);
                 self.trouble = None;
             }
-            Err(Unwritten::Gone) => self.desk.ledger().lost(&entry.told),
+            Err(Unwritten::Gone) => self.board.ledger().lost(&entry.told),
             Err(Unwritten::Refused(error)) => {
-                self.desk.ledger().failed(&entry.told);
-                self.desk.failed.fetch_add(1, Ordering::Relaxed);
+                self.board.ledger().failed(&entry.told);
+                self.board.failed.fetch_add(1, Ordering::Relaxed);
                 if self.trouble.as_ref() != Some(&error) {
                     tracing::warn!(event = "events", error, "cannot write an Event; its like are not told of either");
                 }
