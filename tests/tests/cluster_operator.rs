@@ -282,15 +282,15 @@ fn pods_enrol_with_tokens_that_the_api_server_vouches_for_and_nobody_else_does()
 #[ignore = "needs an API server: make test-cluster"]
 fn pods_and_documents_are_told_what_is_wrong_with_them() {
     let operators = Operators::new("operator-events");
-    let (kubectl, pods) = (operators.kubectl(), Pods::new(&operators));
+    let (kubectl, mut pods) = (operators.kubectl(), Pods::new(&operators));
     pods.make("shop-1");
     pods.make("shop-2");
     let good = "fapi-mesh.dev";
-    for kind in ["issued", "repeated"] {
-        let sidecar = pods.sidecar("shop", &pods.token(Some("shop-1"), good));
-        pods.wait(&[("outcome", kind), ("pod", "shop-1")]);
-        drop(sidecar);
-    }
+    let (first, _) = pods.sidecar("first", &pods.token(Some("shop-1"), good));
+    pods.wait(&[("outcome", "issued"), ("pod", "shop-1")]);
+    drop(first);
+    let (sidecar, file) = pods.sidecar("again", &pods.token(Some("shop-1"), good));
+    pods.wait(&[("outcome", "repeated"), ("pod", "shop-1")]);
     let event = told(kubectl, "bank", ["Pod", "shop-1"], "EnrolmentRepeated");
     assert_eq!((&event["type"], &event["reportingController"]), (&json!("Warning"), &json!("fapi-mesh.dev/operator")));
     let described = kubectl.run(&["describe", "pod", "shop-1", "-n", "bank"]);
@@ -299,12 +299,12 @@ fn pods_and_documents_are_told_what_is_wrong_with_them() {
     let (stranger, _) = pods.sidecar("nobody", &pods.token(None, good));
     pods.wait(&[("outcome", "refused"), ("reason", "token_malformed")]);
     drop(stranger);
-    kubectl.run(&["delete", "pod", "shop-2", "-n", "bank", "--wait=false", "--grace-period=3600"]);
-    let (ending, _) = pods.sidecar("ending", &pods.token(Some("shop-2"), good));
-    pods.wait(&[("outcome", "refused"), ("reason", "pod_terminating")]);
-    drop(ending);
+    fs::write(&file, pods.token(Some("shop-2"), good)).unwrap();
+    pods.operator.process().hang_up();
+    pods.wait(&[("kind", "renewal"), ("outcome", "refused"), ("reason", "certificate_of_other_pod")]);
+    drop(sidecar);
     let refused = told(kubectl, "bank", ["Pod", "shop-2"], "EnrolmentRefused");
-    assert!(refused["note"].as_str().unwrap().contains("(pod_terminating)"), "{refused}");
+    assert!(refused["note"].as_str().unwrap().contains("(certificate_of_other_pod)"), "{refused}");
     assert_eq!(events(kubectl, "bank", "EnrolmentRefused").len(), 1, "whose token nobody believes is not told");
 
     // The schema takes this key, and it is on no curve. Nobody asked the webhook.

@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Start a whole mesh on this machine, play the story, attack it, end it
     Demo(DemoArgs),
+    /// Attack a mesh that is there, with identities that were stolen from it: a folder says where it is
+    #[command(hide = true)]
+    Attack(AttackArgs),
     /// Enrol as a workload and keep its certificate and key in a folder
     Identity(IdentityArgs),
     /// Ask the issuer for an access token and print it
@@ -66,6 +69,19 @@ pub(crate) struct DemoArgs {
     /// [default: a new temporary folder, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
+    /// Where fapi-operator and fapi-sidecar are [default: beside fapictl]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttackArgs {
+    /// The folder of a demo that runs (`demo --keep`), or one like it of another mesh of the bank
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// How the outcome is told: a table, or one JSON object a step
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
     /// Where fapi-operator and fapi-sidecar are [default: beside fapictl]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
@@ -197,11 +213,14 @@ pub(crate) struct AppArgs {
     #[arg(long)]
     pub(crate) name: String,
     /// Where it listens
-    #[arg(long)]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, required_unless_present = "once")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The service it calls, as any plain program would: http://ledger.bank
     #[arg(long)]
     pub(crate) calls: Option<String>,
+    /// Instead of serving, call once in this way (http1, http2, grpc) and end; with 0 if the answer was 200
+    #[arg(long, requires = "calls", conflicts_with = "listen")]
+    pub(crate) once: Option<String>,
     /// The proxy it was told to use [default: none, it calls the service itself]
     #[arg(long, env = "http_proxy")]
     pub(crate) http_proxy: Option<String>,

@@ -39,6 +39,8 @@ pub(crate) struct Operator {
     state: PathBuf,
     pub(crate) control: SocketAddr,
     pub(crate) issuer: String,
+    /// Where the issuer listens, if its URL is no address.
+    pub(crate) issuer_address: Option<SocketAddr>,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) bundle: String,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Operator {
 struct Addresses {
     control: SocketAddr,
     issuer: String,
+    #[serde(default)]
+    issuer_address: Option<SocketAddr>,
     trust_domain: String,
 }
 
@@ -74,6 +78,7 @@ impl Operator {
             state: state.to_owned(),
             control: addresses.control,
             issuer: addresses.issuer,
+            issuer_address: addresses.issuer_address,
             trust_domain: TrustDomain::parse(&addresses.trust_domain).or_fail(
                 "not a trust domain",
                 path.display(),

@@ -62,12 +62,13 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(args) => completion::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(args).await,
+        Command::Attack(args) => demo::attack(args).await,
         Command::Identity(args) => identity::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Token(args) => token::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Proof(args) => proof::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inject(args) => inject::inject(args).map(|()| ExitCode::SUCCESS),
         Command::Uninject(args) => inject::uninject(&args).map(|()| ExitCode::SUCCESS),
-        Command::App(args) => app::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::App(args) => app::run(args).await,
         Command::WithParent(args) => with_parent::run(&args),
     }
 }

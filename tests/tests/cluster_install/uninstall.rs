@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use e2e::cluster::bank::{call, check_passed};
+use e2e::cluster::platform::{HOME, Platform, chart};
 use e2e::cluster::{Forward, helm};
 use e2e::wait_for;
 use serde_json::{Value, json};
 
-use super::{HOME, Platform, a_policy_takes_hold, call, chart, check_passed};
+use super::a_policy_takes_hold;
 
 const UNINSTALL: &[&str] = &["uninstall", "fapi-mesh", "-n", HOME, "--wait"];
 
@@ -52,7 +54,16 @@ fn what_is_kept_serves_the_next_install_and_force_is_force() {
     check_passed(&call(shop.address(), None));
 
     // The next operator is known to the sidecars of the one before, and is heard by them.
-    platform.install();
+    platform.helm(&[
+        "install",
+        "fapi-mesh",
+        &chart("fapi-mesh"),
+        "-n",
+        HOME,
+        "--set",
+        "trustDomain=bank.example",
+        "--wait",
+    ]);
     assert_eq!(self::kept(&platform), kept);
     a_policy_takes_hold(&platform, shop.address());
     check_passed(&call(shop.address(), None));
