@@ -64,8 +64,8 @@ pub(super) enum Failure {
     #[error(
         "{0} in this cluster. Without the operator they go on until their certificates end, and pods that take their place start \
          without a sidecar. Take fapi-mesh.dev/inject off their namespaces and pod templates, have them made anew (kubectl \
-         rollout restart), and uninstall again; or leave them to it: helm upgrade with --reuse-values --set uninstall.force=true, \
-         then helm uninstall"
+         rollout restart), and uninstall again. Or leave them to it: helm rollback to the revision that helm history shows as \
+         uninstalling, helm upgrade with --reuse-values --set uninstall.force=true, helm uninstall"
     )]
     Used(Users),
     /// Nobody says whether there are any.

@@ -26,10 +26,20 @@ pub(super) fn is_refused(platform: &Platform, shop: SocketAddr) {
     let log = platform.kubectl().run(&["logs", "-n", HOME, "job/fapi-mesh-unused"]);
     assert!(log.contains("pods have a sidecar ("), "{log}");
     assert_eq!(lasting(), before);
-    let release = platform.helm(&["status", "fapi-mesh", "-n", HOME, "-o", "json"]);
-    let release: Value = serde_json::from_str(&release).unwrap();
-    assert_eq!(release["info"]["status"], "deployed");
     check_passed(&call(shop, None));
+}
+
+/// Whoever was refused can go on: Helm takes the release for one that it upgrades again, and nothing else is changed.
+fn goes_on(platform: &Platform) {
+    let release = || -> Value {
+        serde_json::from_str(&platform.helm(&["status", "fapi-mesh", "-n", HOME, "-o", "json"])).unwrap()
+    };
+    let operator =
+        || platform.kubectl().get(&["deployment", "fapi-operator", "-n", HOME])["metadata"]["generation"].clone();
+    let (refused, before) = (release(), operator());
+    assert_eq!(refused["info"]["status"], "uninstalling");
+    platform.helm(&["rollback", "fapi-mesh", &refused["version"].to_string(), "-n", HOME, "--wait"]);
+    assert_eq!((&release()["info"]["status"], operator()), (&json!("deployed"), before));
 }
 
 #[test]
@@ -42,28 +52,18 @@ fn what_is_kept_serves_the_next_install_and_force_is_force() {
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
     wait_for("the first guarded call", 60, || (call(shop.address(), None)["status"] == 200).then_some(()));
 
-    let set = |values: &str| {
-        let chart = chart("fapi-mesh");
-        platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", values, "--wait"]);
-    };
     let (kept, pods) = (kept(&platform), pods(&platform));
-    set("uninstall.force=true,uninstall.keepState=true");
+    is_refused(&platform, shop.address());
+    goes_on(&platform);
+    let (chart, set) = (chart("fapi-mesh"), "uninstall.force=true,uninstall.keepState=true");
+    platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", set, "--wait"]);
     platform.helm(UNINSTALL);
     gone(&platform);
     assert_eq!(self::kept(&platform), kept);
     check_passed(&call(shop.address(), None));
 
     // The next operator is known to the sidecars of the one before, and is heard by them.
-    platform.helm(&[
-        "install",
-        "fapi-mesh",
-        &chart("fapi-mesh"),
-        "-n",
-        HOME,
-        "--set",
-        "trustDomain=bank.example",
-        "--wait",
-    ]);
+    platform.helm(&["install", "fapi-mesh", &chart, "-n", HOME, "--set", "trustDomain=bank.example", "--wait"]);
     assert_eq!(self::kept(&platform), kept);
     a_policy_takes_hold(&platform, shop.address());
     check_passed(&call(shop.address(), None));
