@@ -82,6 +82,18 @@ fn nothing_is_amiss(platform: &Platform) {
     check.args(["check", "-n", "bank"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
     let output = check.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let mut identity = Command::new(program("fapictl"));
+    identity.args(["identity", "-n", "bank", "-o", "json"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
+    let output = identity.output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    let pods = platform.kubectl().get(&["pods", "-n", "bank"]);
+    for (account, name) in [(SHOP, "shop"), ("spiffe://bank.example/ns/bank/sa/payments", "payments")] {
+        let of_account = |pod: &&Value| pod["spec"]["serviceAccountName"] == name;
+        let pod = pods["items"].as_array().unwrap().iter().find(of_account).unwrap();
+        let says = |row: &&Value| row["podUid"] == pod["metadata"]["uid"] && row["spiffeId"] == account;
+        assert!(told.as_array().unwrap().iter().any(|row| says(&row)), "{told}");
+    }
 }
 
 /// From pods: one that is not in the mesh, and two of another namespace that are.

@@ -11,7 +11,7 @@ use fapi::TrustDomain;
 use operator::inject::Loosening;
 use operator::names;
 
-pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, StatusArgs};
+pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, Enrolment, IdentityArgs, StatusArgs};
 
 /// Check, see and attack a mesh that gives every call mutual TLS and a token bound to its sender.
 ///
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Attack a mesh that is there, with identities that were stolen from it: a folder says where it is
     #[command(hide = true)]
     Attack(AttackArgs),
-    /// Enrol as a workload and keep its certificate and key in a folder
+    /// Show who the pods of a cluster are; or (--state) enrol as a workload of a mesh on this machine
     Identity(IdentityArgs),
     /// Ask the issuer for an access token and print it
     Token(TokenArgs),
@@ -91,22 +91,6 @@ pub(crate) struct AttackArgs {
 pub(crate) enum Output {
     Text,
     Json,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct IdentityArgs {
-    /// The state folder of the operator (the demo's --state)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: PathBuf,
-    /// The workload to enrol as: its namespace and name
-    #[arg(long, value_name = "NS/NAME", value_parser = workload)]
-    pub(crate) workload: (String, String),
-    /// Where cert.pem, chain.pem, key.pem and ca.pem go
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// The namespace that the operator's own identity is in
-    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
-    pub(crate) operator_namespace: String,
 }
 
 #[derive(Debug, clap::Args)]
