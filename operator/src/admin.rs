@@ -20,9 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::events::Events;
 use crate::revocations::Revocations;
 use crate::source::Desired;
 use crate::view::View;
+use crate::webhook::Meter;
 
 /// A kubelet, a scraper, a person.
 const CONNECTIONS: usize = 64;
@@ -38,6 +40,8 @@ pub(crate) struct Shown {
     pub(crate) desired: watch::Receiver<Arc<Desired>>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) events: Events,
+    pub(crate) meter: Meter,
 }
 
 /// Serves until `shutdown` says true. What is in progress then is dropped: nothing here is worth waiting for.
@@ -108,6 +112,8 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     let revocations = shown.revocations.in_force().set.len();
     gauge("fapi_operator_revocations", "Revocations, those that have ended too", revocations);
     gauge("fapi_operator_connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
+    shown.events.fates().register(&mut registry);
+    shown.meter.register(&mut registry);
     let mut body = String::new();
     match encode(&mut body, &registry) {
         Ok(()) => {

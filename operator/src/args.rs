@@ -62,6 +62,9 @@ pub struct Args {
     /// but a backup.
     #[arg(long, env = "FAPI_FORGET")]
     pub forget: bool,
+    /// End at once: with an error that names pods of the cluster which have a sidecar, or in peace if there are none.
+    #[arg(long, env = "FAPI_CHECK_UNUSED", conflicts_with = "forget")]
+    pub check_unused: bool,
 }
 
 /// Where the desired state comes from.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::events::{About, Events, Reason};
 use crate::model::Pod;
 use crate::pki::{Authority, Issued, PublicKey, public_key_info};
 use crate::revocations::{Revocations, ShutOut};
@@ -48,6 +49,14 @@ pub(crate) struct Enroller {
     reserved: SpiffeId,
     /// Pods that have a certificate from this process.
     enrolled: Mutex<HashSet<String>>,
+    events: Events,
+}
+
+/// A pod, and what its token says of it.
+struct Found {
+    view: Arc<View>,
+    reviewed: Reviewed,
+    pod: Pod,
 }
 
 /// What a sidecar gets.
@@ -68,7 +77,13 @@ impl Enroller {
         clock: Clock,
         reserved: SpiffeId,
     ) -> Self {
-        Self { authority, review, view, revocations, clock, reserved, enrolled: Mutex::default() }
+        let (enrolled, events) = (Mutex::default(), Events::none());
+        Self { authority, review, view, revocations, clock, reserved, enrolled, events }
+    }
+
+    /// The same, with trouble told as Events of the pods.
+    pub(crate) fn telling(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     /// Enrols the pod that `token` names, or renews the certificate of `caller`. Every outcome is logged.
@@ -79,7 +94,15 @@ impl Enroller {
         caller: Option<&Caller>,
     ) -> Result<Enrolled, EnrollRefusal> {
         let kind = if caller.is_some() { "renewal" } else { "first" };
-        match self.decide(token, csr_der, caller).await {
+        let found = self.find(token).await;
+        let issued = found.and_then(|found| match self.issue(&found, csr_der, caller) {
+            Ok(issued) => Ok((found.pod, issued)),
+            Err(refusal) => {
+                self.tell(&found.pod, kind, &refusal);
+                Err(refusal)
+            }
+        });
+        match issued {
             Ok((pod, issued)) => {
                 self.record(kind, &pod, &issued);
                 Ok(Enrolled { issued, bundle_pem: self.authority.bundle_pem() })
@@ -93,12 +116,8 @@ impl Enroller {
         }
     }
 
-    async fn decide(
-        &self,
-        token: &str,
-        csr_der: &[u8],
-        caller: Option<&Caller>,
-    ) -> Result<(Pod, Issued), EnrollRefusal> {
+    /// The pod that a token means, whether or not it may have what it asks for.
+    async fn find(&self, token: &str) -> Result<Found, EnrollRefusal> {
         if !self.view.borrow().synced() {
             return Err(EnrollRefusal::NotReady);
         }
@@ -111,19 +130,33 @@ impl Enroller {
             .map_err(EnrollRefusal::Token)?;
         let view = self.view.borrow().clone();
         let pod = self.pod(&view, &reviewed).await?;
+        Ok(Found { view, reviewed, pod })
+    }
+
+    fn issue(&self, found: &Found, csr_der: &[u8], caller: Option<&Caller>) -> Result<Issued, EnrollRefusal> {
+        let Found { view, reviewed, pod } = found;
         if pod.terminating && caller.is_none() {
             return Err(EnrollRefusal::Terminating);
         }
-        let id = self.identity_of(&pod, &reviewed)?;
-        self.check_revoked(&pod, &id)?;
+        let id = self.identity_of(pod, reviewed)?;
+        self.check_revoked(pod, &id)?;
         let key = PublicKey::from_csr(csr_der)?;
         self.check_key(&key, caller)?;
         if let Some(caller) = caller {
-            self.check_renewal(caller, &pod, &id)?;
+            self.check_renewal(caller, pod, &id)?;
         }
         let lifetime = view.lifetimes().certificate;
-        let issued = self.authority.issue_pod(&id, &pod.uid, &key, lifetime, self.clock.now())?;
-        Ok((pod, issued))
+        Ok(self.authority.issue_pod(&id, &pod.uid, &key, lifetime, self.clock.now())?)
+    }
+
+    /// A pod that exists is told why it gets nothing. Whose token nobody believes has no place to be told.
+    fn tell(&self, pod: &Pod, kind: &str, refusal: &EnrollRefusal) {
+        let reason = match refusal {
+            EnrollRefusal::Authority(_) => Reason::IssuingFailed,
+            _ => Reason::EnrolmentRefused,
+        };
+        let what = if kind == "first" { "no first certificate" } else { "no new certificate" };
+        self.events.tell(About::pod(pod), reason, format!("{what}: {refusal} ({})", refusal.id()));
     }
 
     /// The pod that a reviewed token means: as the view has it, or, for one that is too new, as it is now.
@@ -214,8 +247,9 @@ impl Enroller {
                 pod = name,
                 pod_uid = uid,
                 serial,
-                "this pod has a certificate and enrolled as if it had none: its sidecar restarted, or somebody else has its token"
+                "{REPEATED}"
             );
+            self.events.tell(About::pod(pod), Reason::EnrolmentRepeated, REPEATED);
         }
     }
 
@@ -230,5 +264,7 @@ impl Enroller {
     }
 }
 
+const REPEATED: &str = "this pod has a certificate and enrolled as if it had none: its sidecar restarted, or somebody else \
+                        has its token";
 /// How many pods that are gone may be remembered before anybody looks.
 const SPARE: usize = 64;

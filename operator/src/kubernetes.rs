@@ -9,6 +9,7 @@ pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 mod trust_bundles;
+mod users;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) use self::lease::{Candidate, Leadership};
 pub use self::rights::{RIGHTS, Right, Scope};
 pub(crate) use self::secret::{Loss, Secret};
 pub(crate) use self::trust_bundles::TrustBundles;
+pub(crate) use self::users::{Users, users};
 
 /// An API server nearby.
 const CONNECT: Duration = Duration::from_secs(5);

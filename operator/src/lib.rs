@@ -17,6 +17,7 @@ mod compile;
 mod control_server;
 mod crypto;
 mod enroll;
+mod events;
 mod files;
 mod index;
 pub mod inject;

@@ -4,9 +4,8 @@ mod error;
 mod home;
 mod parts;
 mod signals;
+mod uninstall;
 mod webhooks;
-
-use std::time::Duration;
 
 use fapi::TrustDomain;
 use tokio::net::TcpListener;
@@ -24,16 +23,17 @@ use crate::source::{Cluster, Directory, Source};
 
 /// The trust domain of a mesh that nobody has named.
 const TRUST_DOMAIN: &str = "cluster.local";
-/// A few hundred objects are deleted one by one.
-const FORGET: Duration = Duration::from_secs(100);
 
 /// Runs the operator until it is told to end.
 ///
 /// # Errors
 /// It cannot start, or one of its parts ended. The text says what to do.
 pub async fn run(args: Args) -> Result<(), RunError> {
+    if args.check_unused {
+        return Ok(uninstall::check_unused(&args).await?);
+    }
     if args.forget {
-        return Ok(forget(&args).await?);
+        return Ok(uninstall::forget(&args).await?);
     }
     let mut signals = Signals::listen()?;
     let mut running = tokio::select! {
@@ -48,19 +48,6 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     };
     running.parts.end().await;
     outcome
-}
-
-/// What an operator has made in a cluster goes, within a time.
-async fn forget(args: &Args) -> Result<(), Failure> {
-    if args.source != SourceArg::Kubernetes {
-        return Err(Failure::ForgetFolder);
-    }
-    let client = kubernetes::client().await?;
-    let forgetting = tokio::time::timeout(FORGET, kubernetes::forget(client, &args.operator_namespace)).await;
-    match forgetting {
-        Ok(outcome) => outcome.map_err(|error| Failure::Forget(error.to_string())),
-        Err(_) => Err(Failure::Forget(format!("the API server took more than {} s", FORGET.as_secs()))),
-    }
 }
 
 /// An operator that serves.

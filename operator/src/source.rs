@@ -47,6 +47,8 @@ pub(crate) struct Desired {
     pub(crate) revocations: Vec<Revocation>,
     /// What is wrong, by place.
     pub(crate) problems: Vec<Problem>,
+    /// The objects of a cluster that are not in force as they stand.
+    pub(crate) faults: BTreeMap<ObjectId, Fault>,
     /// Which of two is newer, where the source itself knows: never less than before, also across restarts.
     pub(crate) order: Option<u64>,
     /// The namespaces in which pods of the mesh may start.
@@ -55,6 +57,15 @@ pub(crate) struct Desired {
     pub(crate) bundles: BTreeMap<Arc<str>, String>,
     /// What objects say became of them, where the source has a place for that.
     pub(crate) statuses: BTreeMap<ObjectId, Arc<serde_json::Value>>,
+}
+
+/// Why an object of a cluster is not in force as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// The uid of the object.
+    pub(crate) uid: String,
+    /// The first thing that is wrong with it, and what to do.
+    pub(crate) text: Arc<str>,
 }
 
 /// A source that was read once.
@@ -98,6 +109,14 @@ impl Source {
         match self {
             Self::Directory(directory) => directory.trust_domain(),
             Self::Cluster(cluster) => cluster.trust_domain(),
+        }
+    }
+
+    /// The way to the API server of a cluster.
+    pub(crate) fn client(&self) -> Option<kube::Client> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Cluster(cluster) => Some(cluster.client()),
         }
     }
 

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 
+use crate::clock::Clock;
+use crate::events::Events;
 use crate::pki::{Authority, PkiError};
 use crate::shelf::Shelf;
 
@@ -96,6 +98,12 @@ impl std::io::Write for Log {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// A place to tell Events in, and what is told there: of what, why, in which words. Each is given once.
+pub(crate) fn told() -> (Events, impl Fn() -> Vec<[String; 3]>) {
+    let (events, unwritten) = Events::open(api::client(|_| api::failure(500)), Clock::manual(NOW));
+    (events, move || unwritten.told())
 }
 
 /// A CSR in DER, made by openssl, with the names and usages of somebody else in it.

@@ -1,13 +1,15 @@
 //! The admission webhooks: pods that ask for a sidecar get one, and objects of ours that do not compile are not taken.
 //!
-//! Both are functions of one review and of what the operator knows; nothing is written, so a dry run is a run (`sideEffects:
-//! None`). Any number of replicas serve them, each with a certificate of its own by an authority that they share.
+//! Both are functions of one review and of what the operator knows. What became of it is told as an Event of an object that
+//! exists, except of a dry run (`sideEffects: NoneOnDryRun`). Any number of replicas serve them, each with a certificate of its own
+//! by an authority that they share.
 
 mod authority;
 mod certificate;
 mod cluster;
 mod configuration;
 mod http;
+mod meter;
 mod mutate;
 mod review;
 #[cfg(test)]
@@ -28,8 +30,10 @@ pub(crate) use self::authority::Authority;
 pub(crate) use self::certificate::Certificate;
 pub(crate) use self::cluster::{Cluster, keep, register};
 pub(crate) use self::configuration::Service;
+pub(crate) use self::meter::Meter;
 use crate::accept::{self, Tls};
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::inject::Settings;
 use crate::source::{Desired, Schemas};
 
@@ -56,6 +60,8 @@ pub(crate) struct Webhook {
     namespaces: Box<dyn Namespaces>,
     schemas: Schemas,
     reviews: Semaphore,
+    events: Events,
+    meter: Meter,
 }
 
 impl Webhook {
@@ -65,7 +71,13 @@ impl Webhook {
         desired: watch::Receiver<Arc<Desired>>,
         namespaces: Box<dyn Namespaces>,
     ) -> Self {
-        Self { settings, desired, namespaces, schemas: Schemas::new(), reviews: Semaphore::new(REVIEWS) }
+        let (schemas, reviews) = (Schemas::new(), Semaphore::new(REVIEWS));
+        Self { settings, desired, namespaces, schemas, reviews, events: Events::none(), meter: Meter::default() }
+    }
+
+    /// The same, with what becomes of reviews told as Events, and counted.
+    pub(crate) fn seen_by(self, events: Events, meter: Meter) -> Self {
+        Self { events, meter, ..self }
     }
 
     /// What injection goes by now.

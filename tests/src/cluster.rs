@@ -6,6 +6,7 @@
 mod api_server;
 pub mod bank;
 mod control_plane;
+mod events;
 mod folder;
 mod forward;
 mod helm;
@@ -26,6 +27,7 @@ mod whole;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
+pub use events::{events, told};
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;

@@ -82,9 +82,33 @@ fn the_end_has_the_rights_of_the_end(documents: &[Value], hooks: &[Value]) {
     };
     let verbs = |role: &Value| -> BTreeSet<String> { rights(role).into_iter().map(|[.., verb]| verb).collect() };
     for (kind, allowed) in [("ClusterRole", &["delete", "list"] as &[&str]), ("Role", &["delete"])] {
-        let (lives, ends) = (of_kind(documents, kind), of_kind(hooks, kind));
+        let (lives, ends) = (of_kind(documents, kind), of_hook(hooks, kind, "fapi-mesh-uninstall"));
         assert_eq!(named(ends), named(lives), "{kind}");
         assert_eq!(verbs(ends), allowed.iter().map(|verb| (*verb).to_owned()).collect(), "{kind}");
+    }
+    let looks = rights(of_hook(hooks, "ClusterRole", "fapi-mesh-unused"));
+    assert_eq!(looks, BTreeSet::from([["", "pods", "*", "list"].map(str::to_owned)]));
+    assert!(!hooks.iter().any(|hook| hook["kind"] == "Role" && hook["metadata"]["name"] == "fapi-mesh-unused"));
+}
+
+fn of_hook<'a>(hooks: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let wanted = |hook: &&Value| hook["kind"] == kind && hook["metadata"]["name"] == name;
+    hooks.iter().find(wanted).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// Both can be done without, one without the other.
+fn the_end_is_as_it_is_wanted(kubectl: &Kubectl, chart: &str) {
+    for (force, keep, expected) in [
+        ("false", "false", &["post-delete", "pre-delete"] as &[&str]),
+        ("true", "false", &["post-delete"]),
+        ("false", "true", &["pre-delete"]),
+        ("true", "true", &[]),
+    ] {
+        let set = format!("uninstall.force={force},uninstall.keepState={keep}");
+        let (_, hooks) = rendered(kubectl, chart, &["--set", &set]);
+        let when = |hook: &Value| hook["metadata"]["annotations"]["helm.sh/hook"].as_str().unwrap().to_owned();
+        let ends: BTreeSet<String> = hooks.iter().map(when).filter(|when| when != "test").collect();
+        assert_eq!(ends.iter().collect::<Vec<_>>(), expected, "{set}");
     }
 }
 
@@ -101,6 +125,7 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
     kubectl.run(&["create", "namespace", "fapi-mesh"]);
     kubectl.run(&["label", "namespace", "fapi-mesh", "pod-security.kubernetes.io/enforce=restricted"]);
     values_that_mean_nothing_are_refused(kubectl, &chart);
+    the_end_is_as_it_is_wanted(kubectl, &chart);
     let high = format!("{chart}/values-ha.yaml");
     for more in [&[] as &[&str], &["-f", &high]] {
         helm(kubectl, &[&["lint", "--strict", &chart], more].concat()).unwrap();
@@ -117,11 +142,17 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
         assert_eq!(versions(), first, "what is applied again changes nothing");
 
         // A Deployment is taken whatever its pods are, so one of them is tried.
-        let mut pod = of_kind(&documents, "Deployment")["spec"]["template"].clone();
-        (pod["apiVersion"], pod["kind"]) = ("v1".into(), "Pod".into());
-        pod["metadata"]["name"] = "operator".into();
-        let args = ["create", "-n", "fapi-mesh", "--dry-run=server", "-f", "-"];
-        kubectl.with_input(&args, &pod.to_string()).unwrap();
+        let mut pods = vec![of_kind(&documents, "Deployment")];
+        pods.extend(["fapi-mesh-uninstall", "fapi-mesh-unused"].map(|name| of_hook(&hooks, "Job", name)));
+        for pod in pods {
+            let mut pod = pod["spec"]["template"].clone();
+            (pod["apiVersion"], pod["kind"]) = ("v1".into(), "Pod".into());
+            pod["metadata"]["name"] = "operator".into();
+            // Those of hooks come with the hooks.
+            pod["spec"]["serviceAccountName"] = "fapi-operator".into();
+            let args = ["create", "-n", "fapi-mesh", "--dry-run=server", "-f", "-"];
+            kubectl.with_input(&args, &pod.to_string()).unwrap();
+        }
 
         for (kind, golden) in
             [("MutatingWebhookConfiguration", "mutating"), ("ValidatingWebhookConfiguration", "validating")]
@@ -151,6 +182,7 @@ fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
         "networkPolicy.apiServerPorts={0}",
         "sidecar.repository=x",
         "test.namespace=Default",
+        "uninstall.force=maybe",
         "unknown=1",
     ] {
         let name = wrong.split(['=', '.']).next().unwrap();

@@ -2,6 +2,9 @@
 //! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "cluster_install/uninstall.rs"]
+mod uninstall;
+
 use std::{fs, net::SocketAddr, process::Command, time::Instant};
 
 use e2e::cluster::Forward;
@@ -39,6 +42,7 @@ fn from_nothing_to_guarded_calls_and_back() {
     costs(&platform);
     platform.helm(&["test", "fapi-mesh", "-n", HOME]);
 
+    uninstall::is_refused(&platform, shop.address());
     drop(shop);
     kubectl.run(&["delete", "namespace", "bank", "outside", "--timeout=120s"]);
     kubectl.run(&["delete", "fapimesh", "default"]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use e2e::cluster::{Kubectl, Operator, Operators};
+use e2e::cluster::{Kubectl, Operator, Operators, events, told};
 use e2e::{Running, program, wait_for};
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ fn settle(kubectl: &Kubectl) -> u64 {
 /// The writes that the API server has answered about what the operator may write, but for the Lease.
 fn writes(kubectl: &Kubectl) -> u64 {
     let metrics = kubectl.run(&["get", "--raw", "/metrics"]);
-    let ours = ["configmaps", "secrets", "fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
+    let ours = ["configmaps", "events", "secrets", "fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
     let counts = metrics.lines().filter(|line| {
         line.starts_with("apiserver_request_total{")
             && ours.iter().any(|resource| line.contains(&format!("resource=\"{resource}\"")))
@@ -275,5 +275,53 @@ fn pods_enrol_with_tokens_that_the_api_server_vouches_for_and_nobody_else_does()
     fs::write(&file, pods.token(Some("shop-1"), good)).unwrap();
     pods.wait(&[("kind", "renewal"), ("outcome", "issued"), ("pod", "shop-1")]);
     drop(sidecar);
+    pods.operator.end();
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn pods_and_documents_are_told_what_is_wrong_with_them() {
+    let operators = Operators::new("operator-events");
+    let (kubectl, mut pods) = (operators.kubectl(), Pods::new(&operators));
+    pods.make("shop-1");
+    pods.make("shop-2");
+    let good = "fapi-mesh.dev";
+    let (first, _) = pods.sidecar("first", &pods.token(Some("shop-1"), good));
+    pods.wait(&[("outcome", "issued"), ("pod", "shop-1")]);
+    drop(first);
+    let (sidecar, file) = pods.sidecar("again", &pods.token(Some("shop-1"), good));
+    pods.wait(&[("outcome", "repeated"), ("pod", "shop-1")]);
+    let event = told(kubectl, "bank", ["Pod", "shop-1"], "EnrolmentRepeated");
+    assert_eq!((&event["type"], &event["reportingController"]), (&json!("Warning"), &json!("fapi-mesh.dev/operator")));
+    let described = kubectl.run(&["describe", "pod", "shop-1", "-n", "bank"]);
+    assert!(described.contains("EnrolmentRepeated"), "{described}");
+
+    let (stranger, _) = pods.sidecar("nobody", &pods.token(None, good));
+    pods.wait(&[("outcome", "refused"), ("reason", "token_malformed")]);
+    drop(stranger);
+    fs::write(&file, pods.token(Some("shop-2"), good)).unwrap();
+    pods.operator.process().hang_up();
+    pods.wait(&[("kind", "renewal"), ("outcome", "refused"), ("reason", "certificate_of_other_pod")]);
+    drop(sidecar);
+    let refused = told(kubectl, "bank", ["Pod", "shop-2"], "EnrolmentRefused");
+    assert!(refused["note"].as_str().unwrap().contains("(certificate_of_other_pod)"), "{refused}");
+    assert_eq!(events(kubectl, "bank", "EnrolmentRefused").len(), 1, "whose token nobody believes is not told");
+
+    // The schema takes this key, and it is on no curve. Nobody asked the webhook.
+    let key = json!({"kid": "a", "kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)});
+    let client = json!({
+        "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiClient",
+        "metadata": {"name": "batch", "namespace": "bank"},
+        "spec": {
+            "serviceAccountName": "batch", "targets": [{"serviceName": "ledger"}],
+            "authentication": {"method": "PrivateKeyJWT", "jwks": {"keys": [key]}},
+        },
+    });
+    wait_for("the API server to serve our kinds", 30, || kubectl.apply(&client.to_string()).ok());
+    let event = told(kubectl, "bank", ["FapiClient", "batch"], "NotInForce");
+    assert!(event["note"].as_str().unwrap().contains("spec.authentication.jwks"), "{event}");
+
+    // While nothing happens, nothing is told.
+    settle(kubectl);
     pods.operator.end();
 }

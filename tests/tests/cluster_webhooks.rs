@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use e2e::cluster::{WithWebhooks, pod_to_inject as pod};
+use e2e::cluster::{WithWebhooks, events, pod_to_inject as pod, told};
 use e2e::{program, wait_for};
 use serde_json::{Value, json};
 
@@ -138,5 +138,75 @@ fn objects_that_do_not_compile_are_refused_and_drift_is_undone() {
     wait_for("the operator to set it again", 90, || (of("validatingwebhookconfiguration") == trusted).then_some(()));
     let after = kubectl.get(&["mutatingwebhookconfiguration", "fapi-operator"])["metadata"]["resourceVersion"].clone();
     assert_eq!(after, version, "what is in order is not written again");
+    drop(operator);
+}
+
+/// A ReplicaSet that nobody acts on, and a pod as it would make one.
+fn replica(setting: &WithWebhooks, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let labels = json!({"app": name});
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": "bank"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": "app"}]},
+        }},
+    });
+    setting.kubectl().apply(&set.to_string()).unwrap();
+    let uid = setting.kubectl().get(&["replicaset", name, "-n", "bank"])["metadata"]["uid"].clone();
+    let mut pod = pod("", json!({}));
+    pod["metadata"] = json!({"generateName": format!("{name}-"), "ownerReferences": [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": uid, "controller": true},
+    ]});
+    change(&mut pod);
+    pod
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn owners_and_objects_are_told_what_became_of_them_but_not_of_dry_runs() {
+    let setting = WithWebhooks::new("webhooks-events");
+    let operator = setting.operator();
+    let kubectl = setting.kubectl();
+    let host = |pod: &mut Value| pod["spec"]["hostNetwork"] = true.into();
+    let disabled = |pod: &mut Value| pod["metadata"]["annotations"] = json!({"fapi-mesh.dev/inject": "disabled"});
+    let tried = replica(&setting, "tried", |_| {});
+    setting.attempt("bank", &tried, true).unwrap();
+    setting.attempt("bank", &replica(&setting, "tried-too", host), true).unwrap_err();
+    for _ in 0..3 {
+        setting.attempt("bank", &replica(&setting, "shop", |_| {}), false).unwrap();
+    }
+    setting.attempt("bank", &replica(&setting, "host", host), false).unwrap_err();
+    setting.attempt("bank", &replica(&setting, "out", disabled), false).unwrap();
+
+    let injected = told(kubectl, "bank", ["ReplicaSet", "shop"], "Injected");
+    assert_eq!((&injected["type"], &injected["series"]), (&json!("Normal"), &Value::Null));
+    let refused = told(kubectl, "bank", ["ReplicaSet", "host"], "InjectionRefused");
+    assert!(refused["note"].as_str().unwrap().contains("(host_network)"), "{refused}");
+    let skipped = told(kubectl, "bank", ["ReplicaSet", "out"], "InjectionSkipped");
+    assert!(skipped["note"].as_str().unwrap().contains("(opted_out)"), "{skipped}");
+    let described = kubectl.run(&["describe", "replicaset", "host", "-n", "bank"]);
+    assert!(described.contains("InjectionRefused") && described.contains("remove hostNetwork"), "{described}");
+
+    // What is there stays, and is told that a change of it was refused.
+    let client = |keys: &Value| {
+        let mut spec = json!({"serviceAccountName": "batch", "targets": [{"serviceName": "ledger"}]});
+        if !keys.is_null() {
+            spec["authentication"] = json!({"method": "PrivateKeyJWT", "jwks": {"keys": keys}});
+        }
+        let metadata = json!({"name": "batch", "namespace": "bank"});
+        json!({"apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiClient", "metadata": metadata, "spec": spec})
+            .to_string()
+    };
+    let on_no_curve = json!([{"kid": "a", "kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)}]);
+    wait_for("the API server to serve our kinds", 30, || kubectl.apply(&client(&Value::Null)).ok());
+    let error = wait_for("a refusal", 30, || {
+        kubectl.apply(&client(&on_no_curve)).err().filter(|error| error.contains("validate.fapi-mesh.dev"))
+    });
+    assert!(error.contains("spec.authentication.jwks"), "{error}");
+    told(kubectl, "bank", ["FapiClient", "batch"], "ChangeRefused");
+
+    // All that was told is what was told by now: the dry runs came first.
+    let of_sets =
+        ["Injected", "InjectionRefused", "InjectionSkipped"].map(|reason| events(kubectl, "bank", reason).len());
+    assert_eq!(of_sets, [1, 1, 1]);
     drop(operator);
 }

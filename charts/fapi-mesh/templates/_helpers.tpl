@@ -40,7 +40,7 @@ clientConfig:
   service: {name: fapi-operator, namespace: {{ .root.Release.Namespace }}, path: {{ .path }}, port: 443}
 failurePolicy: Fail
 matchPolicy: Equivalent
-sideEffects: None
+sideEffects: NoneOnDryRun
 timeoutSeconds: 5
 {{- end }}
 
@@ -53,4 +53,36 @@ rules:
 {{/* Nothing is injected into what the cluster or the operator need to start. */}}
 {{- define "fapi-mesh.elsewhere" -}}
 - {key: kubernetes.io/metadata.name, operator: NotIn, values: [kube-system, {{ .Release.Namespace }}]}
+{{- end }}
+
+{{/* What a Job of the end runs, as a service account of its name, of {root, name, flag}. */}}
+{{- define "fapi-mesh.job" -}}
+activeDeadlineSeconds: 120
+template:
+  metadata:
+    labels:
+      app.kubernetes.io/name: {{ .name }}
+      app.kubernetes.io/part-of: fapi-mesh
+  spec:
+    serviceAccountName: {{ .name }}
+    restartPolicy: Never
+    {{- with .root.Values.imagePullSecrets }}
+    imagePullSecrets: {{- toYaml . | nindent 4 }}
+    {{- end }}
+    securityContext: {{- include "fapi-mesh.pod" .root | nindent 6 }}
+    containers:
+    - name: operator
+      image: {{ include "fapi-mesh.image" (dict "image" .root.Values.image "root" .root) | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      args: [--source=kubernetes, --operator-namespace={{ .root.Release.Namespace }}, {{ .flag }}]
+      securityContext: {{- include "fapi-mesh.container" .root | nindent 8 }}
+      resources:
+        requests: {cpu: 10m, memory: 32Mi}
+        limits: {memory: 128Mi}
+    {{- with .root.Values.nodeSelector }}
+    nodeSelector: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .root.Values.tolerations }}
+    tolerations: {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}

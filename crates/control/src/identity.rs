@@ -64,6 +64,13 @@ impl LeafError {
     }
 }
 
+/// When a certificate ends, whatever it is for; `None` if it is none. It verifies nothing.
+pub fn not_after(der: &[u8]) -> Option<UnixTime> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    let end = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    rest.is_empty().then(|| UnixTime::from_secs(end))
+}
+
 /// Reads the facts out of a leaf whose chain has been verified; it verifies no signature itself.
 ///
 /// # Errors

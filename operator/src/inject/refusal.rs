@@ -5,11 +5,13 @@ use control::pod::SIDECAR_ID;
 use super::{INJECT, Interception, Loosening};
 
 /// Why a pod stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Skip {
     /// Nobody asked.
+    #[error("nobody asked for one")]
     NotRequested,
     /// Its author asked to go without, and the FapiMesh allows it.
+    #[error("it asked to go without, and the FapiMesh allows that in its namespace")]
     OptedOut,
 }
 

@@ -35,3 +35,65 @@ fn gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
         other => other.map(drop),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::cluster::Cluster;
+
+    const HOME: &str = "/api/v1/namespaces/fapi-mesh";
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/fapi-mesh/leases/fapi-operator";
+
+    /// A cluster with all that operators make, in two namespaces of users, and with things of others.
+    fn used() -> Cluster {
+        let cluster = Cluster::default();
+        let put = |path: &str| {
+            let mut parts = path.rsplit('/');
+            let (name, namespace) = (parts.next().unwrap(), parts.nth(1).unwrap());
+            cluster.put(path, json!({"metadata": {"name": name, "namespace": namespace}}));
+        };
+        for name in ["fapi-mesh-ca", "fapi-mesh-issuer", "fapi-mesh-revocations", "fapi-mesh-webhook", "of-others"] {
+            put(&format!("{HOME}/secrets/{name}"));
+        }
+        for namespace in ["bank", "web"] {
+            put(&format!("/api/v1/namespaces/{namespace}/configmaps/fapi-mesh-trust-bundle"));
+            put(&format!("/api/v1/namespaces/{namespace}/configmaps/of-others"));
+        }
+        put(&format!("{HOME}/configmaps/fapi-mesh-state"));
+        put(LEASE);
+        cluster
+    }
+
+    #[tokio::test]
+    async fn what_operators_have_made_goes_and_nothing_else_and_the_record_last() {
+        let cluster = used();
+        forget(cluster.client(), "fapi-mesh").await.unwrap();
+        let roots = |namespace| format!("DELETE /api/v1/namespaces/{namespace}/configmaps/fapi-mesh-trust-bundle");
+        let key = |name| format!("DELETE {HOME}/secrets/fapi-mesh-{name}");
+        let expected = [roots("bank"), roots("web"), format!("DELETE {LEASE}")];
+        let expected = expected.into_iter().chain(["ca", "issuer", "revocations", "webhook"].map(key));
+        let record = format!("DELETE {HOME}/configmaps/fapi-mesh-state");
+        assert_eq!(cluster.writes(), expected.chain([record]).collect::<Vec<_>>());
+        for others in ["fapi-mesh/secrets/of-others", "bank/configmaps/of-others", "web/configmaps/of-others"] {
+            assert!(cluster.object(&format!("/api/v1/namespaces/{others}")).is_some(), "{others}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_where_it_stopped_and_says_when_it_cannot() {
+        let cluster = used();
+        cluster.remove(LEASE);
+        cluster.remove(&format!("{HOME}/secrets/fapi-mesh-ca"));
+        forget(cluster.client(), "fapi-mesh").await.unwrap();
+        forget(cluster.client(), "fapi-mesh").await.unwrap();
+        let left = used();
+        left.answers(false);
+        assert!(forget(left.client(), "fapi-mesh").await.is_err());
+        left.answers(true);
+        assert!(left.object(&format!("{HOME}/configmaps/fapi-mesh-state")).is_some());
+    }
+}

@@ -60,6 +60,7 @@ pub const RIGHTS: &[Right] = &[
     ),
     cluster(CORE, &["pods"], &["get", "list", "watch"], "who is who (`get`: a pod that the watch does not know yet)"),
     cluster("authentication.k8s.io", &["tokenreviews"], CREATE, "enrolment"),
+    cluster("events.k8s.io", &["events"], &["create", "patch"], "what happens, told on the objects that it happens to"),
     Right {
         names: &[TRUST_BUNDLE],
         ..cluster(CORE, &["configmaps"], &["create", "delete", "list", "patch", "watch"], "the roots of the mesh")

@@ -10,7 +10,7 @@ use crate::addresses::AddressError;
 use crate::enroll::TokenKeyError;
 use crate::files::FileError;
 use crate::issuer::KeysError;
-use crate::kubernetes::ClientError;
+use crate::kubernetes::{ClientError, Users};
 use crate::pki::PkiError;
 use crate::publish::OrderError;
 use crate::revocations::RevocationsError;
@@ -57,9 +57,20 @@ pub(super) enum Failure {
     /// A cluster has a place for keys.
     #[error("--state is for --source directory:DIR; leave it out: in a cluster keys are kept in Secrets")]
     StateInCluster,
-    /// A folder is removed by whoever made it.
-    #[error("--forget is for --source kubernetes; with --source directory:DIR, remove the folder of --state")]
-    ForgetFolder,
+    /// A folder has no pods, and is removed by whoever made it.
+    #[error("{0} is for --source kubernetes; with --source directory:DIR, remove the folder of --state")]
+    NoCluster(&'static str),
+    /// Pods that nobody would guard.
+    #[error(
+        "{0} in this cluster. Without the operator they go on until their certificates end, and pods that take their place start \
+         without a sidecar. Take fapi-mesh.dev/inject off their namespaces and pod templates, have them made anew (kubectl \
+         rollout restart), and uninstall again. Or leave them to it: helm rollback to the revision that helm history shows as \
+         uninstalling, helm upgrade with --reuse-values --set uninstall.force=true, helm uninstall"
+    )]
+    Used(Users),
+    /// Nobody says whether there are any.
+    #[error("cannot tell whether pods have a sidecar: {0}; ask again, with the rights of the chart")]
+    Users(String),
     /// Something of the mesh is left.
     #[error("cannot delete all that the operator has made: {0}; ask again, with the rights of the chart")]
     Forget(String),

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::Listeners;
 use super::error::Failure;
 use super::home::Home;
+use super::webhooks::{Seen, Webhooks};
 use crate::accept::Tls;
 use crate::acks::Acks;
 use crate::addresses::{self, Addresses};
@@ -25,6 +26,7 @@ use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{ClusterTokens, DirectoryTokens, Enroller, TokenFiles, TokenReview};
+use crate::events::{self, Events};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::kubernetes::{Candidate, Changes, Leadership, SecretWatch, TrustBundles, secret};
 use crate::pki::{Authority, Serving, identity_of};
@@ -33,6 +35,7 @@ use crate::revocations::Revocations;
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
+use crate::webhook::Meter;
 
 /// Servers drain for five seconds; what has not ended by then is dropped.
 const END: Duration = Duration::from_secs(6);
@@ -77,6 +80,8 @@ struct Shared {
     serving: Serving,
     names: control::MeshIssuer,
     operator: fapi::SpiffeId,
+    events: Events,
+    meter: Meter,
 }
 
 impl Parts {
@@ -96,11 +101,14 @@ impl Parts {
         let mut publisher = Publisher::new(source.trust_domain().clone(), order, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
-        let shared = Shared::new(args, (home, &source), addresses, clock, read)?;
+        let mut shared = Shared::new(args, (home, &source), addresses, clock, read)?;
         publisher.publish(source.desired())?;
         let renew = watch::Sender::new(UnixTime::default());
         let mut parts =
             Self { renew, clock: shared.clock.clone(), shutdown: watch::Sender::new(false), tasks: JoinSet::new() };
+        if let Some(client) = source.client().or(listeners.webhooks.as_ref().map(Webhooks::client)) {
+            shared.events = parts.start_events(client, &shared.desired);
+        }
         parts.start_source(source, publisher, desired);
         parts.start_servers(&shared, listeners)?;
         parts.start_keepers(shared);
@@ -139,6 +147,15 @@ impl Parts {
         if drained.await.is_err() {
             tracing::warn!(left = self.tasks.len(), "some parts did not end in time and are dropped");
         }
+    }
+
+    /// Tells what happens in the cluster that it happens to.
+    fn start_events(&mut self, client: Client, desired: &watch::Receiver<Arc<Desired>>) -> Events {
+        let (events, scribe) = Events::open(client, self.clock.clone());
+        let documents = events::watch_documents(events.clone(), desired.clone(), self.shutdown());
+        self.spawn("writing Events", scribe.run(self.shutdown()));
+        self.spawn("watching documents", documents);
+        events
     }
 
     fn start_source(&mut self, source: Source, publisher: Publisher, desired: watch::Sender<Arc<Desired>>) {
@@ -185,10 +202,13 @@ impl Parts {
             desired: desired.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            events: shared.events.clone(),
+            meter: shared.meter.clone(),
         };
         self.spawn("the admin server", admin::serve(listeners.admin, shown, shutdown));
         if let Some(webhooks) = listeners.webhooks {
-            webhooks.start(self, authority.trust_domain(), desired.clone(), (shared.leadership(), clock))?;
+            let seen = Seen { clock, events: shared.events.clone(), meter: shared.meter.clone() };
+            webhooks.start(self, authority.trust_domain(), desired.clone(), shared.leadership(), seen)?;
         }
         Ok(())
     }
@@ -288,7 +308,23 @@ impl Shared {
         let names = issuer::names(&addresses.issuer);
         let acks = Arc::new(Acks::default());
         let behind = source.behind();
-        Ok(Self { clock, authority, kept, tokens, behind, acks, view, desired, revocations, serving, names, operator })
+        let (events, meter) = (Events::none(), Meter::default());
+        Ok(Self {
+            clock,
+            authority,
+            kept,
+            tokens,
+            behind,
+            acks,
+            view,
+            desired,
+            revocations,
+            serving,
+            names,
+            operator,
+            events,
+            meter,
+        })
     }
 
     /// Whether this operator is the one that writes.
@@ -305,7 +341,8 @@ impl Shared {
             Tokens::Directory(tokens, _) => tokens.clone(),
             Tokens::Cluster(tokens, ..) => tokens.clone(),
         };
-        Enroller::new(authority, tokens, self.view.clone(), revocations, self.clock.clone(), self.operator.clone())
+        let (view, clock, operator) = (self.view.clone(), self.clock.clone(), self.operator.clone());
+        Enroller::new(authority, tokens, view, revocations, clock, operator).telling(self.events.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -43,6 +44,16 @@ impl Bench {
             Ok(_) => panic!("it must not start"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_cluster_is_not_asked_of_a_folder() {
+    let bench = Bench::new();
+    for flag in ["--forget", "--check-unused"] {
+        let refused = run(bench.args(&[flag])).await.unwrap_err().to_string();
+        assert!(refused.starts_with(flag) && refused.contains("remove the folder of --state"), "{refused}");
+    }
+    assert!(!bench.state().exists());
 }
 
 async fn end(running: Running) {

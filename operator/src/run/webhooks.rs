@@ -14,11 +14,19 @@ use crate::accept::Tls;
 use crate::addresses;
 use crate::args::Args;
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::inject::{Allowed, Image, Settings};
 use crate::kubernetes::{self, Leadership};
 use crate::shelf::Shelf;
 use crate::source::Desired;
-use crate::webhook::{self, ALPN, Authority, Certificate, Cluster, Service, Webhook};
+use crate::webhook::{self, ALPN, Authority, Certificate, Cluster, Meter, Service, Webhook};
+
+/// Who looks on.
+pub(super) struct Seen<'a> {
+    pub(super) clock: &'a Clock,
+    pub(super) events: Events,
+    pub(super) meter: Meter,
+}
 
 /// What the webhooks need: a bound socket, and the cluster that will ask.
 pub(super) struct Webhooks {
@@ -48,17 +56,23 @@ impl Webhooks {
         }))
     }
 
+    /// A client of the cluster that asks.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Serves them, and has the cluster ask.
     pub(super) fn start(
         self,
         parts: &mut Parts,
         trust_domain: &TrustDomain,
         desired: watch::Receiver<Arc<Desired>>,
-        (leadership, clock): (Leadership, &Clock),
+        leadership: Leadership,
+        Seen { clock, events, meter }: Seen<'_>,
     ) -> Result<(), Failure> {
         let Self { listener, client, service, image, control, authority: shelf } = self;
         let authority = watch::Sender::new(Arc::new(Authority::open(&shelf, clock.now())?));
-        let certificate = Certificate::start(authority.subscribe(), &service, clock.clone())?;
+        let certificate = Certificate::start(authority.subscribe(), &service, clock.clone(), meter.clone())?;
         let settings = Settings {
             image,
             control,
@@ -66,7 +80,8 @@ impl Webhooks {
             operator_namespace: service.namespace.clone(),
             allowed: Allowed::default(),
         };
-        let webhook = Arc::new(Webhook::new(settings, desired, Box::new(Cluster::new(client.clone()))));
+        let webhook = Webhook::new(settings, desired, Box::new(Cluster::new(client.clone())));
+        let webhook = Arc::new(webhook.seen_by(events, meter));
         let tls = Tls::public(certificate.identity(), ALPN);
         let serving = webhook::serve(listener, tls, webhook, clock.clone(), parts.shutdown());
         parts.spawn_fallible("the webhooks", serving);

@@ -80,6 +80,7 @@ impl Contents {
                 if self.objects.contains_key(&path) { failure(409) } else { self.keep(&path, body) }
             }
             (Method::GET, Some(found)) => (200, found.to_string()),
+            (Method::GET, None) if path.matches('/').count() == 3 => self.list(path, &asked.query),
             (Method::PUT | Method::PATCH, Some(found)) if stale(&found) => failure(409),
             (Method::PUT, Some(_)) => self.keep(path, body),
             (Method::DELETE, Some(_)) => {
@@ -94,6 +95,17 @@ impl Contents {
             (Method::PATCH, Some(found)) => self.merge(path, found, &body),
             _ => failure(404),
         }
+    }
+
+    /// Objects of a kind of the core group in all namespaces, of the one name that is asked for.
+    fn list(&self, path: &str, query: &str) -> Answer {
+        let ours =
+            |found: &&Json| query.contains(&format!("metadata.name%3D{}", found["metadata"]["name"].as_str().unwrap()));
+        let kind = path.replace("/api/v1/", "/");
+        let of_kind =
+            self.objects.iter().filter(|(path, _)| path.rsplit_once('/').is_some_and(|(of, _)| of.ends_with(&kind)));
+        let items: Vec<&Json> = of_kind.map(|(_, object)| object).filter(ours).collect();
+        (200, json!({"metadata": {}, "items": items}).to_string())
     }
 
     /// RFC 7386, one level deep; more is not asked for.

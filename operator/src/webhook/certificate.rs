@@ -12,8 +12,8 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
-use super::Service;
 use super::authority::Authority;
+use super::{Meter, Service};
 use crate::clock::Clock;
 use crate::pki::{self, PkiError};
 
@@ -30,6 +30,7 @@ pub(crate) struct Certificate {
     clock: Clock,
     current: watch::Sender<Arc<Identity>>,
     renew_at: UnixTime,
+    meter: Meter,
 }
 
 impl Certificate {
@@ -38,10 +39,14 @@ impl Certificate {
         authority: watch::Receiver<Arc<Authority>>,
         service: &Service,
         clock: Clock,
+        meter: Meter,
     ) -> Result<Self, PkiError> {
         let host = format!("{}.{}.svc", service.name, service.namespace);
-        let (identity, renew_at) = make(&authority.borrow(), &host, clock.now())?;
-        Ok(Self { authority, host, clock, current: watch::Sender::new(Arc::new(identity)), renew_at })
+        let made = make(&authority.borrow(), &host, clock.now())?;
+        let current = watch::Sender::new(Arc::new(made.identity));
+        let certificate = Self { authority, host, clock, current, renew_at: made.renew_at, meter };
+        certificate.show(made.not_after);
+        Ok(certificate)
     }
 
     /// The identity to serve with, now and after each renewal.
@@ -68,15 +73,28 @@ impl Certificate {
         let replaced = self.authority.has_changed().unwrap_or(false);
         if replaced || self.clock.now() >= self.renew_at {
             let authority = self.authority.borrow_and_update().clone();
-            let (identity, renew_at) = make(&authority, &self.host, self.clock.now())?;
-            self.renew_at = renew_at;
-            self.current.send_replace(Arc::new(identity));
+            let made = make(&authority, &self.host, self.clock.now())?;
+            self.renew_at = made.renew_at;
+            self.current.send_replace(Arc::new(made.identity));
+            self.show(made.not_after);
         }
         Ok(())
     }
+
+    fn show(&self, not_after: UnixTime) {
+        self.meter.serves_until(not_after);
+        self.meter.trusted_until(self.authority.borrow().not_after());
+    }
 }
 
-fn make(authority: &Authority, host: &str, now: UnixTime) -> Result<(Identity, UnixTime), PkiError> {
+/// A certificate that was just made.
+struct Made {
+    identity: Identity,
+    not_after: UnixTime,
+    renew_at: UnixTime,
+}
+
+fn make(authority: &Authority, host: &str, now: UnixTime) -> Result<Made, PkiError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::default();
     let not_after = now.plus(LIFE).min(authority.not_after());
@@ -90,5 +108,5 @@ fn make(authority: &Authority, host: &str, now: UnixTime) -> Result<(Identity, U
     let leaf = authority.sign(params, &key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let left = not_after.as_secs().saturating_sub(now.as_secs());
-    Ok((Identity::new(vec![leaf], key)?, now.plus(left / 2)))
+    Ok(Made { identity: Identity::new(vec![leaf], key)?, not_after, renew_at: now.plus(left / 2) })
 }

@@ -24,6 +24,8 @@ const ENABLED: &str = "enabled";
 /// The label with its name that every namespace has.
 const NAME: &str = "kubernetes.io/metadata.name";
 const FAIL: &str = "Fail";
+/// Events.
+const SIDE_EFFECTS: &str = "NoneOnDryRun";
 
 /// The Service before the operator.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
         object_selector: objects,
         reinvocation_policy: Some("IfNeeded".to_owned()),
         rules: Some(vec![rule(&["CREATE"], "", "v1", &["pods"], "Namespaced")]),
-        side_effects: "None".to_owned(),
+        side_effects: SIDE_EFFECTS.to_owned(),
         timeout_seconds: seconds(),
         ..MutatingWebhook::default()
     };
@@ -79,7 +81,7 @@ pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
         client_config: client(service, VALIDATE),
         failure_policy: Some(FAIL.to_owned()),
         match_policy: Some("Equivalent".to_owned()),
-        side_effects: "None".to_owned(),
+        side_effects: SIDE_EFFECTS.to_owned(),
         timeout_seconds: seconds(),
         ..ValidatingWebhook::default()
     };

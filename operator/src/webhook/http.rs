@@ -10,9 +10,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::configuration::{INJECT, VALIDATE};
+use super::meter::{Outcome, Which};
 use super::{PATIENCE, REVIEWS, Webhook, mutate, review, validate};
 use crate::accept::{Connection, drive};
 
@@ -29,10 +30,7 @@ pub(super) async fn connection(webhook: Arc<Webhook>, connection: Connection) {
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request| {
         let webhook = webhook.clone();
-        async move {
-            let answer = timeout(PATIENCE, answer(&webhook, request)).await;
-            Ok::<_, Infallible>(answer.unwrap_or_else(|_| plain(StatusCode::SERVICE_UNAVAILABLE, "too slow\n")))
-        }
+        async move { Ok::<_, Infallible>(metered(&webhook, request).await) }
     });
     let io = TokioIo::new(stream);
     if http2 {
@@ -46,35 +44,45 @@ pub(super) async fn connection(webhook: Arc<Webhook>, connection: Connection) {
     }
 }
 
-async fn answer(webhook: &Webhook, request: Request<Incoming>) -> Answer {
-    let path = request.uri().path().to_owned();
-    if ![INJECT, VALIDATE].contains(&path.as_str()) {
-        return plain(StatusCode::NOT_FOUND, "there are /inject and /validate\n");
-    }
+async fn metered(webhook: &Webhook, request: Request<Incoming>) -> Answer {
+    let which = match request.uri().path() {
+        INJECT => Which::Inject,
+        VALIDATE => Which::Validate,
+        _ => return plain(StatusCode::NOT_FOUND, "there are /inject and /validate\n"),
+    };
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
     }
+    let began = Instant::now();
+    let too_slow = |_| (plain(StatusCode::SERVICE_UNAVAILABLE, "too slow\n"), Outcome::Unavailable);
+    let (answer, outcome) = timeout(PATIENCE, answer(webhook, which, request)).await.unwrap_or_else(too_slow);
+    webhook.meter.count(which, outcome, began.elapsed());
+    answer
+}
+
+async fn answer(webhook: &Webhook, which: Which, request: Request<Incoming>) -> (Answer, Outcome) {
     let Ok(_turn) = webhook.reviews.acquire().await else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "it ends\n");
+        return (plain(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"), Outcome::Unavailable);
     };
     let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "the review cannot be read, or is above 8 MiB\n");
+        let answer = plain(StatusCode::PAYLOAD_TOO_LARGE, "the review cannot be read, or is above 8 MiB\n");
+        return (answer, Outcome::Malformed);
     };
     let request = match review::read(&body.to_bytes()) {
         Ok(request) => request,
         Err(error) => {
-            tracing::warn!(event = "review", path, error, "cannot read a review");
-            return plain(StatusCode::BAD_REQUEST, "want an AdmissionReview of admission.k8s.io/v1 with a request\n");
+            tracing::warn!(event = "review", webhook = which.name(), error, "cannot read a review");
+            let hint = "want an AdmissionReview of admission.k8s.io/v1 with a request\n";
+            return (plain(StatusCode::BAD_REQUEST, hint), Outcome::Malformed);
         }
     };
-    let verdict = if path == INJECT {
-        mutate::decide(webhook, &request).await
-    } else {
-        validate::decide(webhook, &webhook.settings.trust_domain, &request)
+    let verdict = match which {
+        Which::Inject => mutate::decide(webhook, &request).await,
+        Which::Validate => validate::decide(webhook, &webhook.settings.trust_domain, &request),
     };
     let mut answer = Response::new(Full::from(verdict.answer(&request.uid)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    (answer, Outcome::of(&verdict))
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 use super::Webhook;
 use super::review::{Request, Verdict};
+use crate::events::{About, Reason};
 use crate::inject::{self, Namespace, Outcome};
 
 /// Decides about a pod.
@@ -22,23 +23,31 @@ pub(super) async fn decide(webhook: &Webhook, request: &Request) -> Verdict {
         return Verdict::Unavailable { message };
     };
     let namespace = Namespace { name: request.namespace.clone(), labels };
-    match inject::inject(&pod, &webhook.settings(), &namespace) {
+    // A pod has neither a uid nor, often, a name yet: whoever makes it is told.
+    let owner = About::owner(&pod, &request.namespace).filter(|_| !request.dry_run);
+    let tell = |reason, note: String| owner.into_iter().for_each(|owner| webhook.events.tell(owner, reason, &*note));
+    let settings = webhook.settings();
+    match inject::inject(&pod, &settings, &namespace) {
         Outcome::Injected(injected) => match patch(&pod, &injected.pod) {
             Ok(patch) => {
                 log(request, &name, "injected", "");
+                tell(Reason::Injected, format!("its pods get the sidecar {}", settings.image.name));
                 Verdict::Allowed { patch, warnings: injected.warnings }
             }
             Err(error) => unreadable(&error.to_string()),
         },
         Outcome::Skipped(skip) => {
             log(request, &name, "skipped", skip.id());
+            tell(Reason::InjectionSkipped, format!("a pod starts without a sidecar: {skip} ({})", skip.id()));
             Verdict::PASSED
         }
         Outcome::Refused(refusals) => {
             let ids: Vec<_> = refusals.iter().map(inject::Refusal::id).collect();
             log(request, &name, "refused", &ids.join(","));
             let texts: Vec<_> = refusals.iter().map(|refusal| format!("{refusal} ({})", refusal.id())).collect();
-            Verdict::Denied { message: format!("no sidecar for this pod: {}", texts.join("; ")) }
+            let message = format!("no sidecar for this pod: {}", texts.join("; "));
+            tell(Reason::InjectionRefused, message.clone());
+            Verdict::Denied { message }
         }
     }
 }

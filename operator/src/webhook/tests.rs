@@ -21,7 +21,7 @@ use super::*;
 use crate::inject::{Allowed, Image, Loosening};
 use crate::model::Mesh;
 use crate::shelf::Shelf;
-use crate::testing::{NOW, TempDir, domain, openssl};
+use crate::testing::{NOW, TempDir, domain, openssl, told};
 
 fn service() -> Service {
     Service { name: "fapi-operator".to_owned(), namespace: "fapi-mesh".to_owned() }
@@ -36,9 +36,11 @@ impl Namespaces for Known {
     }
 }
 
-/// A server, and how to reach it.
+/// A server, how to reach it, and what it tells.
 struct Server {
     address: std::net::SocketAddr,
+    told: Box<dyn Fn() -> Vec<[String; 3]>>,
+    meter: Meter,
     bundle: String,
     desired: watch::Sender<Arc<Desired>>,
     shutdown: watch::Sender<bool>,
@@ -46,11 +48,12 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let clock = Clock::system();
+        let (clock, meter) = (Clock::system(), Meter::default());
         let authority = Arc::new(Authority::make(clock.now()).unwrap());
         let bundle = authority.bundle();
         let certificate =
-            Certificate::start(watch::Sender::new(authority).subscribe(), &service(), clock.clone()).unwrap();
+            Certificate::start(watch::Sender::new(authority).subscribe(), &service(), clock.clone(), meter.clone())
+                .unwrap();
         let settings = Settings {
             image: Image { name: "fapi-sidecar:1".to_owned(), pull_policy: "Never".to_owned() },
             control: "fapi-operator.fapi-mesh.svc:15010".to_owned(),
@@ -61,13 +64,15 @@ impl Server {
         let labels = |value: &str| BTreeMap::from([("fapi-mesh.dev/inject".to_owned(), value.to_owned())]);
         let namespaces = Known([("bank".to_owned(), labels("enabled")), ("web".to_owned(), labels("no"))].into());
         let desired = watch::Sender::new(Arc::new(Desired::default()));
-        let webhook = Arc::new(Webhook::new(settings, desired.subscribe(), Box::new(namespaces)));
+        let (events, told) = told();
+        let webhook = Webhook::new(settings, desired.subscribe(), Box::new(namespaces));
+        let webhook = Arc::new(webhook.seen_by(events, meter.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = watch::Sender::new(false);
         let tls = Tls::public(certificate.identity(), ALPN);
         tokio::spawn(serve(listener, tls, webhook, clock, shutdown.subscribe()));
-        Self { address, bundle, desired, shutdown }
+        Self { address, told: Box::new(told), meter, bundle, desired, shutdown }
     }
 
     async fn post(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Json) {
@@ -107,6 +112,18 @@ fn pod(annotations: Json) -> Json {
     })
 }
 
+fn mesh(allowed: Allowed) -> Mesh {
+    Mesh {
+        generation: 1,
+        fault: None,
+        in_force: true,
+        trust_domain: None,
+        certificate_lifetime: Duration::from_secs(3600),
+        token_lifetime: Duration::from_secs(3600),
+        allowed,
+    }
+}
+
 #[tokio::test]
 async fn pods_are_injected_over_tls() {
     let server = Server::start().await;
@@ -132,15 +149,7 @@ async fn pods_are_injected_over_tls() {
     let against = || inject("bank", pod(json!({"fapi-mesh.dev/inject": "disabled"})));
     assert_eq!(server.review("/inject", against()).await["allowed"], false);
     let mut desired = Desired::default();
-    desired.model.mesh = Some(Mesh {
-        generation: 1,
-        fault: None,
-        in_force: true,
-        trust_domain: None,
-        certificate_lifetime: Duration::from_secs(3600),
-        token_lifetime: Duration::from_secs(3600),
-        allowed: [(Loosening::OptOut, "bank".to_owned())].into_iter().collect(),
-    });
+    desired.model.mesh = Some(mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
     server.desired.send_replace(Arc::new(desired));
     assert_eq!(server.review("/inject", against()).await["allowed"], true);
     server.shutdown.send_replace(true);
@@ -178,6 +187,112 @@ async fn objects_of_ours_are_read_as_the_operator_reads_them() {
     assert_eq!(server.review("/validate", create(nameless)).await["allowed"], true);
 }
 
+/// A pod that a ReplicaSet makes.
+fn replica(annotations: Json) -> Json {
+    let mut replica = pod(annotations);
+    replica["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "example.com/v1", "kind": "Budget", "name": "b", "uid": "u-0"},
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-5d", "uid": "u-2", "controller": true},
+    ]);
+    replica
+}
+
+#[tokio::test]
+async fn owners_are_told_what_became_of_their_pods_but_not_of_dry_runs() {
+    let server = Server::start().await;
+    let review = |pod: Json, dry_run: bool| json!({"namespace": "bank", "operation": "CREATE", "object": pod, "dryRun": dry_run});
+    let mut host = replica(json!({}));
+    host["spec"]["hostNetwork"] = true.into();
+    for (pod, dry_run) in [(replica(json!({})), true), (host.clone(), true), (pod(json!({})), false)] {
+        server.review("/inject", review(pod, dry_run)).await;
+    }
+    assert_eq!((server.told)(), Vec::<[String; 3]>::new(), "dry runs, and a pod that a person makes");
+
+    for _ in 0..3 {
+        server.review("/inject", review(replica(json!({})), false)).await;
+    }
+    server.review("/inject", review(host, false)).await;
+    let mut desired = Desired::default();
+    desired.model.mesh = Some(mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
+    server.desired.send_replace(Arc::new(desired));
+    server.review("/inject", review(replica(json!({"fapi-mesh.dev/inject": "disabled"})), false)).await;
+    let told = (server.told)();
+    let reasons: Vec<&str> = told
+        .iter()
+        .map(|[object, reason, _]| {
+            assert_eq!(object, "ReplicaSet bank/shop-5d u-2");
+            &**reason
+        })
+        .collect();
+    assert_eq!(reasons, ["Injected", "InjectionRefused", "InjectionSkipped"], "each once");
+    assert!(told[1][2].contains("(host_network)") && told[2][2].contains("(opted_out)"), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_object_is_told_that_its_change_was_refused() {
+    let server = Server::start().await;
+    let policy = |mode: &str| {
+        json!({
+            "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiPolicy",
+            "metadata": {"name": "ledger", "namespace": "bank", "uid": "u-3"},
+            "spec": {"targetRefs": [{"name": "ledger"}], "mode": mode},
+        })
+    };
+    let update = |dry_run: bool| {
+        let (old, new) = (policy("Audit"), policy("Off"));
+        json!({"namespace": "bank", "operation": "UPDATE", "object": new, "oldObject": old, "dryRun": dry_run})
+    };
+    server.review("/validate", update(true)).await;
+    server.review("/validate", json!({"namespace": "bank", "operation": "CREATE", "object": policy("Off")})).await;
+    assert_eq!((server.told)(), Vec::<[String; 3]>::new());
+    assert_eq!(server.review("/validate", update(false)).await["allowed"], false);
+    let [[object, reason, note]] = (server.told)().try_into().unwrap();
+    assert_eq!([&*object, &*reason], ["FapiPolicy bank/ledger u-3", "ChangeRefused"]);
+    assert!(note.contains("spec.mode"), "{note}");
+}
+
+#[tokio::test]
+async fn reviews_are_counted_by_what_became_of_them() {
+    let server = Server::start().await;
+    let inject = |namespace: &str, pod: Json| json!({"namespace": namespace, "operation": "CREATE", "object": pod});
+    for (namespace, pod) in [("bank", pod(json!({}))), ("bank", pod(json!({}))), ("web", pod(json!({})))] {
+        server.review("/inject", inject(namespace, pod)).await;
+    }
+    server.review("/inject", inject("unheard-of", pod(json!({})))).await;
+    server.review("/inject", inject("bank", json!({"spec": 1}))).await;
+    server.post("/validate", "{}").await;
+    // Neither a webhook's.
+    server.post("/other", "{}").await;
+    server.send(Method::GET, "/inject", Bytes::new()).await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    server.meter.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let of = |name: &str| text.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    let mut counts = of("fapi_operator_admission_requests_total{");
+    counts.sort_unstable();
+    let count = |webhook: &str, outcome: &str, count: u32| {
+        format!("fapi_operator_admission_requests_total{{webhook=\"{webhook}\",outcome=\"{outcome}\"}} {count}")
+    };
+    let expected = [
+        count("inject", "changed", 2),
+        count("inject", "passed", 1),
+        count("inject", "refused", 1),
+        count("inject", "unavailable", 1),
+        count("validate", "malformed", 1),
+    ];
+    assert_eq!(counts, expected);
+    assert_eq!(of("fapi_operator_admission_seconds_total{").len(), 2, "{text}");
+    let end = |which: &str| -> u64 {
+        let lines = of("fapi_operator_webhook_certificate_not_after_seconds{");
+        let line = lines.into_iter().find(|line| line.contains(which)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let (now, day) = (Clock::system().now().as_secs(), 24 * 3600);
+    assert!((now + 6 * day..=now + 7 * day).contains(&end("serving")), "{text}");
+    assert!((now + 364 * day..=now + 365 * day).contains(&end("authority")), "{text}");
+}
+
 #[tokio::test]
 async fn what_is_no_review_is_refused() {
     let server = Server::start().await;
@@ -213,7 +328,7 @@ fn the_authority_keeps_its_key_and_is_made_anew_in_time() {
 
 fn leaf_of(authority: Authority, now: UnixTime) -> String {
     let authority = watch::Sender::new(Arc::new(authority)).subscribe();
-    let certificate = Certificate::start(authority, &service(), Clock::manual(now)).unwrap();
+    let certificate = Certificate::start(authority, &service(), Clock::manual(now), Meter::default()).unwrap();
     let identity = certificate.identity().borrow().clone();
     crate::pki::pem(identity.leaf().unwrap())
 }
@@ -222,7 +337,8 @@ fn leaf_of(authority: Authority, now: UnixTime) -> String {
 fn the_certificate_is_renewed_in_time_and_with_its_authority() {
     let clock = Clock::manual(NOW);
     let authority = watch::Sender::new(Arc::new(Authority::make(NOW).unwrap()));
-    let mut certificate = Certificate::start(authority.subscribe(), &service(), clock.clone()).unwrap();
+    let mut certificate =
+        Certificate::start(authority.subscribe(), &service(), clock.clone(), Meter::default()).unwrap();
     let mut identity = certificate.identity();
     certificate.tick().unwrap();
     assert!(!identity.has_changed().unwrap(), "nothing is due");

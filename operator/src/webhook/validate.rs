@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::Webhook;
 use super::review::{Request, Verdict};
+use crate::events::{About, Reason};
 use crate::source;
 
 /// Decides about a FapiClient, FapiIssuer, FapiMesh or FapiPolicy.
@@ -20,7 +21,12 @@ pub(super) fn decide(webhook: &Webhook, trust_domain: &TrustDomain, request: &Re
     }
     let (kind, namespace, name) = (&object["kind"], &request.namespace, &object["metadata"]["name"]);
     tracing::info!(event = "validation", outcome = "refused", %kind, namespace, %name, problems = problems.len());
-    Verdict::Denied { message: problems.join("; ") }
+    let message = problems.join("; ");
+    // One that is not there yet has no place to be told; who wanted to make it is told by the answer.
+    if let Some(about) = About::object(&request.old_object).filter(|_| !request.dry_run) {
+        webhook.events.tell(about, Reason::ChangeRefused, &*message);
+    }
+    Verdict::Denied { message }
 }
 
 /// The object as its author could have written it: what the API server adds is no field of ours.

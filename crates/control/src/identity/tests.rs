@@ -37,6 +37,8 @@ fn the_facts_of_a_leaf() {
     assert_eq!(peer.issued, UnixTime::from_secs(1_577_836_800 + BACKDATED_SECONDS));
     assert_eq!(peer.not_after, UnixTime::from_secs(1_893_456_000));
     assert_eq!(peer.thumbprint, CertThumbprint::of_der(certificate.der()));
+    assert_eq!(not_after(certificate.der()), Some(peer.not_after));
+    assert_eq!(not_after(&[certificate.der().as_ref(), b"x"].concat()), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `fapictl check`: whether a mesh that is installed is in order.
 
+use fapi::UnixTime;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -12,11 +13,13 @@ use super::finding::{Check, Finding};
 use super::probe::Attempt;
 use super::versions::{Skew, skew};
 use super::{objects, pods, webhooks};
+use crate::clock;
 use crate::cluster::{Cluster, Kind, Scope, Seen, Unseen, Version, Workloads, ask, list, replicas};
 
 /// What is to be known of a mesh.
 pub(super) struct Installed {
     pub(super) version: Version,
+    pub(super) now: UnixTime,
     pub(super) definitions: Definitions,
     pub(super) injecting: Seen<MutatingWebhookConfiguration>,
     pub(super) validating: Seen<ValidatingWebhookConfiguration>,
@@ -38,6 +41,7 @@ impl Installed {
         let of_that_name = ListParams::default().fields(&format!("metadata.name={}", names::TRUST_BUNDLE));
         Self {
             version,
+            now: UnixTime::from_secs(clock::now()),
             definitions: definitions::gather(cluster).await,
             injecting: ask(injecting.get(names::OPERATOR)).await,
             validating: ask(validating.get(names::OPERATOR)).await,
@@ -56,6 +60,7 @@ impl Installed {
         findings.extend(workloads.operator_version().map(operator_version));
         findings.extend(webhooks::injection(&self.injecting));
         findings.extend(webhooks::validation(&self.validating));
+        findings.extend(webhooks::certificate(&self.injecting, &self.validating, self.now));
         findings.push(self.attempt.judge());
         findings.extend(pods::trust(workloads, &self.bundles));
         findings.extend(objects::judge(Check::Mesh, Kind::Mesh, &workloads.meshes));

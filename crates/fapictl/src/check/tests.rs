@@ -1,6 +1,9 @@
 //! A cluster and a mesh in which everything is in order; then one defect after the other, each named with its remedy.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
+use std::time::Duration;
+
+use fapi::UnixTime;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionStatus,
@@ -79,6 +82,7 @@ fn bundle(namespace: &str, pem: &str) -> ConfigMap {
 fn installed() -> Installed {
     Installed {
         version: version(33),
+        now: NOW,
         definitions: definitions(),
         injecting: Ok(object(injecting(|_| {}))),
         validating: Ok(object(entries(&[operator::names::VALIDATOR], &pem()))),
@@ -86,6 +90,16 @@ fn installed() -> Installed {
         bundles: Ok(vec![bundle("bank", &pem())]),
         workloads: bank(),
     }
+}
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+/// An authority that ends so many days and a minute after that.
+fn lasting(days: u64) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    let end = Duration::from_secs(NOW.as_secs() + days * 24 * 3600 + 60);
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }
 
 /// The findings that are not in order.
@@ -200,7 +214,7 @@ fn each_defect_of_a_cluster_is_named() {
 
 #[test]
 fn each_defect_of_the_control_plane_is_named() {
-    let defects: [Defect<Installed>; 15] = [
+    let defects: [Defect<Installed>; 18] = [
         (|it| it.definitions[3].1 = Err(Unseen::Absent), Check::Definitions, Outcome::Failed, "fapipolicies"),
         (
             |it| it.definitions[3].1.as_mut().unwrap().status = None,
@@ -260,6 +274,27 @@ fn each_defect_of_the_control_plane_is_named() {
             "caBundle",
         ),
         (
+            |it| it.validating = Ok(object(entries(&[operator::names::VALIDATOR], &lasting(89)))),
+            Check::WebhookCertificate,
+            Outcome::Warning,
+            "ends in 89 days",
+        ),
+        (
+            |it| it.validating = Ok(object(entries(&[operator::names::VALIDATOR], &lasting(0)))),
+            Check::WebhookCertificate,
+            Outcome::Failed,
+            "has ended, or does so today",
+        ),
+        (
+            |it| {
+                let ended = entries(&operator::names::INJECTORS, &lasting(1));
+                (it.injecting, it.now) = (Ok(object(ended)), NOW.plus(100 * 24 * 3600));
+            },
+            Check::WebhookCertificate,
+            Outcome::Failed,
+            "has ended, or does so today",
+        ),
+        (
             |it| it.attempt.answer = Ok(Answer::Unreachable("failed calling webhook".to_owned())),
             Check::WebhookAnswers,
             Outcome::Failed,
@@ -280,6 +315,22 @@ fn each_defect_of_the_control_plane_is_named() {
         plant(&mut facts);
         one(facts.judge(), check, outcome, says);
     }
+}
+
+#[test]
+fn the_days_that_are_left_are_told_of_the_certificate_that_ends_last_in_the_entry_that_ends_first() {
+    let mut facts = installed();
+    facts.injecting = Ok(object(injecting(|it| {
+        let both = k8s_openapi::ByteString((lasting(2) + &lasting(200)).into_bytes());
+        it["webhooks"][1]["clientConfig"]["caBundle"] = json!(both);
+    })));
+    let findings = facts.judge();
+    let said = findings.iter().find(|finding| finding.check == Check::WebhookCertificate).unwrap();
+    assert_eq!((said.outcome, &*said.found), (Outcome::Ok, "the authority in each caBundle lasts 200 days"));
+    // Nothing is said of what is not there; that is another line.
+    facts.injecting = Err(Unseen::Absent);
+    facts.validating = Ok(object(entries(&[operator::names::VALIDATOR], "")));
+    assert!(!facts.judge().iter().any(|finding| finding.check == Check::WebhookCertificate));
 }
 
 #[test]

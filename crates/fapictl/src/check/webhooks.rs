@@ -1,5 +1,6 @@
 //! The webhook configurations: all entries there, failing closed, with an authority to trust.
 
+use fapi::UnixTime;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
@@ -44,6 +45,47 @@ pub(super) fn validation(found: &Seen<ValidatingWebhookConfiguration>) -> Vec<Fi
         judge(Check::ValidationWebhook, &what, &[names::VALIDATOR], &entries.collect::<Vec<_>>())
     })
 }
+
+/// How long API servers trust the webhooks. Where no certificate is seen there is nothing to say: the checks before it do.
+pub(super) fn certificate(
+    injecting: &Seen<MutatingWebhookConfiguration>,
+    validating: &Seen<ValidatingWebhookConfiguration>,
+    now: UnixTime,
+) -> Option<Finding> {
+    let injecting =
+        injecting.iter().flat_map(|found| found.webhooks.iter().flatten()).map(|entry| &entry.client_config);
+    let validating =
+        validating.iter().flat_map(|found| found.webhooks.iter().flatten()).map(|entry| &entry.client_config);
+    // Any certificate of an entry will do, and every entry is needed.
+    let end = injecting.chain(validating).filter_map(|config| end_of(bundle(config))).min()?;
+    let remedy =
+        "see that the operator runs: it makes another one in time, and its log says `pki` or `webhook` where it cannot";
+    Some(match end.as_secs().checked_sub(now.as_secs()).map(|left| left / DAY) {
+        None | Some(0) => {
+            let found =
+                "the authority in a caBundle has ended, or does so today: API servers ask the webhooks nothing then";
+            Finding::failed(Check::WebhookCertificate, found, remedy)
+        }
+        Some(days) if days < SOON => {
+            let found = format!("the authority in a caBundle ends in {days} days, and should have been replaced");
+            Finding::warning(Check::WebhookCertificate, found, remedy)
+        }
+        Some(days) => {
+            Finding::ok(Check::WebhookCertificate, format!("the authority in each caBundle lasts {days} days"))
+        }
+    })
+}
+
+/// When the last certificate of a PEM text ends.
+fn end_of(pem: &[u8]) -> Option<UnixTime> {
+    let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
+    certificates.filter_map(|certificate| control::identity::not_after(&certificate)).max()
+}
+
+/// Seconds.
+const DAY: u64 = 24 * 3600;
+/// Days. The operator makes another one when 121 are left.
+const SOON: u64 = 90;
 
 fn judge(check: Check, what: &str, wanted: &[&str], entries: &[Entry<'_>]) -> Vec<Finding> {
     let missing: Vec<&str> =

@@ -16,6 +16,7 @@ use crate::revocations::Revocations;
 use crate::shelf::Shelf;
 use crate::testing::api::{self, failure};
 use crate::testing::bank::view;
+use crate::testing::told;
 use crate::testing::{NOW, P256, TempDir, authority, capture_log, domain, greedy_csr};
 use crate::view::View;
 
@@ -213,6 +214,34 @@ async fn a_pod_that_ends_renews_and_gets_no_first_certificate() {
     bench.knows(ending);
     assert_eq!(bench.reason().await, "pod_terminating");
     assert!(bench.enroll(Some(&caller)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_pod_that_exists_is_told_what_is_wrong_and_nobody_else_is() {
+    let bench = Bench::new();
+    let (events, told) = told();
+    let bench = Bench { enroller: bench.enroller.telling(events), ..bench };
+    // Whose token nobody believes, or whose pod is gone, has no place to be told.
+    assert_eq!(bench.refused(|review| review["authenticated"] = false.into()).await, "token_not_authenticated");
+    bench.says(|says| says.pod = None);
+    let gone = |review: &mut Json| review["user"]["extra"][POD_UID] = json!(["uid-of-before"]);
+    assert_eq!(bench.refused(gone).await, "pod_unknown");
+    bench.says(|says| says.review = reviewed());
+    assert_eq!(bench.reason().await, "issued");
+    assert_eq!(told(), Vec::<[String; 3]>::new());
+
+    assert_eq!(bench.reason().await, "issued", "once more, as if it were the first time");
+    let mut bare = shop("Running");
+    bare["spec"]["initContainers"] = json!([]);
+    bench.knows(bare);
+    assert_eq!(bench.reason().await, "pod_not_meshed");
+    let [repeated, refused] = told().try_into().unwrap();
+    assert_eq!(repeated[..2], ["Pod bank/shop-1 uid-of-shop-1", "EnrolmentRepeated"]);
+    assert_eq!(refused[..2], ["Pod bank/shop-1 uid-of-shop-1", "EnrolmentRefused"]);
+    assert!(
+        refused[2].starts_with("no first certificate: ") && refused[2].ends_with("(pod_not_meshed)"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

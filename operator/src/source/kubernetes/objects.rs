@@ -18,7 +18,7 @@ use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
 use crate::source::problem::Problem;
 use crate::source::settle::{self, Settled};
-use crate::source::{Desired, expand};
+use crate::source::{Desired, Fault, expand};
 
 /// What a watch tells.
 #[derive(Clone, Debug)]
@@ -143,11 +143,20 @@ impl Objects {
             model: self.model.clone(),
             revocations: Vec::new(),
             problems: self.settled.problems.clone(),
+            faults: self.faults(),
             order: Some(self.order()),
             opted_in: self.opted_in(),
             bundles: self.bundles.clone(),
             statuses: self.statuses.clone(),
         }
+    }
+
+    fn faults(&self) -> BTreeMap<ObjectId, Fault> {
+        let faults = self.settled.broken.iter().filter_map(|(id, broken)| {
+            let (uid, _) = self.read.get(id)?;
+            Some((id.clone(), Fault { uid: uid.clone(), text: broken.fault.as_str().into() }))
+        });
+        faults.collect()
     }
 
     /// Namespaces that are to have what a sidecar needs before its first contact.
