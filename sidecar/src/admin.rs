@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fapi::CertThumbprint;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
@@ -50,7 +51,7 @@ pub(crate) fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     respond(StatusCode::OK, METRICS, shared.render_metrics())
 }
 
-/// What is in force. A snapshot holds no secret, and of the certificate only its name and end are shown.
+/// What is in force. Neither a snapshot nor a certificate holds a secret.
 fn config(shared: &Shared) -> String {
     let applied = shared.applied();
     let identity = shared.identity();
@@ -62,6 +63,7 @@ fn config(shared: &Shared) -> String {
         "snapshot": applied.as_ref().map(|applied| &applied.snapshot),
         "certificate": identity.as_ref().map(|generation| json!({
             "spiffeId": generation.spiffe_id.as_str(),
+            "x5t#S256": generation.identity.leaf().map(|leaf| CertThumbprint::of_der(leaf).to_string()),
             "notAfter": generation.not_after.as_secs(),
         })),
     });

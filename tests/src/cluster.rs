@@ -4,15 +4,20 @@
 //! or, if the test was killed, when the next one starts.
 
 mod api_server;
+pub mod bank;
 mod control_plane;
 mod folder;
 mod forward;
 mod helm;
 mod kubectl;
+#[cfg(target_os = "linux")]
+pub mod load;
+pub mod loot;
 mod network;
 mod node;
 mod operators;
 mod pki;
+pub mod platform;
 mod programs;
 mod remains;
 mod webhooks;

@@ -2,188 +2,14 @@
 //! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, process::Command, time::Instant};
 
-use e2e::cluster::{Cluster, Forward, Kubectl, helm, image};
-use e2e::{Scratch, program, repository, wait_for};
+use e2e::cluster::Forward;
+use e2e::cluster::bank::{SHOP, call, caller, check_passed};
+use e2e::cluster::loot::{curl, enrol};
+use e2e::cluster::platform::{HOME, Platform, chart, took};
+use e2e::{Scratch, program, wait_for};
 use serde_json::{Value, json};
-
-/// Where the operator is.
-const HOME: &str = "fapi-mesh";
-const SHOP: &str = "spiffe://bank.example/ns/bank/sa/shop";
-const PAYMENTS: &str = "spiffe://bank.example/ns/bank/sa/payments";
-
-/// A cluster, as an engineer of a platform has it before.
-struct Platform {
-    cluster: Cluster,
-}
-
-impl Platform {
-    /// A node that has our images, and a namespace for the operator under the strictest Pod Security.
-    fn new(name: &str) -> Self {
-        let began = Instant::now();
-        let cluster = Cluster::start(name);
-        for name in ["fapi-operator", "fapi-sidecar", "fapictl"] {
-            cluster.load(&image(name));
-        }
-        took("a cluster with the images", began);
-        let platform = Self { cluster };
-        platform.kubectl().run(&["create", "namespace", HOME]);
-        platform.kubectl().run(&["label", "namespace", HOME, "pod-security.kubernetes.io/enforce=restricted"]);
-        platform
-    }
-
-    fn kubectl(&self) -> &Kubectl {
-        self.cluster.kubectl()
-    }
-
-    fn helm(&self, args: &[&str]) -> String {
-        helm(self.kubectl(), args).unwrap_or_else(|error| panic!("helm {}: {error}", args.join(" ")))
-    }
-
-    /// Installs both charts and waits, as README says.
-    fn install(&self) {
-        self.helm(&["install", "fapi-mesh-crds", &chart("fapi-mesh-crds")]);
-        let chart = chart("fapi-mesh");
-        self.helm(&["install", "fapi-mesh", &chart, "-n", HOME, "--set", "trustDomain=bank.example", "--wait"]);
-    }
-
-    /// Applies files of `examples/`.
-    fn apply(&self, files: &[&str]) {
-        for file in files {
-            let file = repository().join("examples").join(file).display().to_string();
-            self.kubectl().run(&["apply", "-f", &file]);
-        }
-    }
-
-    /// The bank with its settings, and an intruder.
-    fn open_the_bank(&self) {
-        self.apply(&[
-            "kubernetes/bank.yaml",
-            "bank/mesh.yaml",
-            "bank/clients.yaml",
-            "bank/policies.yaml",
-            "bank/outside.yaml",
-        ]);
-        for (namespace, name) in [("bank", "ledger"), ("bank", "payments"), ("bank", "shop"), ("outside", "intruder")] {
-            self.rolled_out(namespace, name);
-        }
-    }
-
-    fn rolled_out(&self, namespace: &str, name: &str) {
-        let deployment = format!("deployment/{name}");
-        self.kubectl().run(&["rollout", "status", "-n", namespace, &deployment, "--timeout=120s"]);
-    }
-
-    /// The JSON lines of a container.
-    fn log(&self, namespace: &str, target: &str, container: &str) -> Vec<Value> {
-        let text = self.kubectl().run(&["logs", "-n", namespace, target, "-c", container]);
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// Waits until a sidecar of the bank has told of something with all of these.
-    fn told(&self, of: &str, facts: &[(&str, &str)]) {
-        wait_for(&format!("the sidecar of {of} to tell {facts:?}"), 20, || {
-            let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
-            self.log("bank", &format!("deployment/{of}"), "fapi-sidecar").iter().any(all).then_some(())
-        });
-    }
-
-    /// Waits for a condition; of a policy, the one of the whole.
-    fn is(&self, condition: &str, namespace: &str, object: &str) {
-        let condition = format!("--for=condition={condition}");
-        self.kubectl().run(&["wait", &condition, "-n", namespace, object, "--timeout=60s"]);
-    }
-
-    /// The pod of a deployment.
-    fn pod(&self, namespace: &str, app: &str) -> Value {
-        let pods = self.kubectl().get(&["pods", "-n", namespace, "-l", &format!("app={app}")]);
-        let living = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        pods["items"].as_array().unwrap().iter().find(living).unwrap().clone()
-    }
-
-    /// The names of all objects that do not come and go by themselves.
-    fn objects(&self) -> BTreeSet<String> {
-        let kinds = self.kubectl().run(&["api-resources", "--verbs=list", "-o", "name"]);
-        let passing = [
-            "events",
-            "events.events.k8s.io",
-            "endpoints",
-            "leases.coordination.k8s.io",
-            "ipaddresses.networking.k8s.io",
-        ];
-        let kinds: Vec<&str> = kinds.lines().filter(|kind| !passing.contains(kind)).collect();
-        let all = self.kubectl().run(&["get", &kinds.join(","), "-A", "-o", "name", "--ignore-not-found"]);
-        let leases = self.kubectl().run(&["get", "leases", "-n", HOME, "-o", "name"]);
-        all.lines().chain(leases.lines()).map(str::to_owned).collect()
-    }
-}
-
-fn chart(name: &str) -> String {
-    repository().join("charts").join(name).display().to_string()
-}
-
-fn took(what: &str, began: Instant) {
-    eprintln!("{what}: {:.1} s", began.elapsed().as_secs_f64());
-}
-
-/// Has an app call the service that it calls, with or without a token that it should not have.
-fn call(app: SocketAddr, authorization: Option<&str>) -> Value {
-    let header = authorization.map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
-    let request = format!("GET /call/http1 HTTP/1.1\r\nhost: app\r\n{header}connection: close\r\n\r\n");
-    let body = ask(app, &request).unwrap_or_else(|error| panic!("the app does not answer: {error}"));
-    serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body)))
-}
-
-/// The body of an answer; a forwarded port is slow to say that a connection has ended, so that is not waited for.
-fn ask(address: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.write_all(request.as_bytes())?;
-    let (mut stream, mut length) = (BufReader::new(stream), None);
-    for line in stream.by_ref().lines() {
-        let line = line?.to_ascii_lowercase();
-        match line.split_once(": ") {
-            Some(("content-length", value)) => length = value.parse().ok(),
-            None if line.is_empty() => break,
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length.ok_or(io::ErrorKind::InvalidData)?];
-    stream.read_exact(&mut body)?;
-    Ok(body)
-}
-
-/// A call that went through both hops, and each app saw who called it.
-fn check_passed(said: &Value) {
-    assert_eq!(said["status"], 200, "{said}");
-    let payments = &said["answer"];
-    assert_eq!((&payments["app"], &payments["told"]["caller"]), (&json!("payments"), &json!(SHOP)), "{said}");
-    let ledger = &payments["next"];
-    assert_eq!((&ledger["app"], &ledger["told"]["caller"]), (&json!("ledger"), &json!(PAYMENTS)), "{said}");
-    // No app sees a token.
-    assert!(!said.to_string().to_lowercase().contains("authorization"), "{said}");
-}
-
-/// A pod with the app of the demo, which calls `http://SERVICE`.
-fn caller(name: &str, namespace: &str, service: &str, annotations: &Value) -> String {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
-            "name": "app", "image": "fapi-mesh.dev/fapictl:0.1.0",
-            "args": ["app", format!("--name={name}"), "--listen=0.0.0.0:8080", format!("--calls=http://{service}")],
-        }]},
-    })
-    .to_string()
-}
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
@@ -252,6 +78,18 @@ fn nothing_is_amiss(platform: &Platform) {
     check.args(["check", "-n", "bank"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
     let output = check.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let mut identity = Command::new(program("fapictl"));
+    identity.args(["identity", "-n", "bank", "-o", "json"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
+    let output = identity.output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    let pods = platform.kubectl().get(&["pods", "-n", "bank"]);
+    for (account, name) in [(SHOP, "shop"), ("spiffe://bank.example/ns/bank/sa/payments", "payments")] {
+        let of_account = |pod: &&Value| pod["spec"]["serviceAccountName"] == name;
+        let pod = pods["items"].as_array().unwrap().iter().find(of_account).unwrap();
+        let says = |row: &&Value| row["podUid"] == pod["metadata"]["uid"] && row["spiffeId"] == account;
+        assert!(told.as_array().unwrap().iter().any(|row| says(&row)), "{told}");
+    }
 }
 
 /// From pods: one that is not in the mesh, and two of another namespace that are.
@@ -313,49 +151,6 @@ fn a_stolen_token_is_worth_nothing(platform: &Platform) {
     let said = call(stranger.address(), Some(&bearer));
     assert_eq!(said["status"], Value::Null, "without TLS a token is worth nothing: {said}");
     platform.kubectl().run(&["delete", "pod", "stranger", "-n", "bank"]);
-}
-
-/// A certificate for the pod of a deployment; the folder that it is in.
-fn enrol(platform: &Platform, scratch: &Path, control: &str, (namespace, app): (&str, &str)) -> String {
-    let kubectl = platform.kubectl();
-    let pod = platform.pod(namespace, app)["metadata"]["name"].as_str().unwrap().to_owned();
-    let token = kubectl.run(&[
-        "create",
-        "token",
-        app,
-        "-n",
-        namespace,
-        "--audience=fapi-mesh.dev",
-        "--bound-object-kind=Pod",
-        "--bound-object-name",
-        &pod,
-    ]);
-    let bundle = kubectl.get(&["configmap", "fapi-mesh-trust-bundle", "-n", namespace]);
-    let (state, out) = (scratch.join(format!("{app}-state")), scratch.join(app));
-    fs::create_dir_all(state.join("tokens").join(namespace)).unwrap();
-    fs::write(state.join("tokens").join(namespace).join(format!("{app}.jwt")), token).unwrap();
-    fs::write(state.join("trust-bundle.pem"), bundle["data"]["root.pem"].as_str().unwrap()).unwrap();
-    let addresses = json!({"control": control, "issuer": "https://unused", "trust_domain": "bank.example"});
-    fs::write(state.join("addresses.json"), addresses.to_string()).unwrap();
-    let output = Command::new(program("fapictl"))
-        .args(["identity", "--workload", &format!("{namespace}/{app}"), "--state"])
-        .arg(&state)
-        .arg("--out")
-        .arg(&out)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    out.display().to_string()
-}
-
-/// curl with the certificate of an identity folder; what it says.
-fn curl(identity: Option<&str>, args: &[&str]) -> String {
-    let mut command = Command::new("curl");
-    command.args(["-sk", "--max-time", "10", "--http1.1"]).args(args);
-    for (flag, file) in [("--cert", "chain.pem"), ("--key", "key.pem")] {
-        command.args(identity.map(|folder| [flag.to_owned(), format!("{folder}/{file}")]).into_iter().flatten());
-    }
-    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
 }
 
 /// Where Pod Security is `restricted`, a pod has a sidecar all the same, if its author says how; else he is told.

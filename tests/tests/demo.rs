@@ -96,6 +96,19 @@ fn nothing_left(folder: &Path) {
 }
 
 #[test]
+fn a_mesh_that_is_kept_can_be_attacked() {
+    let mesh = Mesh::start("attacked");
+    let mut attack = Command::new(program("fapictl"));
+    let output = attack.args(["attack", "--output", "json", "--state"]).arg(mesh.folder()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rows: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let failed: Vec<&Value> = rows.iter().filter(|row| row["pass"] != true).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(failed.is_empty() && output.status.success(), "{failed:#?}\n{errors}");
+    assert!(rows.len() >= 40, "{} steps", rows.len());
+}
+
+#[test]
 fn ctrl_c_ends_everything_in_order() {
     let mut mesh = Mesh::start("interrupted");
     assert!(living(mesh.folder()).len() > 4, "a mesh has more processes");

@@ -11,7 +11,7 @@ use fapi::TrustDomain;
 use operator::inject::Loosening;
 use operator::names;
 
-pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, StatusArgs};
+pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, Enrolment, IdentityArgs, StatusArgs};
 
 /// Check, see and attack a mesh that gives every call mutual TLS and a token bound to its sender.
 ///
@@ -31,7 +31,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Start a whole mesh on this machine, play the story, attack it, end it
     Demo(DemoArgs),
-    /// Enrol as a workload and keep its certificate and key in a folder
+    /// Attack a mesh that is there, with identities that were stolen from it: a folder says where it is
+    #[command(hide = true)]
+    Attack(AttackArgs),
+    /// Show who the pods of a cluster are; or (--state) enrol as a workload of a mesh on this machine
     Identity(IdentityArgs),
     /// Ask the issuer for an access token and print it
     Token(TokenArgs),
@@ -71,26 +74,23 @@ pub(crate) struct DemoArgs {
     pub(crate) bin_dir: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttackArgs {
+    /// The folder of a demo that runs (`demo --keep`), or one like it of another mesh of the bank
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// How the outcome is told: a table, or one JSON object a step
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Where fapi-operator and fapi-sidecar are [default: beside fapictl]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bin_dir: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Text,
     Json,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct IdentityArgs {
-    /// The state folder of the operator (the demo's --state)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: PathBuf,
-    /// The workload to enrol as: its namespace and name
-    #[arg(long, value_name = "NS/NAME", value_parser = workload)]
-    pub(crate) workload: (String, String),
-    /// Where cert.pem, chain.pem, key.pem and ca.pem go
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// The namespace that the operator's own identity is in
-    #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
-    pub(crate) operator_namespace: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -197,11 +197,14 @@ pub(crate) struct AppArgs {
     #[arg(long)]
     pub(crate) name: String,
     /// Where it listens
-    #[arg(long)]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, required_unless_present = "once")]
+    pub(crate) listen: Option<SocketAddr>,
     /// The service it calls, as any plain program would: http://ledger.bank
     #[arg(long)]
     pub(crate) calls: Option<String>,
+    /// Instead of serving, call once in this way (http1, http2, grpc) and end; with 0 if the answer was 200
+    #[arg(long, requires = "calls", conflicts_with = "listen")]
+    pub(crate) once: Option<String>,
     /// The proxy it was told to use [default: none, it calls the service itself]
     #[arg(long, env = "http_proxy")]
     pub(crate) http_proxy: Option<String>,

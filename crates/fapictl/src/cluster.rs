@@ -24,7 +24,7 @@ use crate::failure::{Failure, OrFail, with_sources};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// One question, with everything that is tried again.
-const ANSWER: Duration = Duration::from_secs(15);
+pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 /// Objects of one answer.
 const PAGE: u32 = 500;
 /// Answers of one list: half a million objects.

@@ -1,4 +1,5 @@
-//! `fapictl demo`: starts a whole mesh, plays the story against it, ends it.
+//! `fapictl demo`: starts a whole mesh, plays the story against it, ends it. `fapictl attack`: plays the attacks alone, against a
+//! mesh that is there.
 
 mod config;
 mod folder;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::args::DemoArgs;
+use crate::args::{AttackArgs, DemoArgs};
 use crate::failure::{Failure, OrFail};
 use folder::Folder;
 use mesh::{Mesh, Programs};
@@ -45,6 +46,15 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     }
     folder.done(played.is_ok() && well);
     played.map(|()| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Attacks the mesh that a folder describes. The exit code is 0 only if every step came out as stated.
+pub(crate) async fn attack(args: AttackArgs) -> Result<ExitCode, Failure> {
+    let mut mesh = Mesh::of_another(args.state, Programs::find(args.bin_dir.as_deref())?)?;
+    let mut report = Report::new(args.output);
+    story::attack(&mut mesh, &mut report).await?;
+    report.finish();
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn play(

@@ -1,10 +1,12 @@
-//! `fapictl identity`: enrols as a workload, the way its sidecar does, and keeps what it gets in a folder
-//! for curl and for the other commands.
+//! `fapictl identity`: who the pods of a cluster are; or it enrols as a workload of a mesh on this machine, the way its sidecar
+//! does, and keeps what it gets in a folder for curl and for the other commands.
 
 mod enroll;
+mod pods;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use control::identity::peer_from_leaf;
 use control::tls::TrustBundle;
@@ -13,7 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
-use crate::args::IdentityArgs;
+use crate::args::{Enrolment, IdentityArgs};
 use crate::crypto;
 use crate::failure::{Failure, OrFail};
 use crate::files::{self, Mode};
@@ -39,6 +41,8 @@ pub(crate) struct Operator {
     state: PathBuf,
     pub(crate) control: SocketAddr,
     pub(crate) issuer: String,
+    /// Where the issuer listens, if its URL is no address.
+    pub(crate) issuer_address: Option<SocketAddr>,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) bundle: String,
 }
@@ -48,17 +52,21 @@ pub(crate) struct Operator {
 struct Addresses {
     control: SocketAddr,
     issuer: String,
+    #[serde(default)]
+    issuer_address: Option<SocketAddr>,
     trust_domain: String,
 }
 
-/// Enrols and writes the folder.
-pub(crate) async fn run(args: &IdentityArgs) -> Result<(), Failure> {
-    let operator = Operator::read(&args.state)?;
-    let (namespace, name) = &args.workload;
-    let identity = operator.enroll(namespace, name, &args.operator_namespace).await?;
-    identity.save(&args.out)?;
-    println!("{} is in {}", identity.spiffe_id.as_str(), args.out.display());
-    Ok(())
+/// Shows who pods are, or enrols and writes the folder.
+pub(crate) async fn run(args: &IdentityArgs) -> Result<ExitCode, Failure> {
+    let Some(Enrolment { state, workload: (namespace, name), out }) = &args.enrolment else {
+        return pods::run(args).await;
+    };
+    let operator = Operator::read(state)?;
+    let identity = operator.enroll(namespace, name, &args.connection.operator_namespace).await?;
+    identity.save(out)?;
+    println!("{} is in {}", identity.spiffe_id.as_str(), out.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 // === Operator ===
@@ -74,6 +82,7 @@ impl Operator {
             state: state.to_owned(),
             control: addresses.control,
             issuer: addresses.issuer,
+            issuer_address: addresses.issuer_address,
             trust_domain: TrustDomain::parse(&addresses.trust_domain).or_fail(
                 "not a trust domain",
                 path.display(),

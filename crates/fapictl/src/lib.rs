@@ -10,7 +10,7 @@
 //! | `status` | the same facts to tables |
 //! | `completion` | scripts for shells |
 //! | `inject` | the sidecar into YAML documents, and out of them |
-//! | `identity` | enrols as a workload, keeps the certificate in a folder |
+//! | `identity` | who the pods of a cluster are; enrols as a workload, keeps the certificate in a folder |
 //! | `token`, `proof` | asks the issuer for a token; makes DPoP proofs with the key kept beside it |
 //! | `app` | the plain-HTTP program that the demo puts behind each sidecar |
 //! | `raw` | bytes over TCP and TLS, for clients that must be able to misbehave |
@@ -32,6 +32,7 @@ mod jose;
 mod proof;
 mod raw;
 mod status;
+mod table;
 mod token;
 mod wait;
 mod with_parent;
@@ -62,12 +63,13 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Status(args) => status::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(args) => completion::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(args).await,
-        Command::Identity(args) => identity::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Attack(args) => demo::attack(args).await,
+        Command::Identity(args) => identity::run(&args).await,
         Command::Token(args) => token::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Proof(args) => proof::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inject(args) => inject::inject(args).map(|()| ExitCode::SUCCESS),
         Command::Uninject(args) => inject::uninject(&args).map(|()| ExitCode::SUCCESS),
-        Command::App(args) => app::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::App(args) => app::run(args).await,
         Command::WithParent(args) => with_parent::run(&args),
     }
 }

@@ -2,7 +2,6 @@
 
 mod render;
 mod report;
-mod table;
 #[cfg(test)]
 mod tests;
 

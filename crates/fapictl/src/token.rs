@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::args::TokenArgs;
 use crate::failure::{Failure, OrFail};
 use crate::files::{self, Mode};
-use crate::identity::Identity;
+use crate::identity::{Identity, Operator};
 use crate::jose::{self, Key};
 use crate::proof;
 use crate::raw::{Ask, Line, Reply, Tls, connect};
@@ -88,6 +88,13 @@ impl Issuer {
         let address = host.parse();
         let address = address.or_fail("not the URL of a mesh issuer", url, "take `issuer` from demo.json")?;
         Ok(Self { address, host: host.to_owned(), url: url.to_owned() })
+    }
+
+    /// The issuer of an operator.
+    pub(crate) fn of(operator: &Operator) -> Result<Self, Failure> {
+        let Some(address) = operator.issuer_address else { return Self::parse(&operator.issuer) };
+        let url = operator.issuer.trim_end_matches('/').to_owned();
+        Ok(Self { address, host: url.trim_start_matches("https://").to_owned(), url })
     }
 
     /// Asks for a token, once more if the issuer wants its nonce in the proof (RFC 9449 section 8).

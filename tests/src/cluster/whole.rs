@@ -143,6 +143,14 @@ impl Cluster {
         self.ctr(&["images", "import", &archive]).unwrap_or_else(|error| panic!("{archive}: {error}"));
     }
 
+    /// Gives an image of the node another name too.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn tag(&self, image: &str, another: &str) {
+        self.ctr(&["images", "tag", "--force", image, another]).unwrap_or_else(|error| panic!("{image}: {error}"));
+    }
+
     /// Asks containerd for something, as a person does.
     fn ctr(&self, args: &[&str]) -> Result<(), String> {
         let mut command = Command::new("ctr");

@@ -214,6 +214,19 @@ fn an_exemption_says_exactly_what_passes() {
         assert_eq!(problems.iter().map(|problem| problem.field.as_str()).collect::<Vec<_>>(), [field]);
     }
     assert_eq!(with(vec![one(9090, &["/metrics"], &["10.0.0.0/8"]); 9]).unwrap_err()[0].field, "exempt");
+    let port = PortPolicy::Policy(Arc::new(with(vec![one(9090, &["/metrics"], &["10.0.0.0/8"])]).unwrap()));
+    let may = |number, source: &str| port.may_be_exempt(number, source.parse().unwrap());
+    assert!(may(9090, "10.1.2.3") && !may(9091, "10.1.2.3") && !may(9090, "11.1.2.3"));
+    assert!(!PortPolicy::Missing.may_be_exempt(9090, "10.1.2.3".parse().unwrap()));
+}
+
+#[test]
+fn a_policy_knows_its_name_and_whom_it_stands_for() {
+    let wire = wire_policy();
+    let policy = Policy::compile(&domain(), &wire).unwrap();
+    assert_eq!(policy.name(), wire.name);
+    let audiences: Vec<String> = policy.audiences().map(ToString::to_string).collect();
+    assert_eq!(audiences, wire.resources.iter().map(|resource| resource.audience.clone()).collect::<Vec<_>>());
 }
 
 #[test]

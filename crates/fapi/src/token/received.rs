@@ -107,9 +107,16 @@ mod tests {
         {
             assert!(names_a_token(query), "{query}");
         }
-        for query in
-            ["", "token=access_token", "my_access_token=x", "access_tokens=1", "%=access_token", "access_toke%6"]
-        {
+        for query in [
+            "",
+            "token=access_token",
+            "my_access_token=x",
+            "access_tokens=1",
+            "%=access_token",
+            "access_toke%6",
+            "access_token%6z=1",
+            "access_token%z6=1",
+        ] {
             assert!(!names_a_token(query), "{query}");
         }
     }

@@ -81,6 +81,8 @@ fn scopes_are_a_set() {
 
 #[test]
 fn issuers_and_audiences_are_https_urls() {
+    let of_length = |length: usize| format!("https://{}", "a/".repeat(256)).split_at(length).0.to_owned();
+    assert!(Issuer::parse(&of_length(512)).is_ok() && Issuer::parse(&of_length(513)).is_err());
     for good in ["https://issuer.example", "https://127.0.0.1:8443/realms/bank", "https://[::1]:1/"] {
         assert_eq!(Issuer::parse(good).unwrap().as_str(), good);
         assert_eq!(Audience::parse(good).unwrap().to_string(), good);

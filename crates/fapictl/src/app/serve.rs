@@ -23,6 +23,9 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The one header that an app passes on with the calls that it makes for a call, if it is there.
 const CONTEXT: &str = "x-fapi-context";
+/// Where the gRPC health protocol asks, and `HealthCheckResponse{status: SERVING}` as gRPC frames it.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 8, 1];
 /// No app of the demo takes more than this.
 const MOST: usize = 1 << 20;
 /// A body must have come within this time.
@@ -65,7 +68,11 @@ async fn answer(app: &App, request: Request<Incoming>) -> Answer {
     let request = Request::from_parts(parts, ());
     log(app, &request, &told);
     if is_grpc(request.headers()) {
-        return grpc(body, &told);
+        let message = if path == HEALTH { Bytes::from_static(&SERVING) } else { body };
+        return grpc(message, &told);
+    }
+    if path == "/deaf" {
+        app.deaf.notify_one();
     }
     let mut said = json!({
         "app": app.name,
@@ -119,7 +126,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The message back, and the outcome in trailers, where gRPC has it.
+/// A message, and the outcome in trailers, where gRPC has it.
 fn grpc(message: Bytes, told: &Value) -> Answer {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));

@@ -13,8 +13,9 @@ async fn pair(by_proxy: bool) -> SocketAddr {
     let (front, back) = (free(), free());
     let app = |name: &str, listen, calls: Option<&str>, proxy: Option<String>| AppArgs {
         name: name.to_owned(),
-        listen,
+        listen: Some(listen),
         calls: calls.map(ToOwned::to_owned),
+        once: None,
         http_proxy: proxy,
     };
     tokio::spawn(run(app("back", back, None, None)));
@@ -69,4 +70,24 @@ async fn an_app_says_what_it_was_told_and_what_others_tried() {
     let call = Ask::new("GET", "front", "/call/http1").header("authorization", "Bearer stolen");
     let passed = ask(front, &call).await.json();
     assert_eq!(passed["answer"]["told"]["telling"], serde_json::json!([["authorization", "Bearer stolen"]]));
+}
+
+#[tokio::test]
+async fn an_app_calls_once_or_goes_deaf() {
+    let front = pair(false).await;
+    let once = async |path: &str| {
+        let args = AppArgs {
+            name: "job".to_owned(),
+            listen: None,
+            calls: Some(format!("http://{front}")),
+            once: Some(path.to_owned()),
+            http_proxy: None,
+        };
+        run(args).await.unwrap()
+    };
+    assert_eq!(once("http1").await, ExitCode::SUCCESS);
+    ask(front, &Ask::new("GET", "front", "/deaf")).await;
+    let gone = async || TcpStream::connect(front).await.is_err().then_some(());
+    crate::wait::until(std::time::Duration::from_secs(5), gone).await.unwrap();
+    assert_eq!(once("http1").await, ExitCode::FAILURE);
 }

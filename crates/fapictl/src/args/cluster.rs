@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use operator::names;
 
-use super::Output;
+use super::{Output, workload};
 
 /// Which cluster, and as whom.
 #[derive(Debug, clap::Args)]
@@ -51,4 +51,38 @@ pub(crate) struct StatusArgs {
     /// How it is told: tables for people, or one JSON document
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdentityArgs {
+    /// The pod to ask [default: every pod of the namespace that has a sidecar]
+    #[arg(value_name = "POD", conflicts_with_all = ["state", "all_namespaces"])]
+    pub(crate) pod: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// The namespace to ask in [default: that of the context]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Ask in all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// How it is told: a table for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) enrolment: Option<Enrolment>,
+}
+
+/// What it takes to become a workload of a mesh on this machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Enrolment {
+    /// Enrol: the state folder of the operator (the demo's --state)
+    #[arg(long, value_name = "DIR", requires_all = ["workload", "out"], required = false)]
+    pub(crate) state: PathBuf,
+    /// The workload to enrol as: its namespace and name
+    #[arg(long, value_name = "NS/NAME", value_parser = workload, requires = "state", required = false)]
+    pub(crate) workload: (String, String),
+    /// Where cert.pem, chain.pem, key.pem and ca.pem go
+    #[arg(long, value_name = "DIR", requires = "state", required = false)]
+    pub(crate) out: PathBuf,
 }

@@ -50,6 +50,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The documents of a mesh that somebody else has started.
+    pub(crate) fn of_another(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
     /// Where it is.
     pub(crate) fn folder(&self) -> &std::path::Path {
         &self.folder

@@ -35,7 +35,7 @@ async fn slow(mesh: &Mesh) -> Result<bool, Failure> {
     let operator = mesh.operator()?;
     let thief = Thief::of(&operator, mesh.member("shop")?).await?;
     let audience = mesh.member("payments")?.origin();
-    let token = thief.token(&Issuer::parse(&operator.issuer)?, &audience, None, None).await?;
+    let token = thief.token(&Issuer::of(&operator)?, &audience, None, None).await?;
     let (_, claims) = jose::read(&token);
     let (start, end) = (claims["iat"].as_u64().unwrap_or_default(), claims["exp"].as_u64().unwrap_or_default());
     Ok(end.saturating_sub(start) > TOKEN / 2)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 pub(crate) use member::{Member, plain};
@@ -24,6 +24,8 @@ use crate::wait::until;
 
 /// The variables of a mesh, for a shell.
 pub(crate) const SHELL: &str = "env.sh";
+/// What its operator says, in its folder.
+const OPERATOR_LOG: &str = "logs/operator.log";
 /// From the first process to a mesh that serves.
 const START: Duration = Duration::from_secs(30);
 /// How long a process may take to end in peace.
@@ -55,7 +57,8 @@ pub(crate) struct Mesh {
     issuer: Port,
     admin: Port,
     pub(crate) members: Vec<Member>,
-    _lock: File,
+    /// Of a mesh that we have started.
+    _lock: Option<File>,
 }
 
 impl Programs {
@@ -93,14 +96,14 @@ impl Mesh {
         let mut mesh = Self {
             config: Config::create(folder.join("config"), &places)?,
             operator: None,
-            operator_log: Log::new(folder.join("logs/operator.log")),
+            operator_log: Log::new(folder.join(OPERATOR_LOG)),
             control: Port::find()?,
             issuer: Port::find()?,
             admin: Port::find()?,
             members,
             programs,
             folder,
-            _lock: lock,
+            _lock: Some(lock),
         };
         report.progress("starting the operator");
         mesh.start_operator()?;
@@ -116,6 +119,30 @@ impl Mesh {
         report.progress("waiting for certificates and policies");
         mesh.wait_ready().await?;
         Ok(mesh)
+    }
+
+    /// A mesh that somebody else has started, as its folder describes it. Nothing of it is ours to start or to end.
+    pub(crate) fn of_another(folder: PathBuf, programs: Programs) -> Result<Self, Failure> {
+        let remedy = "give the --state folder of `fapictl demo --keep`, or one that looks like it";
+        let path = folder.join(super::DESCRIPTION);
+        let description: Value = serde_json::from_str(&files::read(&path, remedy)?).unwrap_or_default();
+        let entries = description["workloads"].as_array().into_iter().flatten();
+        let members: Option<Vec<_>> = entries.map(Member::of_another).collect();
+        let members = members.filter(|members| !members.is_empty()).or_fail("no workloads", path.display(), remedy)?;
+        let control = Operator::read(&folder)?.control;
+        let port = || Port::of_another(control);
+        Ok(Self {
+            config: Config::of_another(folder.join("config")),
+            operator: None,
+            operator_log: Log::new(folder.join(OPERATOR_LOG)),
+            control: port(),
+            issuer: port(),
+            admin: port(),
+            members,
+            programs,
+            folder,
+            _lock: None,
+        })
     }
 
     /// Every sidecar has a certificate and an accepted snapshot.

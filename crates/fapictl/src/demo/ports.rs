@@ -13,11 +13,11 @@ const FIRST: u16 = 20_000;
 const PAIRS: u16 = 6_000;
 const TRIES: u16 = 200;
 
-/// A port that is ours until this is dropped.
+/// A port that is ours until this is dropped, or one of somebody else.
 pub(crate) struct Port {
-    number: u16,
+    address: SocketAddr,
     /// The odd neighbour; never accepts.
-    _claim: TcpListener,
+    _claim: Option<TcpListener>,
     /// The port itself, until somebody else is to bind it.
     hold: Option<TcpListener>,
 }
@@ -28,15 +28,20 @@ impl Port {
         for _ in 0..TRIES {
             let number = FIRST + (crypto::random_u16()? % PAIRS) * 2;
             if let (Ok(claim), Ok(hold)) = (bind(number + 1), bind(number)) {
-                return Ok(Self { number, _claim: claim, hold: Some(hold) });
+                return Ok(Self { address: at(number), _claim: Some(claim), hold: Some(hold) });
             }
         }
         None.or_fail("no free port", "127.0.0.1", "end some programs that listen on ports 20000 to 32000")
     }
 
+    /// One that another process has bound.
+    pub(crate) fn of_another(address: SocketAddr) -> Self {
+        Self { address, _claim: None, hold: None }
+    }
+
     /// The address of the port.
     pub(crate) fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.number).into()
+        self.address
     }
 
     /// Lets another process bind it; the claim stays.
@@ -45,8 +50,12 @@ impl Port {
     }
 }
 
+fn at(number: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, number).into()
+}
+
 fn bind(number: u16) -> std::io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, number))
+    TcpListener::bind(at(number))
 }
 
 #[cfg(test)]
@@ -58,9 +67,10 @@ mod tests {
     #[test]
     fn a_port_that_was_handed_over_is_found_by_nobody_else() {
         let mut port = Port::find().unwrap();
-        assert!(bind(port.number).is_err());
+        let number = port.address().port();
+        assert!(bind(number).is_err());
         port.hand_over();
-        assert!(bind(port.number + 1).is_err(), "the claim stays");
-        assert!(bind(port.number).is_ok(), "the port can be used");
+        assert!(bind(number + 1).is_err(), "the claim stays");
+        assert!(bind(number).is_ok(), "the port can be used");
     }
 }

@@ -61,10 +61,20 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
     story.handing_on().await
 }
 
+/// Plays what needs no hand on the mesh: the attacks.
+pub(crate) async fn attack(mesh: &mut Mesh, report: &mut Report) -> Result<(), Failure> {
+    let mut story = Story::begin(mesh, report).await?;
+    story.handshakes().await?;
+    story.tokens().await?;
+    story.proofs().await?;
+    story.issuer_refuses().await?;
+    story.forged_headers().await
+}
+
 impl<'a> Story<'a> {
     async fn begin(mesh: &'a mut Mesh, report: &'a mut Report) -> Result<Self, Failure> {
         let operator = mesh.operator()?;
-        let issuer = Issuer::parse(&operator.issuer)?;
+        let issuer = Issuer::of(&operator)?;
         let shop = Thief::of(&operator, mesh.member("shop")?).await?;
         Ok(Self {
             old: shop.token(&issuer, &mesh.member("payments")?.origin(), None, None).await?,

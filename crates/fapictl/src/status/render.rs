@@ -1,8 +1,8 @@
 //! A report for people, and for programs.
 
 use super::report::{Object, Report};
-use super::table::table;
 use crate::args::Output;
+use crate::table::table;
 
 /// The report.
 pub(super) fn render(report: &Report, output: Output) -> String {

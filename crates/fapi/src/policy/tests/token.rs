@@ -103,6 +103,37 @@ fn the_issuer_grants_details_and_age_of_the_rules_that_name_the_chain() {
 }
 
 #[test]
+fn a_client_of_another_issuer_is_given_what_counts_of_it_to_the_workloads_that_it_may_call_from() {
+    let external = WireExternal {
+        name: "bank-as".to_owned(),
+        issuer: "https://login.bank.example".to_owned(),
+        resources: wire_policy().resources,
+        typ: TokenTyp::AccessToken,
+        opaque: false,
+        client_id_claim: ClientIdClaim::ClientId,
+        max_token_age: 900,
+        scopes: Some(texts(&["a", "c"])),
+        clients: vec![WireMapping { client_id: "shop-7".to_owned(), callers: vec![account("bank", "shop")] }],
+    };
+    let client = WireClient { issuer: "bank-as".to_owned(), client_id: "shop-7".to_owned(), caller: None };
+    let policy = |rules: Vec<WireRule>| {
+        Policy::compile(&domain(), &WirePolicy { external: vec![external.clone()], rules, ..wire_policy() }).unwrap()
+    };
+    let by_client = || WireRule { clients: vec![client.clone()], ..rule(&[], &[], &[], &[], &["a", "b"]) };
+    let shop = caller("bank", "shop");
+    let scopes_of = |policy: &Policy, who: &SpiffeId, issuer: &str, id: &str| {
+        policy.grant_client(who, issuer, id).map(|grant| grant.scopes)
+    };
+    for rules in [vec![by_client()], vec![for_shop(|rule| rule.scopes = texts(&["a", "b"]))]] {
+        let policy = policy(rules);
+        assert_eq!(scopes_of(&policy, &shop, "bank-as", "shop-7"), Some(scopes("a")));
+        assert_eq!(scopes_of(&policy, &shop, "bank-as", "shop-8"), None);
+        assert_eq!(scopes_of(&policy, &shop, "other-as", "shop-7"), None);
+        assert_eq!(scopes_of(&policy, &caller("bank", "other"), "bank-as", "shop-7"), None);
+    }
+}
+
+#[test]
 fn bounds_are_checked_and_old_documents_still_read() {
     let text = r#"{"callers":[{"namespace":"bank"}]}"#;
     let old: WireRule = serde_json::from_str(text).unwrap();

@@ -57,6 +57,26 @@ impl Member {
         })
     }
 
+    /// One that somebody else has started, from its entry in `demo.json`.
+    pub(crate) fn of_another(entry: &Value) -> Option<Self> {
+        let text = |name: &str| entry[name].as_str().map(ToOwned::to_owned);
+        let port = |name: &str| Some(Port::of_another(text(name)?.parse().ok()?));
+        let log = Path::new(entry["log"].as_str()?);
+        Some(Self {
+            namespace: text("namespace")?,
+            account: text("service_account")?,
+            name: text("name")?,
+            calls: None,
+            inbound: port("inbound")?,
+            outbound: port("outbound")?,
+            app: port("app")?,
+            admin: port("admin")?,
+            log: Log::new(log.to_owned()),
+            app_log: Log::new(log.with_extension("app.log")),
+            processes: Vec::new(),
+        })
+    }
+
     pub(crate) fn place(&self) -> Place<'_> {
         Place { name: &self.name, inbound: self.inbound.address(), app: self.app.address() }
     }

@@ -1,7 +1,7 @@
 //! Tables, as kubectl prints them.
 
 /// A heading, and rows as long as it, each column as wide as its widest cell; nothing without rows.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     if rows.is_empty() {
         return String::new();
     }

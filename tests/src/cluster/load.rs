@@ -1,0 +1,136 @@
+//! Calls that go on while something happens to the cluster.
+//!
+//! They are made where the pod of the calling app is, in its network, so they need neither the API server nor kubectl.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+
+use super::bank::{passed, try_call};
+
+/// Between two calls of one thread: what is tested needs the processors too.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Calls of shop, one after the other on several threads, until they are stopped.
+pub struct Load {
+    told: Arc<Told>,
+    threads: Vec<JoinHandle<()>>,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct Told {
+    stop: AtomicBool,
+    calls: AtomicUsize,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// Begins to call by the app in a pod of shop.
+    ///
+    /// # Panics
+    /// If the pod does not run on this machine.
+    pub fn by(pod: &Value, threads: usize) -> Self {
+        let (told, began) = (Arc::new(Told::default()), Instant::now());
+        let threads = (0..threads).map(|_| {
+            let (told, network) = (told.clone(), network_of(pod));
+            std::thread::spawn(move || {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                told.call_until_stopped(began);
+            })
+        });
+        Self { threads: threads.collect(), told, began }
+    }
+
+    /// How many calls were made so far.
+    pub fn calls(&self) -> usize {
+        self.told.calls.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; how many calls were made.
+    ///
+    /// # Panics
+    /// If one of them failed, with when and how, or if there was none.
+    pub fn all_passed(mut self, meanwhile: &str) -> usize {
+        self.end();
+        let calls = self.calls();
+        let failures = self.told.failures.lock().unwrap();
+        let shown: Vec<&String> = failures.iter().take(8).collect();
+        let seconds = self.began.elapsed().as_secs();
+        assert!(
+            failures.is_empty(),
+            "{meanwhile}: {} of {calls} calls failed in {seconds} s: {shown:#?}",
+            failures.len()
+        );
+        assert!(calls > 0, "{meanwhile}: no call was made");
+        eprintln!("{meanwhile}: {calls} calls in {seconds} s, none failed");
+        calls
+    }
+
+    fn end(&mut self) {
+        self.told.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.told.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Told {
+    #[expect(clippy::disallowed_methods, reason = "a pause between calls, nothing is awaited")]
+    fn call_until_stopped(&self, began: Instant) {
+        let app = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        while !self.stop.load(Ordering::Relaxed) {
+            let at = began.elapsed();
+            let failure = match try_call(app, None) {
+                Ok(said) if passed(&said) => None,
+                Ok(said) => Some(said.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            if let Some(failure) = failure {
+                let line = format!(
+                    "at {:.1} s, after {:.1} s: {failure}",
+                    at.as_secs_f64(),
+                    (began.elapsed() - at).as_secs_f64()
+                );
+                self.failures.lock().unwrap().push(line);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The network of a pod that runs on this machine.
+fn network_of(pod: &Value) -> File {
+    File::open(format!("/proc/{}/ns/net", process_of(pod))).unwrap()
+}
+
+/// A command that runs where a pod is, in its network: for its neighbours it is the pod's.
+///
+/// # Panics
+/// If the pod does not run on this machine.
+pub fn command_in(pod: &Value, program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+    let mut command = std::process::Command::new("nsenter");
+    command.arg(format!("--net=/proc/{}/ns/net", process_of(pod))).arg("--").arg(program);
+    command
+}
+
+/// A process of a pod that runs on this machine.
+fn process_of(pod: &Value) -> u32 {
+    let group = format!("pod{}", pod["metadata"]["uid"].as_str().unwrap());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    let inside = |id: &u32| fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|text| text.contains(&group));
+    ids.find(inside).unwrap_or_else(|| panic!("no process of {group} runs here"))
+}

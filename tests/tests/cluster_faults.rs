@@ -1,0 +1,236 @@
+//! What a cluster loses and gets back while calls go on: its own parts, operators, certificates. No call fails, and afterwards new
+//! pods join as before.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use e2e::cluster::bank::{call, caller};
+use e2e::cluster::load::Load;
+use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
+use e2e::cluster::{Forward, Kubectl, Part};
+use e2e::{get, wait_for};
+use serde_json::{Value, json};
+
+/// Tokens are refreshed at half of this. No operator is there for longer than that, so the refresh fails and the old ones serve on.
+const TOKENS: &str = "80s";
+const AWAY: Duration = Duration::from_secs(42);
+/// Of that time: a ReplicaSet that was refused a pod waits longer each time.
+const WAITING: Duration = Duration::from_secs(12);
+/// How many certificates each sidecar gets anew.
+const ROTATIONS: u64 = 3;
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn calls_outlive_the_loss_of_every_part() {
+    let (mut platform, shop) = with_two_operators("parts-lost");
+    for part in [Part::ApiServer, Part::Etcd, Part::Containerd] {
+        under_load(&platform.kubectl().clone(), &shop, &format!("{part:?} restarted"), || {
+            platform.cluster.stop_part(part);
+            // Long enough for whatever watches it to notice; without an API server, for the Lease to end.
+            pass(Duration::from_secs(if part == Part::ApiServer { 20 } else { 3 }));
+            platform.cluster.start_part(part);
+        });
+    }
+    let kubectl = platform.kubectl();
+    for holds in [false, true] {
+        let what = if holds { "the operator that writes, killed" } else { "the other operator killed" };
+        under_load(kubectl, &shop, what, || kill_an_operator(kubectl, holds));
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn calls_outlive_releases_outages_and_certificates() {
+    let (platform, shop) = with_two_operators("changes");
+    an_upgrade_and_its_rollback_move_the_operator_alone(&platform, &shop);
+    all_operators_are_away(&platform);
+    certificates_are_rotated(&platform);
+}
+
+/// A bank whose calls pass, and the pod of shop.
+fn with_two_operators(name: &str) -> (Platform, Value) {
+    let platform = Platform::new(name);
+    platform.install_with(&["--set", "replicas=2"]);
+    platform.open_the_bank();
+    let shop = platform.pod("bank", "shop");
+    let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
+    wait_for("the first guarded call", 60, || (call(app.address(), None)["status"] == 200).then_some(()));
+    (platform, shop)
+}
+
+/// Calls while something happens, and until a new pod of ledger is called: it has gone through webhook, enrolment, watches and
+/// lookups of its callers.
+fn under_load(kubectl: &Kubectl, shop: &Value, what: &str, happens: impl FnOnce()) {
+    let load = Load::by(shop, 2);
+    let began = Instant::now();
+    happens();
+    took(what, began);
+    wait_for("the API server to take a change", 60, || {
+        kubectl.attempt(&["rollout", "restart", "deployment/ledger", "-n", "bank"]).ok()
+    });
+    wait_for("a new ledger", 120, || {
+        kubectl.attempt(&["rollout", "status", "-n", "bank", "deployment/ledger", "--timeout=60s"]).ok()
+    });
+    let before = load.calls();
+    wait_for("calls of the new ledger", 30, || (load.calls() > before + 20).then_some(()));
+    load.all_passed(what);
+    took(&format!("{what}, and a new pod"), began);
+}
+
+/// Lets time pass, for what has no end that could be seen.
+fn pass(time: Duration) {
+    let began = Instant::now();
+    wait_for("time to pass", time.as_secs() + 10, || (began.elapsed() >= time).then_some(()));
+}
+
+fn holder(kubectl: &Kubectl) -> String {
+    let lease = kubectl.get(&["lease", "fapi-operator", "-n", HOME]);
+    lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+}
+
+fn operators(kubectl: &Kubectl) -> Vec<String> {
+    let names = kubectl.run(&[&["get", "pods", "-o", "name"], &OPERATORS[..]].concat());
+    names.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect()
+}
+
+/// Kills the operator that holds the Lease, or another, and waits until there are two and one holds it.
+fn kill_an_operator(kubectl: &Kubectl, holds: bool) {
+    let held = holder(kubectl);
+    let all = operators(kubectl);
+    let victim = all.iter().find(|name| held.starts_with(&***name) == holds);
+    let victim = victim.unwrap_or_else(|| panic!("{held} holds the Lease, and there are {all:?}")).clone();
+    kubectl.run(&["delete", "pod", "-n", HOME, &victim, "--grace-period=0", "--force"]);
+    kubectl.run(&["rollout", "status", "-n", HOME, "deployment/fapi-operator", "--timeout=90s"]);
+    wait_for("an operator that lives to hold the Lease", 60, || {
+        let held = holder(kubectl);
+        operators(kubectl).iter().any(|name| *name != victim && held.starts_with(&**name)).then_some(())
+    });
+}
+
+/// Operator and sidecars of another name, then of the old one again: pods keep the sidecar that they have, and the pod of ledger
+/// that comes meanwhile gets the one of that time, so each is called by neighbours of the other.
+fn an_upgrade_and_its_rollback_move_the_operator_alone(platform: &Platform, shop: &Value) {
+    let kubectl = platform.kubectl();
+    for name in ["fapi-operator", "fapi-sidecar"] {
+        platform.cluster.tag(&format!("fapi-mesh.dev/{name}:0.1.0"), &format!("fapi-mesh.dev/{name}:next"));
+    }
+    let images = || {
+        let operator = kubectl.get(&["deployment", "fapi-operator", "-n", HOME])["spec"]["template"]["spec"].clone();
+        let sidecar = |app: &str| platform.pod("bank", app)["spec"]["initContainers"][1]["image"].clone();
+        [operator["containers"][0]["image"].clone(), sidecar("payments"), sidecar("ledger")]
+            .map(|image| image.as_str().unwrap().rsplit(':').next().unwrap().to_owned())
+    };
+    assert_eq!(images(), ["0.1.0", "0.1.0", "0.1.0"]);
+    under_load(kubectl, shop, "helm upgrade", || {
+        let chart = chart("fapi-mesh");
+        let tags = ["--set", "image.tag=next", "--set", "sidecar.image.tag=next"];
+        let args = ["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--wait"];
+        platform.helm(&[&args[..], &tags].concat());
+    });
+    assert_eq!(images(), ["next", "0.1.0", "next"]);
+    under_load(kubectl, shop, "helm rollback", || {
+        platform.helm(&["rollback", "fapi-mesh", "1", "-n", HOME, "--wait"]);
+    });
+    assert_eq!(images(), ["0.1.0", "0.1.0", "0.1.0"]);
+}
+
+/// Both operators go. Calls go on, pods that ask for a sidecar wait, others start; with the operators the waiting ones come.
+fn all_operators_are_away(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    set(kubectl, "tokenLifetime", TOKENS);
+    // Tokens of before live for an hour; these pods have short ones from the beginning.
+    let shop = restarted(platform);
+    let load = Load::by(&shop, 2);
+    kubectl.run(&["scale", "-n", HOME, "deployment/fapi-operator", "--replicas=0"]);
+    wait_for("both operators to be gone", 60, || operators(kubectl).is_empty().then_some(()));
+    let began = Instant::now();
+
+    let asks = json!({"fapi-mesh.dev/inject": "enabled"});
+    let refused = kubectl.apply(&caller("asks", "bank", "payments.bank", &asks)).unwrap_err();
+    assert!(refused.contains("fapi-operator"), "{refused}");
+    kubectl.apply(&caller("does-not-ask", "bank", "payments.bank", &json!({}))).unwrap();
+    platform.is("Ready", "bank", "pod/does-not-ask");
+    pass((AWAY - WAITING).saturating_sub(began.elapsed()));
+    kubectl.run(&["scale", "-n", "bank", "deployment/ledger", "--replicas=2"]);
+    wait_for("the ReplicaSet to say that it waits", 30, || {
+        let events = kubectl.get(&["events", "-n", "bank", "--field-selector=reason=FailedCreate"]);
+        events["items"].to_string().contains("fapi-operator").then_some(())
+    });
+    pass(AWAY.saturating_sub(began.elapsed()));
+    let callers = [shop, platform.pod("bank", "payments")];
+    let tokens = |outcome: &'static str| callers.each_ref().map(|pod| count(pod, "fapi_tokens_total", outcome));
+    assert!(tokens("failed").iter().all(|failed| *failed > 0), "both had to ask for a token meanwhile");
+    let before = tokens("succeeded");
+    let ledgers = kubectl.run(&["get", "pods", "-n", "bank", "-l", "app=ledger", "-o", "name"]);
+    assert_eq!(ledgers.lines().count(), 1, "none starts without a sidecar: {ledgers}");
+
+    kubectl.run(&["scale", "-n", HOME, "deployment/fapi-operator", "--replicas=2"]);
+    kubectl.run(&["rollout", "status", "-n", HOME, "deployment/fapi-operator", "--timeout=90s"]);
+    took("no operator at all", began);
+    platform.rolled_out("bank", "ledger");
+    took("until the pod that waited is ready", began);
+    wait_for("tokens of the operators that came back", 60, || {
+        tokens("succeeded").iter().zip(before).all(|(now, then)| *now > then).then_some(())
+    });
+    load.all_passed("no operator at all");
+    kubectl.run(&["scale", "-n", "bank", "deployment/ledger", "--replicas=1"]);
+    kubectl.run(&["delete", "pod", "does-not-ask", "-n", "bank", "--wait=false"]);
+}
+
+/// The bank lives with certificates of 20 seconds for as long as each sidecar has had some.
+fn certificates_are_rotated(platform: &Platform) {
+    set(platform.kubectl(), "certificateLifetime", "20s");
+    let shop = restarted(platform);
+    let pods = [shop.clone(), platform.pod("bank", "payments"), platform.pod("bank", "ledger")];
+    let load = Load::by(&shop, 2);
+    let began = Instant::now();
+    wait_for("several rotations", 120, || pods.iter().all(|pod| certificates(pod) > ROTATIONS).then_some(()));
+    let held = pods.each_ref().map(certificates);
+    took(&format!("certificates {held:?} of shop, payments and ledger"), began);
+    load.all_passed("rotations of certificates");
+}
+
+/// Changes a lifetime of the mesh.
+fn set(kubectl: &Kubectl, lifetime: &str, to: &str) {
+    let change = json!({"spec": {lifetime: to}}).to_string();
+    kubectl.run(&["patch", "fapimesh", "default", "--type=merge", "-p", &change]);
+}
+
+/// Starts the bank anew; the pod of shop, once its calls pass.
+fn restarted(platform: &Platform) -> Value {
+    let apps = ["ledger", "payments", "shop"];
+    for app in apps {
+        platform.kubectl().run(&["rollout", "restart", "-n", "bank", &format!("deployment/{app}")]);
+    }
+    apps.iter().for_each(|app| platform.rolled_out("bank", app));
+    wait_for("the old pods to be gone", 60, || {
+        let pods = platform.kubectl().run(&[
+            "get",
+            "pods",
+            "-n",
+            "bank",
+            "-l",
+            "app in (shop, payments, ledger)",
+            "-o",
+            "name",
+        ]);
+        (pods.lines().count() == apps.len()).then_some(())
+    });
+    let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
+    wait_for("a call of the new shop", 60, || (call(app.address(), None)["status"] == 200).then_some(()));
+    platform.pod("bank", "shop")
+}
+
+/// How many certificates a sidecar has got.
+fn certificates(pod: &Value) -> u64 {
+    count(pod, "fapi_certificates_total", "succeeded")
+}
+
+/// What a sidecar counts of an outcome.
+fn count(pod: &Value, name: &str, outcome: &str) -> u64 {
+    let address = format!("{}:15020", pod["status"]["podIP"].as_str().unwrap()).parse().unwrap();
+    let metrics = get(address, "/metrics").unwrap().body;
+    let start = format!("{name}{{outcome=\"{outcome}\"}}");
+    let line = metrics.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no {start}: {metrics}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
