@@ -27,6 +27,7 @@ pub mod names;
 mod pki;
 mod publish;
 mod revocations;
+pub mod rotation;
 mod run;
 mod shelf;
 mod source;

@@ -73,6 +73,11 @@ impl Candidate {
         Self { leases, me, election, began: Instant::now(), until: watch::Sender::new(None) }
     }
 
+    /// Its name.
+    pub(crate) fn me(&self) -> &str {
+        &self.me
+    }
+
     /// What it has of the Lease.
     pub(crate) fn leadership(&self) -> Leadership {
         Leadership(Some(self.until.subscribe()))

@@ -29,6 +29,7 @@ use crate::issuer::{self, Kept, Keys, MeshAuthorizationServer, Rotation};
 use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::revocations::Revocations;
+use crate::rotation::Streams;
 use crate::shelf::Shelf;
 use crate::view::View;
 
@@ -47,7 +48,8 @@ pub(crate) struct Mesh {
     pub(crate) issuer: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
-    authority: Arc<Authority>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) streams: Arc<Streams>,
     operator: SpiffeId,
     servers: JoinSet<()>,
     _serving: Serving,
@@ -97,8 +99,7 @@ impl Mesh {
             Kept::open(Shelf::Folder(dir.path().join("issuer")), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
         let keys = kept.keys.clone();
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
-        let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();
-        let tls = |alpn| Tls::new(serving.identity(), bundle.clone(), alpn);
+        let tls = |alpn| Tls::new(serving.identity(), authority.roots(), alpn);
         let control_listener = listen().await;
         // Kept open, so that nobody else takes the address before a restart.
         let (issuer_listener, kept_listener) = twice(issuer_listener);
@@ -107,7 +108,7 @@ impl Mesh {
         let (shutdown, renew, acks) =
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
-        let client_keys = Arc::new(ClientKeys::default());
+        let (client_keys, streams) = (Arc::new(ClientKeys::default()), Arc::<Streams>::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
             kept,
@@ -133,7 +134,8 @@ impl Mesh {
             keys: keys.published(),
             delivered: keys.delivered(),
             issuer: names,
-            bundle_pem: authority.bundle_pem(),
+            roots: authority.roots(),
+            streams: streams.clone(),
             behind: Behind::default(),
             renew: renew.subscribe(),
             clock: clock.clone(),
@@ -157,6 +159,7 @@ impl Mesh {
             control,
             shutdown,
             authority,
+            streams,
             operator,
             servers,
             _serving,

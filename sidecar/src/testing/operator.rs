@@ -59,6 +59,7 @@ pub(crate) struct State {
     pub(crate) open_streams: u32,
     /// The fewest streams that were open after the first one.
     pub(crate) acks: Vec<pb::Ack>,
+    pub(crate) bundle_acks: Vec<pb::BundleAck>,
     pub(crate) hellos: Vec<pb::Hello>,
     pub(crate) lookups: Vec<String>,
     pub(crate) destinations: HashMap<String, DestinationKind>,
@@ -245,6 +246,7 @@ async fn follow(
                 Ok(Some(message)) => match message.kind.unwrap() {
                     sidecar_message::Kind::Hello(hello) => operator.with(|state| state.hellos.push(hello)),
                     sidecar_message::Kind::Ack(ack) => operator.with(|state| state.acks.push(ack)),
+                    sidecar_message::Kind::BundleAck(ack) => operator.with(|state| state.bundle_acks.push(ack)),
                     sidecar_message::Kind::Lookup(lookup) => {
                         let mute = operator.with(|state| {
                             state.lookups.push(lookup.authority.clone());

@@ -22,7 +22,7 @@ pub struct EnrollResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<sidecar_message::Kind>,
 }
 /// Nested message and enum types in `SidecarMessage`.
@@ -35,6 +35,8 @@ pub mod sidecar_message {
         Ack(super::Ack),
         #[prost(message, tag = "3")]
         Lookup(super::Lookup),
+        #[prost(message, tag = "4")]
+        BundleAck(super::BundleAck),
     }
 }
 /// The first message of a stream.
@@ -60,6 +62,16 @@ pub struct Ack {
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
     /// Why the snapshot was refused; empty: it is in force.
+    #[prost(string, tag = "2")]
+    pub nack_reason: ::prost::alloc::string::String,
+}
+/// The answer to a trust bundle.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BundleAck {
+    /// As it came.
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+    /// Why the bundle was refused; empty: its roots are in force, and no others.
     #[prost(string, tag = "2")]
     pub nack_reason: ::prost::alloc::string::String,
 }
