@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom mutants generate tools \
+.PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom mutants mutants-changed generate tools \
 	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
@@ -14,6 +14,8 @@ CARGO_MUTANTS_VERSION := 27.1.0
 FUZZ_TOOLCHAIN ?= nightly-2026-05-20
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
+# The commit of which docs/mutants.md tells; where the history does not go back so far, the one before.
+MUTANTS_BASE ?= $(shell base=$$(sed -n 's/^Whole at commit `\(.*\)`.*/\1/p' docs/mutants.md); git rev-parse -q --verify "$$base^{commit}" || echo HEAD~1)
 # Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGES_PROFILE ?= release
@@ -76,12 +78,17 @@ loom: ## Every interleaving of a few threads at what they share, by a model chec
 	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p models
 
 mutants: ## Changes the rules of `fapi` one by one; each change must turn a test red (MUTANTS_FLAGS="-f crates/fapi/src/path.rs")
-	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo install --locked cargo-mutants@$(CARGO_MUTANTS_VERSION)"; exit 1; }
+	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo-mutants $(CARGO_MUTANTS_VERSION) is missing: make tools"; exit 1; }
 	$(CARGO) mutants -p fapi --timeout 300 -o $(TARGET_DIR) $(MUTANTS_FLAGS)
+
+mutants-changed: ## The same for the lines that changed since docs/mutants.md was written
+	git diff $(MUTANTS_BASE) -- crates/fapi/src > $(TARGET_DIR)/changed.diff
+	[ ! -s $(TARGET_DIR)/changed.diff ] || $(MAKE) mutants MUTANTS_FLAGS="--in-diff $(TARGET_DIR)/changed.diff -C=--lib"
 
 bench: ## What the rules and the mesh cost, against bare cryptography and a bare pair (needs wrk and h2load)
 	$(CARGO) build --locked --release --bins -p operator -p sidecar -p fapictl -p bench
 	$(TARGET_DIR)/release/decide
+	$(CARGO) test --locked --release -q -p operator --lib -- --ignored --nocapture scale
 	$(TARGET_DIR)/release/bench $(BENCH_FLAGS)
 
 cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)
@@ -112,6 +119,6 @@ generate: ## Rewrites what is generated: CRDs, their reference, protocol code, g
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
 	UPDATE=1 $(CARGO) test --locked -p e2e --test tidy
 
-tools: ## Installs the tools of `make check` and `make fuzz`
+tools: ## Installs the tools of `make check`, `make fuzz` and `make mutants`
 	$(CARGO) install --locked cargo-deny@$(CARGO_DENY_VERSION) cargo-machete@$(CARGO_MACHETE_VERSION) \
-		cargo-fuzz@$(CARGO_FUZZ_VERSION)
+		cargo-fuzz@$(CARGO_FUZZ_VERSION) cargo-mutants@$(CARGO_MUTANTS_VERSION)

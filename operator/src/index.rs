@@ -6,11 +6,12 @@
 mod addresses;
 mod attach;
 mod issuers;
+mod namespace;
 mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,39 +20,70 @@ use fapi::{KeySet, SpiffeId, TrustDomain};
 
 use self::addresses::Addresses;
 pub(crate) use self::addresses::Holder;
-use self::attach::Attachments;
 pub(crate) use self::issuers::Issuers;
-use self::plan::Planner;
+use self::namespace::Namespace;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
-use crate::model::{Client, ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
+use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
-/// A model with its cross-references. Immutable; equal models give equal indexes.
+/// A model with its cross-references. Immutable; equal models give equal indexes, whatever came before them.
 #[derive(Debug)]
 pub(crate) struct Index {
     trust_domain: TrustDomain,
     model: Model,
-    attachments: Attachments,
-    /// By pod uid, then by the name of the port.
-    plans: HashMap<String, BTreeMap<String, Arc<PortPlan>>>,
-    /// The Services that a pod answers for, by its uid.
-    fronts: HashMap<String, Vec<Key>>,
-    addresses: Addresses,
-    /// FapiClients by namespace and service account, oldest first.
-    clients: HashMap<(String, String), Vec<Seniority>>,
-    /// The keys of their FapiClients, by the same.
-    client_keys: HashMap<(String, String), Vec<Arc<KeySet>>>,
+    namespaces: HashMap<Arc<str>, Arc<Namespace>>,
+    addresses: Arc<Addresses>,
 }
 
 impl Index {
-    /// Indexes a model.
+    /// Indexes a model from nothing.
     pub(crate) fn new(trust_domain: TrustDomain, model: Model) -> Self {
-        let attachments = Attachments::new(model.policies.values());
-        let plans = plans(&trust_domain, &model, &attachments);
-        let fronts = fronts(&model);
-        let addresses = Addresses::new(&model);
-        let clients = clients(model.clients.values());
-        let client_keys = client_keys(model.clients.values());
-        Self { trust_domain, model, attachments, plans, fronts, addresses, clients, client_keys }
+        let nothing =
+            Self { trust_domain, model: Model::default(), namespaces: HashMap::new(), addresses: Arc::default() };
+        nothing.next(model)
+    }
+
+    /// The index of the model that takes the place of this one's. What stands in namespaces where nothing changed is shared.
+    pub(crate) fn next(&self, model: Model) -> Self {
+        let changed = self.changed(&model);
+        let mut pods: HashMap<&str, Vec<&Pod>> = HashMap::new();
+        for pod in model.pods.values().filter(|pod| changed.contains(pod.namespace.as_str())) {
+            pods.entry(&pod.namespace).or_default().push(pod);
+        }
+        let mut namespaces = self.namespaces.clone();
+        for name in changed {
+            let pods = pods.get(name).map(Vec::as_slice).unwrap_or_default();
+            match Namespace::new(&self.trust_domain, &model, name, pods) {
+                Some(namespace) => drop(namespaces.insert(name.into(), Arc::new(namespace))),
+                None => drop(namespaces.remove(name)),
+            }
+        }
+        let moved = model.services != self.model.services || model.pods != self.model.pods;
+        let addresses = if moved { Arc::new(Addresses::new(&model)) } else { self.addresses.clone() };
+        Self { trust_domain: self.trust_domain.clone(), model, namespaces, addresses }
+    }
+
+    /// The namespaces of which another model says something else, or in which a FapiIssuer may mean something else.
+    fn changed<'a>(&'a self, model: &'a Model) -> BTreeSet<&'a str> {
+        fn of<V>((key, _): (&Key, V)) -> &str {
+            &key.namespace
+        }
+        let now = &self.model;
+        let mut changed: BTreeSet<&str> = model.policies.changed(&now.policies).map(of).collect();
+        changed.extend(model.clients.changed(&now.clients).map(of));
+        changed.extend(model.endpoints.changed(&now.endpoints).map(of));
+        changed.extend(model.pods.changed(&now.pods).map(|(_, pod)| pod.namespace.as_str()));
+        if model.issuers != now.issuers {
+            changed.extend(self.namespaces.keys().map(|name| &**name));
+        }
+        changed
+    }
+
+    /// Whether it shares what it knows of a namespace with another one.
+    pub(crate) fn shares(&self, namespace: &str, other: &Self) -> bool {
+        match (self.namespaces.get(namespace), other.namespaces.get(namespace)) {
+            (Some(one), Some(another)) => Arc::ptr_eq(one, another),
+            _ => false,
+        }
     }
 
     pub(crate) fn trust_domain(&self) -> &TrustDomain {
@@ -69,7 +101,7 @@ impl Index {
 
     /// What governs each port of a pod, by the port's name.
     pub(crate) fn plans_of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = (&'a PodPort, &'a Arc<PortPlan>)> {
-        let plans = self.plans.get(&pod.uid);
+        let plans = self.namespace(&pod.namespace).and_then(|namespace| namespace.plans.get(&pod.uid));
         pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.name)?)))
     }
 
@@ -84,8 +116,7 @@ impl Index {
 
     /// The Services that a pod answers for, in the order of their names; those of other namespaces do not count.
     pub(crate) fn fronts_of(&self, pod: &Pod) -> impl Iterator<Item = &Key> {
-        let fronts = self.fronts.get(&pod.uid).map(Vec::as_slice).unwrap_or_default();
-        fronts.iter().filter(|service| *service.namespace == *pod.namespace)
+        self.namespace(&pod.namespace).and_then(|namespace| namespace.fronts.get(&pod.uid)).into_iter().flatten()
     }
 
     /// Who has this address.
@@ -110,15 +141,14 @@ impl Index {
 
     /// Whether a service account has a target that is called by token exchange.
     pub(crate) fn exchanges(&self, namespace: &str, account: &str) -> bool {
-        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned())).map(Vec::as_slice);
-        let specs =
-            clients.unwrap_or_default().iter().filter_map(|client| self.model.clients.get(&client.key)?.spec.as_ref());
-        specs.flat_map(|spec| &spec.targets).any(|target| target.grant_type == GrantType::TokenExchange)
+        self.clients(namespace, account)
+            .flat_map(|(_, spec)| &spec.targets)
+            .any(|target| target.grant_type == GrantType::TokenExchange)
     }
 
     /// What governs the port behind an endpoint.
     pub(crate) fn plan_of(&self, endpoint: &Endpoint) -> Option<&Arc<PortPlan>> {
-        self.plans.get(&endpoint.pod_uid)?.get(&endpoint.pod_port)
+        self.namespace(&endpoint.service.namespace)?.plans.get(&endpoint.pod_uid)?.get(&endpoint.pod_port)
     }
 
     /// The FapiIssuers.
@@ -141,21 +171,18 @@ impl Index {
 
     /// The policies that target exactly this, the one that holds it first.
     pub(crate) fn attached(&self, namespace: &str, target: &PolicyTarget) -> &[Seniority] {
-        self.attachments.at(namespace, target)
+        self.namespace(namespace).map(|namespace| namespace.attachments.at(target)).unwrap_or_default()
     }
 
     /// The keys with which a service account may authenticate without a certificate; those of its FapiClients add up.
     pub(crate) fn client_keys(&self, namespace: &str, account: &str) -> &[Arc<KeySet>] {
-        let account = (namespace.to_owned(), account.to_owned());
-        self.client_keys.get(&account).map(Vec::as_slice).unwrap_or_default()
+        let keys = self.namespace(namespace).and_then(|namespace| namespace.client_keys.get(account));
+        keys.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether the sidecars of a service account sign assertions.
     pub(crate) fn signs(&self, namespace: &str, account: &str) -> bool {
-        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()));
-        let specs =
-            clients.into_iter().flatten().filter_map(|client| self.model.clients.get(&client.key)?.spec.as_ref());
-        specs.into_iter().any(|spec| spec.authentication == ClientAuthentication::PrivateKeyJwt)
+        self.clients(namespace, account).any(|(_, spec)| spec.authentication == ClientAuthentication::PrivateKeyJwt)
     }
 
     /// Who asks for tokens for `service` on behalf of a service account: the oldest FapiClient that names it.
@@ -165,70 +192,20 @@ impl Index {
         account: &str,
         service: &Key,
     ) -> Option<(&Key, &ClientSpec, &ClientTarget)> {
-        let clients = self.clients.get(&(namespace.to_owned(), account.to_owned()))?;
-        clients.iter().find_map(|seniority| {
-            let spec = self.model.clients.get(&seniority.key)?.spec.as_ref()?;
+        self.clients(namespace, account).find_map(|(key, spec)| {
             let target = spec.targets.iter().find(|target| target.service == *service)?;
-            Some((&seniority.key, spec, target))
+            Some((key, spec, target))
         })
     }
-}
 
-fn client_keys<'a>(all: impl Iterator<Item = &'a Client>) -> HashMap<(String, String), Vec<Arc<KeySet>>> {
-    let mut keys: HashMap<_, Vec<Arc<KeySet>>> = HashMap::new();
-    for client in all {
-        let Some(spec) = &client.spec else { continue };
-        let Some(set) = spec.jwks.as_ref().and_then(|jwks| KeySet::from_jwks_json(jwks.as_bytes()).ok()) else {
-            continue;
-        };
-        let account = (client.seniority.key.namespace.to_string(), spec.service_account.clone());
-        keys.entry(account).or_default().push(Arc::new(set));
+    /// The FapiClients of a service account that say something, oldest first.
+    fn clients<'a>(&'a self, namespace: &str, account: &str) -> impl Iterator<Item = (&'a Key, &'a ClientSpec)> {
+        let clients = self.namespace(namespace).and_then(|namespace| namespace.clients.get(account));
+        let spec = |client: &'a Seniority| Some((&client.key, self.model.clients.get(&client.key)?.spec.as_ref()?));
+        clients.into_iter().flatten().filter_map(spec)
     }
-    keys
-}
 
-fn plans(
-    trust_domain: &TrustDomain,
-    model: &Model,
-    attachments: &Attachments,
-) -> HashMap<String, BTreeMap<String, Arc<PortPlan>>> {
-    let mut fronts: HashMap<(&str, &str), Vec<(&Key, &str)>> = HashMap::new();
-    for endpoint in model.endpoints.values().flatten() {
-        let port = (endpoint.pod_uid.as_str(), endpoint.pod_port.as_str());
-        fronts.entry(port).or_default().push((&endpoint.service, &endpoint.service_port));
+    fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name).map(|namespace| &**namespace)
     }
-    let mut planner = Planner::new(trust_domain, model, attachments);
-    let plan_pod = |pod: &Pod| {
-        let ports = pod.ports.iter().map(|port| {
-            let fronts = fronts.get(&(pod.uid.as_str(), port.name.as_str())).map(Vec::as_slice).unwrap_or_default();
-            (port.name.clone(), planner.plan(&pod.namespace, fronts))
-        });
-        (pod.uid.clone(), ports.collect())
-    };
-    model.pods.values().map(plan_pod).collect()
-}
-
-fn fronts(model: &Model) -> HashMap<String, Vec<Key>> {
-    let mut fronts: HashMap<String, Vec<Key>> = HashMap::new();
-    for (service, endpoints) in &model.endpoints {
-        for endpoint in endpoints {
-            let of_pod = fronts.entry(endpoint.pod_uid.clone()).or_default();
-            // A Service comes once for each of its ports.
-            if of_pod.last() != Some(service) {
-                of_pod.push(service.clone());
-            }
-        }
-    }
-    fronts
-}
-
-fn clients<'a>(all: impl Iterator<Item = &'a Client>) -> HashMap<(String, String), Vec<Seniority>> {
-    let mut clients: HashMap<_, Vec<Seniority>> = HashMap::new();
-    for client in all {
-        let Some(spec) = &client.spec else { continue };
-        let account = (client.seniority.key.namespace.to_string(), spec.service_account.clone());
-        clients.entry(account).or_default().push(client.seniority.clone());
-    }
-    clients.values_mut().for_each(|clients| clients.sort());
-    clients
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows whether it came from a folder or from a cluster.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use control::GrantType;
 use fapi::{AuthorizationDetails, SenderConstraint};
 
+pub(crate) use self::table::Table;
 use crate::inject;
 
 /// Namespace and name of an object, ordered as written: `bank/payments`.
@@ -306,17 +309,17 @@ pub(crate) struct Model {
     /// The FapiMesh object, if there is one.
     pub(crate) mesh: Option<Mesh>,
     /// Pods by uid.
-    pub(crate) pods: BTreeMap<String, Pod>,
+    pub(crate) pods: Table<String, Pod>,
     /// Services.
-    pub(crate) services: BTreeMap<Key, Service>,
+    pub(crate) services: Table<Key, Service>,
     /// Which pods answer for which Service, ordered by port and pod.
-    pub(crate) endpoints: BTreeMap<Key, Vec<Endpoint>>,
+    pub(crate) endpoints: Table<Key, Vec<Endpoint>>,
     /// FapiClients.
-    pub(crate) clients: BTreeMap<Key, Client>,
+    pub(crate) clients: Table<Key, Client>,
     /// FapiIssuers, by name.
-    pub(crate) issuers: BTreeMap<String, Issuer>,
+    pub(crate) issuers: Table<String, Issuer>,
     /// FapiPolicies.
-    pub(crate) policies: BTreeMap<Key, Policy>,
+    pub(crate) policies: Table<Key, Policy>,
     /// Whether pods and Services are all that the mesh could mean: an address that is none of theirs is outside it, for sure.
     pub(crate) complete: bool,
 }

@@ -68,7 +68,6 @@ impl Order {
 /// Makes views of what a source wants.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    trust_domain: TrustDomain,
     /// For a source that does not know which of two is newer.
     order: Option<Order>,
     behind: Behind,
@@ -78,8 +77,8 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// A publisher of an empty view, which refuses everything.
     pub(crate) fn new(trust_domain: TrustDomain, order: Option<Order>, behind: Behind) -> Self {
-        let view = watch::Sender::new(Arc::new(View::empty(trust_domain.clone())));
-        Self { trust_domain, order, behind, view }
+        let view = watch::Sender::new(Arc::new(View::empty(trust_domain)));
+        Self { order, behind, view }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<View>> {
@@ -101,7 +100,7 @@ impl Publisher {
             (None, Some(order)) => order.next()?,
             (None, None) => now.order() + 1,
         };
-        let view = View::new(self.trust_domain.clone(), order, desired.model.clone());
+        let view = now.next(order, desired.model.clone());
         tracing::info!(event = "view", order, pods = view.pods().count(), "published");
         self.view.send_replace(Arc::new(view));
         Ok(())

@@ -18,9 +18,13 @@ pub(crate) struct View {
     synced: bool,
     order: u64,
     index: Index,
-    /// By pod uid. Compiled when it is first asked for, then shared by everyone who asks.
-    snapshots: HashMap<String, OnceLock<Option<Snapshot>>>,
+    /// By namespace.
+    snapshots: HashMap<Arc<str>, Arc<Snapshots>>,
 }
+
+/// The snapshots of one namespace by pod uid. Compiled when it is first asked for, then shared by everyone who asks, also of
+/// later views, until something in the namespace changes.
+type Snapshots = HashMap<String, OnceLock<Option<Snapshot>>>;
 
 /// A snapshot, and the issuer that it names.
 #[derive(Debug)]
@@ -43,8 +47,6 @@ pub(crate) struct Lifetimes {
 pub(crate) struct VersionedSnapshot {
     /// A short hash of the document: equal versions mean equal documents.
     pub(crate) version: String,
-    /// The order of the view it is from; sidecars refuse older ones.
-    pub(crate) order: u64,
     /// What a sidecar must be able to enforce to run it.
     pub(crate) required_features: Vec<&'static str>,
     /// `control::Snapshot` as JSON.
@@ -60,17 +62,22 @@ impl Default for Lifetimes {
 impl View {
     /// The view before the sources are synced: knows nobody, grants nothing.
     pub(crate) fn empty(trust_domain: TrustDomain) -> Self {
-        Self::of(false, 0, Index::new(trust_domain, Model::default()))
+        let index = Index::new(trust_domain, Model::default());
+        Self { synced: false, order: 0, index, snapshots: HashMap::new() }
     }
 
-    /// The view of a model that is complete. `order` must be larger than that of every view before it.
-    pub(crate) fn new(trust_domain: TrustDomain, order: u64, model: Model) -> Self {
-        Self::of(true, order, Index::new(trust_domain, model))
-    }
-
-    fn of(synced: bool, order: u64, index: Index) -> Self {
-        let snapshots = index.model().pods.keys().map(|uid| (uid.clone(), OnceLock::new())).collect();
-        Self { synced, order, index, snapshots }
+    /// The view that takes the place of this one: of a model that is complete. `order` must be larger than that of every view
+    /// before it.
+    pub(crate) fn next(&self, order: u64, model: Model) -> Self {
+        let index = self.index.next(model);
+        let mut snapshots = self.snapshots.clone();
+        snapshots.retain(|namespace, _| index.shares(namespace, &self.index));
+        let mut changed: HashMap<&str, Snapshots> = HashMap::new();
+        for pod in index.model().pods.values().filter(|pod| !snapshots.contains_key(pod.namespace.as_str())) {
+            changed.entry(&pod.namespace).or_default().insert(pod.uid.clone(), OnceLock::new());
+        }
+        snapshots.extend(changed.into_iter().map(|(namespace, of_it)| (namespace.into(), Arc::new(of_it))));
+        Self { synced: true, order, index, snapshots }
     }
 
     /// Whether every source was read once. Until then everything is refused.
@@ -111,6 +118,7 @@ impl View {
     pub(crate) fn snapshot(&self, uid: &str, issuer: &MeshIssuer) -> Option<Arc<VersionedSnapshot>> {
         let known = self
             .snapshots
+            .get(self.pod(uid)?.namespace.as_str())?
             .get(uid)?
             .get_or_init(|| Some(Snapshot { issuer: issuer.clone(), made: Arc::new(self.compile(uid, issuer)?) }));
         match known.as_ref()? {
@@ -124,7 +132,7 @@ impl View {
         let snapshot = compile::snapshot(&self.index, uid, issuer)?;
         let Compiled { version, document } = Compiled::new(&snapshot)?;
         let required_features = control::features::required(&snapshot);
-        Some(VersionedSnapshot { version, order: self.order, required_features, document })
+        Some(VersionedSnapshot { version, required_features, document })
     }
 
     /// What the pod needs to call `authority` (host and optional port, as an app writes it).

@@ -201,7 +201,7 @@ impl Outbox {
         self.snapshot_sent = Some(snapshot.version.clone());
         Some(Kind::Snapshot(pb::Snapshot {
             version: snapshot.version.clone(),
-            order: snapshot.order,
+            order: now.view.order(),
             required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
             revocation_epoch: now.revocations.epoch,

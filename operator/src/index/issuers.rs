@@ -3,20 +3,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use control::ExternalIssuer;
 use crds::conditions::reason;
 use fapi::{WireCaller, WireExternal, WireResource};
 
-use crate::model::{Allowed, Issuer, IssuerRef, IssuerSpec, Pod};
+use crate::model::{Allowed, Issuer, IssuerRef, IssuerSpec, Pod, Table};
 
 /// Why a policy gets nothing of an issuer: a reason, and what to do.
 pub(crate) type Unresolved = (&'static str, String);
 
 /// The FapiIssuers of a model.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Issuers<'a>(pub(crate) &'a BTreeMap<String, Issuer>);
+pub(crate) struct Issuers<'a>(pub(crate) &'a Table<String, Issuer>);
 
 impl<'a> Issuers<'a> {
     /// What the policies of a namespace may take of the issuer that they name so.

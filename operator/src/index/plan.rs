@@ -1,6 +1,6 @@
 //! What governs a port, compiled: the document for the sidecar and the same rules for the issuer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use control::PortPolicyDoc;
@@ -12,7 +12,7 @@ use fapi::{
 use super::attach::Attachments;
 use super::issuers::{self, Issuers};
 use crate::crypto;
-use crate::model::{Allowed, IssuerRef, IssuerSpec, Key, Model, Policy, PolicySpec};
+use crate::model::{Allowed, IssuerRef, IssuerSpec, Key, Model, Policy, PolicySpec, Table};
 
 /// The name of the policy of a port that no object governs.
 const BUILT_IN: &str = "built-in";
@@ -77,7 +77,7 @@ impl PortPlan {
 /// Makes plans, each once.
 pub(super) struct Planner<'a> {
     trust_domain: &'a TrustDomain,
-    policies: &'a BTreeMap<Key, Policy>,
+    policies: &'a Table<Key, Policy>,
     issuers: Issuers<'a>,
     attachments: &'a Attachments,
     made: HashMap<(Governor, Vec<Audience>), Arc<PortPlan>>,
@@ -89,15 +89,13 @@ impl<'a> Planner<'a> {
         Self { trust_domain, policies, issuers, attachments, made: HashMap::new() }
     }
 
-    /// The plan of a port of a pod in `namespace` behind these Service ports.
+    /// The plan of a port of a pod in `namespace` behind these Service ports, all of the same namespace.
     pub(super) fn plan(&mut self, namespace: &str, fronts: &[(&Key, &str)]) -> Arc<PortPlan> {
-        // A Service of another namespace cannot open a port, nor give it a name.
-        let own: Vec<_> = fronts.iter().copied().filter(|(service, _)| *service.namespace == *namespace).collect();
-        let governor = match self.attachments.governing(namespace, &own) {
+        let governor = match self.attachments.governing(fronts) {
             Some(key) => Governor::Policy(key.clone()),
             None => Governor::BuiltIn { namespace: namespace.to_owned() },
         };
-        let mut audiences: Vec<Audience> = own
+        let mut audiences: Vec<Audience> = fronts
             .iter()
             .filter_map(|(service, _)| Audience::for_service(&service.name, &service.namespace).ok())
             .collect();
@@ -114,7 +112,7 @@ impl<'a> Planner<'a> {
 }
 
 /// The name of what governs, and what it says; `None` if it is closed.
-fn specification(policies: &BTreeMap<Key, Policy>, governor: &Governor) -> (String, Option<PolicySpec>) {
+fn specification(policies: &Table<Key, Policy>, governor: &Governor) -> (String, Option<PolicySpec>) {
     match governor {
         Governor::BuiltIn { namespace } => (BUILT_IN.to_owned(), Some(built_in(namespace))),
         Governor::Policy(key) => (key.to_string(), policies.get(key).and_then(|policy| policy.spec.clone())),

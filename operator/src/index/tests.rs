@@ -4,7 +4,7 @@ use control::{DestinationKind, PortPolicyDoc, Snapshot};
 use fapi::{SenderConstraint, WireCaller};
 
 use super::*;
-use crate::model::{Policy, PolicySpec};
+use crate::model::{Client, Policy, PolicySpec};
 use crate::testing::bank::{self, bank, client_of};
 use crate::testing::domain;
 use crate::{issuer, status};

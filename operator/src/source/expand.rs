@@ -1,14 +1,12 @@
 //! From the objects in force to the neutral model: workloads become pods, Services and endpoints.
 
-use std::collections::BTreeMap;
-
 use fapi::Revocation;
 
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Broken, Good, Settled};
 use crate::inject::Allowed;
 use crate::model::{
-    Client, Endpoint, EndpointState, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort,
+    Client, Endpoint, EndpointState, Issuer, Key, Mesh, Model, Policy, Seniority, Service, ServicePort, Table,
 };
 
 /// The model of what is in force.
@@ -133,14 +131,14 @@ fn add_workload(model: &mut Model, body: &WorkloadBody) {
             address: port.listen,
             state: EndpointState::Ready,
         });
-        model.endpoints.entry(key.clone()).or_default().extend(endpoints);
+        model.endpoints.entry(key.clone(), Vec::new).extend(endpoints);
     }
     model.pods.insert(pod.uid.clone(), pod.clone());
 }
 
 /// A Service has the ports of all its workloads.
-fn add_service(services: &mut BTreeMap<Key, Service>, key: &Key, body: &WorkloadBody) {
-    let service = services.entry(key.clone()).or_insert_with(|| Service {
+fn add_service(services: &mut Table<Key, Service>, key: &Key, body: &WorkloadBody) {
+    let service = services.entry(key.clone(), || Service {
         key: key.clone(),
         ports: Vec::new(),
         addresses: Vec::new(),

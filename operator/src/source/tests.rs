@@ -107,7 +107,7 @@ fn the_consent_of_the_examples_reaches_the_sidecars() {
     let directory = bench.open();
     let Desired { model, problems, .. } = directory.desired();
     assert_eq!(problems, &[]);
-    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let view = View::empty(directory.trust_domain().clone()).next(1, model.clone());
     let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
     let issuer = crate::issuer::names("https://issuer.test");
 
@@ -144,7 +144,7 @@ fn the_chain_of_the_examples_reaches_the_sidecars() {
     let directory = bench.open();
     let Desired { model, problems, .. } = directory.desired();
     assert_eq!(problems, &[]);
-    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let view = View::empty(directory.trust_domain().clone()).next(1, model.clone());
     let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
     let issuer = crate::issuer::names("https://issuer.test");
     use control::features::{ACTORS, REVOCATIONS, RULES, TOKEN_EXCHANGE};
@@ -185,7 +185,7 @@ fn the_servers_outside_of_the_examples_reach_the_sidecars() {
     let directory = bench.open();
     let Desired { model, problems, .. } = directory.desired();
     assert_eq!(problems, &[]);
-    let view = View::new(directory.trust_domain().clone(), 1, model.clone());
+    let view = View::empty(directory.trust_domain().clone()).next(1, model.clone());
     let uid = |name: &str| view.pods().find(|pod| pod.name == name).unwrap().uid.clone();
     let issuer = crate::issuer::names("https://issuer.test");
     use control::features::{EXTERNAL_ISSUERS, INTROSPECTION, REVOCATIONS, RULES};
@@ -338,7 +338,7 @@ fn what_is_removed_is_gone_also_after_a_restart() {
     let mut directory = bench.open();
     bench.remove("a.yaml");
     directory.refresh().unwrap();
-    assert!(directory.desired().model.policies.is_empty());
+    assert!(directory.desired().model.policies.len() == 0);
     bench.write("a.yaml", &policy("FETCH"));
     assert_eq!(payments(&bench.open()).spec, None, "nothing may come back");
 }

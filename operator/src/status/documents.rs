@@ -53,14 +53,14 @@ pub(super) fn documents(facts: &Facts<'_>, before: &Documents) -> Documents {
     if let Some(object) = &model.mesh {
         add(ObjectId::new(Kind::FapiMesh, None, "default"), Status::Mesh(mesh::status(facts, object)));
     }
-    for (name, object) in &model.issuers {
+    for (name, object) in model.issuers.iter() {
         let id = ObjectId::new(Kind::FapiIssuer, None, name);
         add(id, Status::Issuer(issuer::status(facts, name, object)));
     }
-    for (key, object) in &model.clients {
+    for (key, object) in model.clients.iter() {
         add(id(Kind::FapiClient, key), Status::Client(client::status(facts, key, object)));
     }
-    for (key, object) in &model.policies {
+    for (key, object) in model.policies.iter() {
         add(id(Kind::FapiPolicy, key), Status::Policy(policy::status(facts, key, object)));
     }
     new

@@ -52,7 +52,7 @@ pub(crate) fn client_of(account: &str, targets: Vec<ClientTarget>) -> ClientSpec
 
 /// What every server reads of a model.
 pub(crate) fn view(model: Model) -> View {
-    View::new(domain(), 1, model)
+    View::empty(domain()).next(1, model)
 }
 
 /// A meshed pod without ports; its uid tells its name.
@@ -114,7 +114,7 @@ fn serve(model: &mut Model, name: &str, port: u16) {
         address: at(port),
         state: EndpointState::Ready,
     };
-    model.endpoints.entry(key).or_default().push(endpoint);
+    model.endpoints.entry(key, Vec::new).push(endpoint);
 }
 
 /// A Service that is known by name only.

@@ -31,6 +31,17 @@ fn keys_of_small_order_are_no_keys() {
 }
 
 #[test]
+fn a_point_that_differs_in_one_byte_is_another() {
+    for point in small_order_points() {
+        for place in 0..32 {
+            let mut other = point;
+            other[place] ^= 0x10;
+            assert_eq!(is_small_order(&other), small_order_points().contains(&other), "{other:02x?}");
+        }
+    }
+}
+
+#[test]
 fn the_library_alone_would_take_the_signature_that_fits_everything() {
     let mut identity = [0; 32];
     identity[0] = 1;

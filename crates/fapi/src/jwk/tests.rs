@@ -73,6 +73,7 @@ fn members_have_their_exact_length_and_alphabet() {
     for bad in ["", "AA", "AAEAAQ", "AQAB=", "AQABAQABAQAB"] {
         assert!(bend(rsa_example(), "e", json!(bad)), "{bad}");
     }
+    assert!(!bend(rsa_example(), "e", json!("AQAAAAE")), "2^32 + 1");
 }
 
 #[test]

@@ -107,6 +107,11 @@ fn the_reason_is_the_furthest_that_any_rule_came() {
     let unmatched = judged(&policy, "/a", &Method::GET, &shop, "a").unwrap_err();
     assert_eq!(unmatched, Unmatched::Authorization(&scopes("needed")));
     assert_eq!(unmatched.rejection(), Rejection::ScopeInsufficient);
+    // Of two that came as far, the first is told.
+    let of = |scope: &str| rule(&["GET"], &["/a"], &[], &[account("bank", "shop")], &[scope]);
+    let policy = with_rules(vec![of("first"), of("second")]);
+    let unmatched = judged(&policy, "/a", &Method::GET, &shop, "a").unwrap_err();
+    assert_eq!(unmatched, Unmatched::Authorization(&scopes("first")));
 }
 
 #[test]

@@ -6,7 +6,8 @@ fn spiffe_ids_have_one_shape() {
     assert_eq!((id.trust_domain(), id.namespace(), id.service_account()), ("bank.example", "bank", "shop.web"));
     assert_eq!(id.to_string(), "spiffe://bank.example/ns/bank/sa/shop.web");
     let domain = TrustDomain::parse("bank.example").unwrap();
-    assert_eq!(SpiffeId::new(&domain, "bank", "shop.web"), Ok(id));
+    assert_eq!(SpiffeId::new(&domain, "bank", "shop.web").as_ref(), Ok(&id));
+    assert_eq!(format!("{id:?}"), "SpiffeId(spiffe://bank.example/ns/bank/sa/shop.web)");
     for bad in [
         "",
         "spiffe://bank.example",
@@ -34,6 +35,19 @@ fn spiffe_ids_have_one_shape() {
     assert!(SpiffeId::new(&domain, "bank", "shop/x").is_err());
     assert!(SpiffeId::new(&domain, &"x".repeat(64), "shop").is_err());
     assert!(TrustDomain::parse(&"x".repeat(256)).is_err() && TrustDomain::parse("a b").is_err());
+}
+
+#[test]
+fn spiffe_ids_are_equal_and_ordered_as_texts() {
+    let of = |account: &str| SpiffeId::parse(&format!("spiffe://bank.example/ns/bank/sa/{account}")).unwrap();
+    let (shop, web) = (of("shop"), of("web"));
+    assert!(shop == of("shop") && shop != web && shop < web);
+    let hash = |id: &SpiffeId| {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+    };
+    assert_eq!(hash(&shop), hash(&of("shop")));
+    assert_ne!(hash(&shop), hash(&web));
 }
 
 #[test]
@@ -67,6 +81,8 @@ fn scopes_are_a_set() {
 
 #[test]
 fn issuers_and_audiences_are_https_urls() {
+    let of_length = |length: usize| format!("https://{}", "a/".repeat(256)).split_at(length).0.to_owned();
+    assert!(Issuer::parse(&of_length(512)).is_ok() && Issuer::parse(&of_length(513)).is_err());
     for good in ["https://issuer.example", "https://127.0.0.1:8443/realms/bank", "https://[::1]:1/"] {
         assert_eq!(Issuer::parse(good).unwrap().as_str(), good);
         assert_eq!(Audience::parse(good).unwrap().to_string(), good);

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::facts::{CustomFact, Fact};
 use super::join::{self, Namespace};
 use super::watched::Watched;
-use crate::model::{Key, Model};
+use crate::model::{Key, Model, Table};
 use crate::names::TRUST_BUNDLE;
 use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
@@ -303,7 +303,7 @@ impl Objects {
 }
 
 /// Removes what stands under keys of one namespace.
-fn drop_namespace<T>(all: &mut BTreeMap<Key, T>, namespace: &str) {
+fn drop_namespace<T: Clone>(all: &mut Table<Key, T>, namespace: &str) {
     let first = Key::new(namespace, "");
     let of_it = all.range(first..).take_while(|(key, _)| *key.namespace == *namespace).map(|(key, _)| key.clone());
     for key in of_it.collect::<Vec<_>>() {

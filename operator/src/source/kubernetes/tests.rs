@@ -2,6 +2,7 @@
 
 mod destinations;
 mod mapping;
+mod scale;
 mod sequences;
 mod watching;
 mod world;

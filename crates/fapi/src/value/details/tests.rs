@@ -56,6 +56,18 @@ fn each_wanted_detail_needs_one_that_covers_it_whole() {
 }
 
 #[test]
+fn two_lists_have_in_common_what_both_cover() {
+    let of = |actions: &[&str]| json!({"type": "payment", "actions": actions});
+    let (wide, narrow, other) = (of(&["read", "write"]), of(&["read"]), json!({"type": "account"}));
+    let list = |all: &[&Value]| details(&json!(all));
+    assert_eq!(list(&[&wide, &other]).intersection(&list(&[&narrow])), list(&[&narrow]));
+    assert_eq!(list(&[&narrow]).intersection(&list(&[&wide, &other])), list(&[&narrow]));
+    let none = list(&[&other]).intersection(&list(&[&wide]));
+    assert!(none.is_empty() && !list(&[&other]).is_empty());
+    assert_eq!((none.len(), list(&[&wide, &other]).len()), (0, 2));
+}
+
+#[test]
 fn a_request_is_read_strictly() {
     let long = "x".repeat(257);
     for bad in [

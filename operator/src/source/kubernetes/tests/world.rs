@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(super) fn view(&mut self) -> View {
-        View::new(domain(), 1, self.model())
+        View::empty(domain()).next(1, self.model())
     }
 }
 
