@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::identity::peer_from_leaf;
-use control::tls::{ClientAuth, Identity, TlsError, TrustBundle};
+use control::tls::{ClientAuth, Identity, TlsError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::pki::Roots;
 
 /// A handshake takes milliseconds; more than this is a caller that holds a place.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,36 +34,40 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Tls {
     identity: watch::Receiver<Arc<Identity>>,
     /// Whose certificates callers may present; `None`: they are asked for none.
-    bundle: Option<TrustBundle>,
+    roots: Option<watch::Receiver<Arc<Roots>>>,
     alpn: &'static [&'static [u8]],
 }
 
 impl Tls {
-    /// Serves with the current `identity`; callers may present a certificate of `bundle`.
+    /// Serves with the current `identity`; callers may present a certificate of the current `roots`.
     pub(crate) fn new(
         identity: watch::Receiver<Arc<Identity>>,
-        bundle: TrustBundle,
+        roots: watch::Receiver<Arc<Roots>>,
         alpn: &'static [&'static [u8]],
     ) -> Self {
-        Self { identity, bundle: Some(bundle), alpn }
+        Self { identity, roots: Some(roots), alpn }
     }
 
     /// Serves callers outside the mesh with the current `identity`.
     pub(crate) fn public(identity: watch::Receiver<Arc<Identity>>, alpn: &'static [&'static [u8]]) -> Self {
-        Self { identity, bundle: None, alpn }
+        Self { identity, roots: None, alpn }
     }
 
     fn acceptor(&mut self) -> Result<TlsAcceptor, TlsError> {
         let identity = self.identity.borrow_and_update().clone();
-        let config = match &self.bundle {
-            Some(bundle) => control::tls::server_config(bundle, &identity, ClientAuth::Optional, self.alpn)?,
+        let config = match &mut self.roots {
+            Some(roots) => {
+                let roots = roots.borrow_and_update().clone();
+                control::tls::server_config(&roots.bundle, &identity, ClientAuth::Optional, self.alpn)?
+            }
             None => control::tls::public_server_config(&identity, self.alpn)?,
         };
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
     fn renewed(&self) -> bool {
-        self.identity.has_changed().unwrap_or(false)
+        let other_roots = self.roots.as_ref().is_some_and(|roots| roots.has_changed().unwrap_or(false));
+        other_roots || self.identity.has_changed().unwrap_or(false)
     }
 }
 
@@ -105,7 +110,9 @@ where
         if tls.renewed() {
             match tls.acceptor() {
                 Ok(renewed) => acceptor = renewed,
-                Err(error) => tracing::error!(%error, "the renewed identity cannot be used; serving with the old one"),
+                Err(error) => {
+                    tracing::error!(%error, "the renewed identity or roots cannot be used; serving with the old ones")
+                }
             }
         }
         let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());

@@ -34,8 +34,10 @@ use crate::clock::Clock;
 use crate::enroll::Enroller;
 use crate::issuer::{Delivered, Published};
 use crate::kubernetes::Leadership;
+use crate::pki::Roots;
 use crate::replicas::Books;
 use crate::revocations::Revocations;
+use crate::rotation::Streams;
 use crate::view::View;
 use service::ControlService;
 
@@ -68,8 +70,10 @@ pub(crate) struct Deps {
     pub(crate) delivered: Arc<Delivered>,
     /// The mesh issuer, as snapshots name it.
     pub(crate) issuer: MeshIssuer,
-    /// The roots of the mesh, PEM.
-    pub(crate) bundle_pem: Arc<str>,
+    /// The roots of the mesh.
+    pub(crate) roots: watch::Receiver<Arc<Roots>>,
+    /// Told which roots each sidecar trusts.
+    pub(crate) streams: Arc<Streams>,
     /// Told of sidecars that run newer snapshots than the view has.
     pub(crate) behind: Behind,
     /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at

@@ -29,6 +29,7 @@ mod pki;
 mod publish;
 mod replicas;
 mod revocations;
+pub mod rotation;
 mod run;
 mod shelf;
 mod source;

@@ -9,6 +9,9 @@ pub const NAMESPACE: &str = "fapi-mesh";
 /// The label of the Deployment with its version.
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
+/// The ConfigMap in the operator's namespace that says what was made, and how the rotation of the root goes on.
+pub const STATE: &str = "fapi-mesh-state";
+
 /// The ConfigMap with the roots of the mesh, in each namespace that has pods of it.
 pub const TRUST_BUNDLE: &str = "fapi-mesh-trust-bundle";
 /// Where in it they stand, PEM.

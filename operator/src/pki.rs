@@ -7,6 +7,9 @@ mod ca;
 mod csr;
 mod error;
 mod leaf;
+mod line;
+mod roots;
+mod rotation;
 mod serving;
 mod store;
 #[cfg(test)]
@@ -14,40 +17,45 @@ mod tests;
 mod x509;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 
-use ca::Pair;
-use store::Store;
+use line::{Issuing, Line};
+use store::{Kept, Store};
 
 use crate::shelf::Shelf;
 
 pub(crate) use csr::{CsrError, PublicKey};
 pub(crate) use error::PkiError;
 pub(crate) use leaf::set_validity;
+pub(crate) use roots::Roots;
+pub(crate) use rotation::Rotation;
+pub use rotation::Step;
 pub(crate) use serving::{Serving, identity_of};
 pub(crate) use store::FINGERPRINT;
-pub(crate) use x509::pem;
+pub(crate) use x509::{authority_of, pem};
 
 /// The certificate authority of one mesh.
 pub(crate) struct Authority {
     trust_domain: TrustDomain,
     store: Store,
-    root: Pair,
-    bundle_pem: Arc<str>,
-    issuing_key: KeyPair,
-    issuing: RwLock<Issuing>,
+    /// Held while anything kept is changed.
+    changing: Mutex<()>,
+    in_force: RwLock<Arc<InForce>>,
+    roots: watch::Sender<Arc<Roots>>,
 }
 
-/// The issuing certificate, replaced by a later one for the same key before it ends.
-#[derive(Clone)]
-struct Issuing {
-    certificate: CertificateDer<'static>,
-    not_after: UnixTime,
+/// What is kept, as it is used. Replaced as a whole.
+struct InForce {
+    rotation: Option<Rotation>,
+    signing: Arc<Line>,
+    issuing: Issuing,
+    other: Option<Arc<Line>>,
 }
 
 /// A certificate that was just made.
@@ -61,7 +69,7 @@ pub(crate) struct Issued {
 }
 
 impl Authority {
-    /// Opens the authority of a shelf, making it at the first start, and writes its root to the file `bundle`, if there is one.
+    /// Opens the authority of a shelf, making it at the first start, and writes its roots to the file `bundle`, if there is one.
     ///
     /// # Errors
     /// Anything missing, damaged, open to others or of another trust domain; nothing is ever remade.
@@ -72,17 +80,15 @@ impl Authority {
         now: UnixTime,
     ) -> Result<Self, PkiError> {
         let store = Store::new(shelf, bundle);
-        let kept = store.open(trust_domain, now)?;
-        let bundle_pem: Arc<str> = pem(&kept.root.certificate).into();
-        store.write_bundle(&bundle_pem)?;
-        let issuing = Issuing::read(kept.issuing.certificate)?;
+        let in_force = InForce::of(store.open(trust_domain, now)?);
+        let roots = in_force.roots(trust_domain)?;
+        store.write_bundle(&roots.pem)?;
         let authority = Self {
             trust_domain: trust_domain.clone(),
             store,
-            root: kept.root,
-            bundle_pem,
-            issuing_key: kept.issuing.key,
-            issuing: RwLock::new(issuing),
+            changing: Mutex::default(),
+            in_force: RwLock::new(Arc::new(in_force)),
+            roots: watch::Sender::new(Arc::new(roots)),
         };
         authority.renew_issuing(now)?;
         Ok(authority)
@@ -93,14 +99,25 @@ impl Authority {
         &self.trust_domain
     }
 
-    /// The root certificate in PEM: what everyone in the mesh trusts.
+    /// The roots that everyone in the mesh trusts, now and after each step of a rotation.
+    pub(crate) fn roots(&self) -> watch::Receiver<Arc<Roots>> {
+        self.roots.subscribe()
+    }
+
+    /// The roots in PEM.
     pub(crate) fn bundle_pem(&self) -> Arc<str> {
-        self.bundle_pem.clone()
+        self.roots.borrow().pem.clone()
+    }
+
+    /// The last rotation of the root, or the one that runs.
+    pub(crate) fn rotation(&self) -> Option<Rotation> {
+        self.in_force().rotation.clone()
     }
 
     /// Whether `key` is one of the authority's own, which nobody else can honestly ask a certificate for.
     pub(crate) fn owns(&self, key: &PublicKey) -> bool {
-        key.is(&self.root.key.subject_public_key_info()) || key.is(&self.issuing_key.subject_public_key_info())
+        let in_force = self.in_force();
+        in_force.signing.owns(key) || in_force.other.as_ref().is_some_and(|line| line.owns(key))
     }
 
     /// Issues the certificate of a pod: for `lifetime`, but never beyond the issuing CA's own.
@@ -124,33 +141,117 @@ impl Authority {
         lifetime: Duration,
         now: UnixTime,
     ) -> Result<Issued, PkiError> {
-        let issuing = self.issuing();
+        let InForce { signing, issuing, .. } = &*self.in_force();
         if issuing.not_after <= now {
             return Err(PkiError::Ended { which: "issuing", ended: issuing.not_after });
         }
         let not_after = now.plus(lifetime.as_secs()).min(issuing.not_after);
         let serial = set_validity(&mut params, now, not_after);
-        let issuer = Issuer::from_ca_cert_der(&issuing.certificate, &self.issuing_key)?;
+        let issuer = Issuer::from_ca_cert_der(&issuing.certificate, &signing.issuing_key)?;
         let leaf = params.signed_by(key, &issuer)?;
-        Ok(Issued { chain: vec![leaf.into(), issuing.certificate], not_after, serial })
+        Ok(Issued { chain: vec![leaf.into(), issuing.certificate.clone()], not_after, serial })
     }
 
     /// Has the root certify the issuing key anew once two thirds of the present certificate are over.
     pub(crate) fn renew_issuing(&self, now: UnixTime) -> Result<(), PkiError> {
+        let _changing = self.changing();
         let third = ca::ISSUING_LIFE.as_secs() / 3;
-        if self.issuing().not_after > now.plus(third) {
+        let InForce { signing, issuing, .. } = &*self.in_force();
+        if issuing.not_after > now.plus(third) {
             return Ok(());
         }
-        let certificate = ca::certify_issuing(&self.trust_domain, &self.root, &self.issuing_key, now)?;
-        self.store.write_issuing(&certificate)?;
-        let issuing = Issuing::read(certificate)?;
-        tracing::info!(event = "pki", not_after = issuing.not_after.as_secs(), "renewed the issuing certificate");
-        *self.issuing.write().unwrap_or_else(PoisonError::into_inner) = issuing;
-        Ok(())
+        let certificate = ca::certify_issuing(&self.trust_domain, &signing.root, &signing.issuing_key, now)?;
+        match self.store.write_issuing(signing.number, &issuing.certificate, &certificate) {
+            Ok(()) => tracing::info!(event = "pki", "renewed the issuing certificate"),
+            // Another operator was faster.
+            Err(error) if error.is_changed() => {}
+            Err(error) => return Err(error),
+        }
+        self.put(self.store.load(&self.trust_domain, now)?)
     }
 
-    fn issuing(&self) -> Issuing {
-        self.issuing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Begins a rotation of the root: makes the new one and has everybody told of it. One that was begun by the same name and
+    /// cut short is begun again.
+    ///
+    /// # Errors
+    /// Another one runs.
+    pub(crate) fn begin_rotation(&self, name: &str, now: UnixTime) -> Result<(), PkiError> {
+        let _changing = self.changing();
+        let kept = self.store.load(&self.trust_domain, now)?;
+        let begun = match &kept.rotation {
+            Some(same) if same.step == Step::Begun && same.name == name => same.clone(),
+            Some(other) if other.runs() => return Err(PkiError::RotationRuns { name: other.name.clone() }),
+            before => {
+                let begun = Rotation::begin(name, kept.signing.mark(), self.store.first()?, now);
+                self.store.write_rotation(before.as_ref(), &begun)?;
+                begun
+            }
+        };
+        let new = self.store.make(&self.trust_domain, begun.new.number, now)?;
+        let prepared = begun.prepared(new, now);
+        self.store.write_rotation(Some(&begun), &prepared)?;
+        self.put(self.store.load(&self.trust_domain, now)?)
+    }
+
+    /// Takes the next step of the rotation that runs, from `was`.
+    pub(crate) fn advance_rotation(&self, was: &Rotation, now: UnixTime) -> Result<(), PkiError> {
+        let _changing = self.changing();
+        let Some(step) = was.step.next().filter(|_| was.step != Step::Begun) else { return Ok(()) };
+        self.store.write_rotation(Some(was), &was.at(step, now))?;
+        self.put(self.store.load(&self.trust_domain, now)?)
+    }
+
+    /// Removes the keys of a root that was removed.
+    pub(crate) fn forget_removed(&self) -> Result<(), PkiError> {
+        let _changing = self.changing();
+        match self.rotation() {
+            Some(rotation) if !rotation.runs() => self.store.remove(rotation.old.number),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes over what another operator has kept.
+    pub(crate) fn follow(&self, now: UnixTime) -> Result<(), PkiError> {
+        let _changing = self.changing();
+        if self.store.rotation()? == self.rotation() {
+            return Ok(());
+        }
+        self.put(self.store.load(&self.trust_domain, now)?)
+    }
+
+    /// Writes the roots to their file again, if it says something else.
+    pub(crate) fn keep_bundle(&self) -> Result<(), PkiError> {
+        let _changing = self.changing();
+        self.store.write_bundle(&self.bundle_pem())
+    }
+
+    /// Uses what is kept: signs with it, then tells of it.
+    fn put(&self, kept: Kept) -> Result<(), PkiError> {
+        let in_force = InForce::of(kept);
+        let roots = Arc::new(in_force.roots(&self.trust_domain)?);
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+        let written = self.store.write_bundle(&roots.pem);
+        self.roots.send_replace(roots);
+        written
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        // Whatever a panic has left is read again before it is changed.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InForce {
+    fn of(Kept { rotation, signing, issuing, other }: Kept) -> Self {
+        Self { rotation, signing: Arc::new(signing), issuing, other: other.map(Arc::new) }
+    }
+
+    fn roots(&self, trust_domain: &TrustDomain) -> Result<Roots, PkiError> {
+        Roots::of(trust_domain, self.rotation.as_ref(), &self.signing, self.other.as_deref())
     }
 }
 
@@ -163,12 +264,4 @@ pub(crate) fn public_key_info(certificate: &CertificateDer<'_>) -> Result<Vec<u8
 pub(crate) fn validity_end(certificate: &CertificateDer<'_>, key: &KeyPair) -> Option<UnixTime> {
     let facts = x509::facts(certificate).ok()?;
     (facts.public_key_info == key.subject_public_key_info()).then_some(facts.not_after)
-}
-
-impl Issuing {
-    fn read(certificate: CertificateDer<'static>) -> Result<Self, PkiError> {
-        let facts =
-            x509::facts(&certificate).map_err(|detail| PkiError::Damaged { path: "pki/issuing.pem".into(), detail })?;
-        Ok(Self { certificate, not_after: facts.not_after })
-    }
 }

@@ -86,6 +86,18 @@ impl Shelf {
         }
     }
 
+    /// Removes a document; one that is gone already is fine.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), FileError> {
+        match self {
+            Self::Folder(path) => files::remove_if_there(&path.join(name)),
+            Self::Secret(secret) => secret.remove(name),
+            Self::Draft(draft) => {
+                draft.documents().remove(name);
+                Ok(())
+            }
+        }
+    }
+
     /// Whether other operators keep their documents there, too.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Self::Secret(_))

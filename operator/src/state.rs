@@ -75,6 +75,11 @@ impl Folder {
         Ok(Self { shelf, remedy })
     }
 
+    /// The documents of a shelf that is there.
+    pub(crate) fn of(shelf: Shelf, remedy: &'static str) -> Self {
+        Self { shelf, remedy }
+    }
+
     /// Reads a document that was there when the folder appeared.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, StateError> {
         let path = self.path(name);

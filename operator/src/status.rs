@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub(crate) use self::cluster::StatusObjects;
+pub(crate) use self::condition::timestamp;
 use self::documents::{Documents, Facts, documents, revocations};
 pub(crate) use self::folder::StatusFolder;
 use self::pods::Pods;

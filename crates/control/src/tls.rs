@@ -3,12 +3,12 @@
 
 use std::{io, sync::Arc};
 
-use fapi::{Rejection, SpiffeId, TrustDomain};
+use fapi::{Rejection, SpiffeId, TrustDomain, UnixTime};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor, pem::PemObject},
     server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -46,7 +46,21 @@ pub fn provider() -> Arc<CryptoProvider> {
 pub struct TrustBundle {
     trust_domain: TrustDomain,
     roots: Arc<RootCertStore>,
+    /// The same, one by one.
+    each: Arc<[Root]>,
 }
+
+/// One root of a bundle. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Root(Arc<RootCertStore>);
+
+impl PartialEq for Root {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.roots == other.0.roots
+    }
+}
+
+impl Eq for Root {}
 
 impl TrustBundle {
     /// Reads the roots of `trust_domain`.
@@ -62,12 +76,28 @@ impl TrustBundle {
         if roots.is_empty() {
             return Err(TlsError::Bundle("it holds no certificate".to_owned()));
         }
-        Ok(Self { trust_domain: trust_domain.clone(), roots: Arc::new(roots) })
+        let one = |root: &TrustAnchor<'static>| Root(Arc::new(RootCertStore { roots: vec![root.clone()] }));
+        let each = roots.roots.iter().map(one).collect();
+        Ok(Self { trust_domain: trust_domain.clone(), roots: Arc::new(roots), each })
     }
 
     /// Whether both hold the same roots.
     pub fn is_same(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain && self.roots.roots == other.roots.roots
+    }
+
+    /// Whether `root` is one of these.
+    pub fn holds(&self, root: &Root) -> bool {
+        self.each.contains(root)
+    }
+
+    /// The root that vouches at `now` for a chain, leaf first, that was verified by this bundle. Where there is only one, it is
+    /// that one and nothing is verified again.
+    pub fn root_of(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Root> {
+        match &*self.each {
+            [only] => Some(only.clone()),
+            all => all.iter().find(|root| verify::leads_to(chain, &root.0, now)).cloned(),
+        }
     }
 
     /// The trust domain that the roots vouch for.

@@ -11,7 +11,7 @@ use fapi::TrustDomain;
 use operator::inject::Loosening;
 use operator::names;
 
-pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, Enrolment, IdentityArgs, StatusArgs};
+pub(crate) use self::cluster::{CheckArgs, ConnectionArgs, Enrolment, IdentityArgs, RotateArgs, StatusArgs};
 
 /// Check, see and attack a mesh that gives every call mutual TLS and a token bound to its sender.
 ///
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show a mesh in a cluster: who runs which policy, who lags, and where its holes are
     Status(StatusArgs),
+    /// Replace the root certificate of a mesh, step by step, while it works
+    RotateRoot(RotateArgs),
     /// Start a whole mesh on this machine, play the story, attack it, end it
     Demo(DemoArgs),
     /// Attack a mesh that is there, with identities that were stolen from it: a folder says where it is

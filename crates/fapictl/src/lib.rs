@@ -8,6 +8,7 @@
 //! | `cluster` | an API server and what it knows of a mesh; every question has a deadline |
 //! | `check` | facts to findings with remedies |
 //! | `status` | the same facts to tables |
+//! | `rotate` | asks for another root |
 //! | `completion` | scripts for shells |
 //! | `inject` | the sidecar into YAML documents, and out of them |
 //! | `identity` | who the pods of a cluster are; enrols as a workload, keeps the certificate in a folder |
@@ -31,6 +32,7 @@ mod inject;
 mod jose;
 mod proof;
 mod raw;
+mod rotate;
 mod status;
 mod table;
 mod token;
@@ -61,6 +63,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check::run(&args).await,
         Command::Status(args) => status::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::RotateRoot(args) => rotate::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(args) => completion::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(args).await,
         Command::Attack(args) => demo::attack(args).await,

@@ -10,6 +10,7 @@ use control::pb::{self, operator_message::Kind};
 use crate::behind::Behind;
 use crate::crypto;
 use crate::issuer::Published;
+use crate::pki::Roots;
 use crate::revocations::InForce;
 use crate::view::View;
 
@@ -27,14 +28,15 @@ pub(super) struct Now<'a> {
     pub(super) keys: &'a Published,
     pub(super) revocations: &'a InForce,
     pub(super) issuer: &'a MeshIssuer,
-    pub(super) bundle_pem: &'a str,
+    pub(super) roots: &'a Roots,
     pub(super) behind: &'a Behind,
 }
 
 /// What was sent, and what may have changed since.
 #[derive(Default)]
 pub(super) struct Outbox {
-    bundle_sent: bool,
+    bundle_sent: Option<String>,
+    check_bundle: bool,
     keys_sent: Option<String>,
     check_keys: bool,
     /// The epoch that the sidecar has, or was sent.
@@ -64,7 +66,7 @@ pub(super) struct TooMany;
 impl Outbox {
     /// An outbox that begins with the trust bundle and the keys.
     pub(super) fn new() -> Self {
-        Self { check_keys: true, ..Self::default() }
+        Self { check_bundle: true, check_keys: true, ..Self::default() }
     }
 
     /// The sidecar has introduced itself; now it may be told what to enforce.
@@ -76,6 +78,11 @@ impl Outbox {
     /// Whether the sidecar has introduced itself.
     pub(super) fn greeted(&self) -> bool {
         self.applied_order.is_some()
+    }
+
+    /// Other roots count.
+    pub(super) fn roots_changed(&mut self) {
+        self.check_bundle = true;
     }
 
     /// Something was revoked.
@@ -125,7 +132,7 @@ impl Outbox {
 
     /// Whether [`Outbox::next`] may have something.
     pub(super) fn pending(&self) -> bool {
-        !self.bundle_sent
+        self.check_bundle
             || self.check_keys
             || ((self.check_revocations || self.check_snapshot) && self.greeted())
             || self.renew
@@ -146,11 +153,12 @@ impl Outbox {
     }
 
     fn bundle(&mut self, now: &Now<'_>) -> Option<Kind> {
-        if std::mem::replace(&mut self.bundle_sent, true) {
+        let Roots { digest, pem, .. } = now.roots;
+        if !std::mem::take(&mut self.check_bundle) || self.bundle_sent.as_ref() == Some(digest) {
             return None;
         }
-        let digest = crypto::digest(now.bundle_pem.as_bytes());
-        Some(Kind::TrustBundle(pb::TrustBundle { digest, pem: now.bundle_pem.to_owned() }))
+        self.bundle_sent = Some(digest.clone());
+        Some(Kind::TrustBundle(pb::TrustBundle { digest: digest.clone(), pem: pem.to_string() }))
     }
 
     fn key_set(&mut self, now: &Now<'_>) -> Option<Kind> {

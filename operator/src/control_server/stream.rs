@@ -17,7 +17,9 @@ use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
 use crate::caller::Caller;
 use crate::issuer::{Delivery, Published};
+use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
+use crate::rotation;
 use crate::view::View;
 
 /// A sidecar introduces itself at once.
@@ -40,9 +42,14 @@ pub(super) struct PodStream {
     keys: watch::Receiver<Arc<Published>>,
     revocations: watch::Receiver<Arc<InForce>>,
     renew: watch::Receiver<UnixTime>,
+    roots: watch::Receiver<Arc<Roots>>,
     shutdown: watch::Receiver<bool>,
     outbox: Outbox,
     delivery: Delivery,
+    /// The key that signed the certificate of the sidecar.
+    authority: Option<Vec<u8>>,
+    /// Where it is kept which roots the sidecar trusts.
+    trusts: rotation::Stream,
 }
 
 /// How a stream ends: the sidecar went, or is told why.
@@ -57,6 +64,7 @@ enum Happened<'a> {
     Keys,
     Revocations,
     Renew,
+    Roots,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
     Room(mpsc::Permit<'a, Result<pb::OperatorMessage, Status>>),
@@ -83,12 +91,31 @@ impl PodStream {
         if caller.peer.issued <= *renew.borrow_and_update() {
             outbox.renew();
         }
+        let mut roots = deps.roots.clone();
+        // They are sent at the beginning in any case; the certificate is looked at.
+        roots.mark_changed();
+        let authority = authority_of(&caller.leaf);
+        let trusts = deps.streams.open(&pod_uid, authority.clone());
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
         let mut revocations = deps.revocations.subscribe();
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
         deps.acks.record(&pod_uid, AckEvent::Connected);
-        Self { deps, caller, pod_uid, view, keys, revocations, renew, shutdown, outbox, delivery }
+        Self {
+            deps,
+            caller,
+            pod_uid,
+            view,
+            keys,
+            revocations,
+            renew,
+            roots,
+            shutdown,
+            outbox,
+            delivery,
+            authority,
+            trusts,
+        }
     }
 
     /// Runs until the sidecar, its certificate, its pod or the operator ends.
@@ -123,6 +150,7 @@ impl PodStream {
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
                 changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
+                changed = self.roots.changed() => changed.map_or(Happened::Gone, |()| Happened::Roots),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
                     Some(Err(_)) | None => Happened::Gone,
@@ -147,6 +175,7 @@ impl PodStream {
             Happened::Keys => self.outbox.keys_changed(),
             Happened::Revocations => self.revocations_changed()?,
             Happened::Renew => self.outbox.renew(),
+            Happened::Roots => self.roots_changed(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
                 if let Some(message) = self.next() {
@@ -168,6 +197,14 @@ impl PodStream {
         Ok(())
     }
 
+    fn roots_changed(&mut self) {
+        self.outbox.roots_changed();
+        let roots = self.roots.borrow_and_update();
+        if roots.replace && !roots.signed(self.authority.as_deref()) {
+            self.outbox.renew();
+        }
+    }
+
     fn revocations_changed(&mut self) -> Result<(), End> {
         let out = self.revocations.borrow_and_update().shuts_out(&self.caller.peer, self.deps.clock.now());
         if let Some(out) = out {
@@ -184,6 +221,7 @@ impl PodStream {
             Some(Kind::RevocationsApplied(pb::RevocationsApplied { epoch })) => {
                 self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch });
             }
+            Some(Kind::BundleAck(ack)) => self.acknowledge_bundle(ack)?,
             Some(Kind::Lookup(lookup)) => self.outbox.lookup(&lookup.authority).map_err(|_| {
                 let limit = format!("a stream may ask about {MAX_AUTHORITIES} authorities; connect again to go on");
                 Status::resource_exhausted(limit)
@@ -230,12 +268,22 @@ impl PodStream {
         Ok(())
     }
 
+    fn acknowledge_bundle(&self, ack: pb::BundleAck) -> Result<(), End> {
+        let pb::BundleAck { digest, nack_reason } = ack;
+        if digest.is_empty() || digest.len() > MAX_VERSION {
+            return Err(Status::invalid_argument("an acknowledgement names the bundle it is for").into());
+        }
+        self.trusts.answered(digest, &nack_reason);
+        Ok(())
+    }
+
     fn next(&mut self) -> Option<pb::OperatorMessage> {
         let (view, keys) = (self.view.borrow().clone(), self.keys.borrow().clone());
         let revocations = self.revocations.borrow().clone();
-        let Deps { issuer, bundle_pem, behind, .. } = &*self.deps;
-        let (pod_uid, view, keys, revocations) = (&*self.pod_uid, &*view, &*keys, &*revocations);
-        let now = Now { pod_uid, view, keys, revocations, issuer, bundle_pem, behind };
+        let roots = self.roots.borrow().clone();
+        let Deps { issuer, behind, .. } = &*self.deps;
+        let (pod_uid, view, keys, revocations, roots) = (&*self.pod_uid, &*view, &*keys, &*revocations, &*roots);
+        let now = Now { pod_uid, view, keys, revocations, issuer, roots, behind };
         let message = self.outbox.next(&now)?;
         if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
             self.delivery.sent(digest);

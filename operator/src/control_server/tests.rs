@@ -230,6 +230,41 @@ async fn acknowledgements_are_booked_on_the_pod_of_the_certificate() {
     mesh.end().await;
 }
 
+/// Of the root: a stream brings the roots of each step, says what the sidecar trusts, and asks for a new certificate in time.
+#[tokio::test]
+async fn a_rotation_is_told_on_open_streams() {
+    let mesh = Mesh::start().await;
+    let (authority, now) = (&mesh.authority, mesh.clock.now());
+    let (mut sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
+    let known = || mesh.streams.of(&mesh.pod("payments-1").uid, &authority.roots().borrow());
+    let answer = async |sidecar: &Sidecar, bundle: pb::TrustBundle, reason: &str| {
+        let ack = pb::BundleAck { digest: bundle.digest, nack_reason: reason.to_owned() };
+        sidecar.say(sidecar_message::Kind::BundleAck(ack)).await;
+    };
+    authority.begin_rotation("first", now).unwrap();
+    let Got::Bundle(both) = sidecar.next().await else { panic!("both roots") };
+    assert_eq!(both.pem.matches("BEGIN CERTIFICATE").count(), 2);
+    answer(&sidecar, both.clone(), "no\nway").await;
+    until(|| known() == (false, true, Some("noway".to_owned()))).await;
+    answer(&sidecar, both, "").await;
+    until(|| known() == (true, true, None)).await;
+
+    let step = || authority.advance_rotation(&authority.rotation().unwrap(), now).unwrap();
+    step();
+    // The roots are the same; whose certificate it has is known.
+    until(|| known() == (true, false, None)).await;
+    step();
+    assert!(matches!(sidecar.next().await, Got::Renew));
+    let mut renewed = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
+    renewed.hello(0).await;
+    assert!(matches!(renewed.next().await, Got::Bundle(_)));
+    assert!(matches!(renewed.next().await, Got::Keys(_)));
+    until(|| known() == (true, true, None)).await;
+    // One that comes with a certificate of the old root is asked at once.
+    drop(sidecar);
+    mesh.end().await;
+}
+
 #[tokio::test]
 async fn only_pods_that_a_change_concerns_are_told() {
     let mesh = Mesh::start().await;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::ClientError;
 use crate::files::FileError;
+use crate::names::STATE;
 
 /// One question to the API server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -25,8 +26,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(15);
 /// Who asks: a handful of parts.
 const QUEUE: usize = 64;
-/// What the ConfigMap is called that says what was made.
-pub(super) const RECORD: &str = "fapi-mesh-state";
 
 /// Documents of a Secret, by name.
 pub(super) type Documents = BTreeMap<String, Vec<u8>>;
@@ -57,9 +56,9 @@ type Answer<T> = answers::SyncSender<Result<T, DeskError>>;
 enum Question {
     Read(String, Option<String>, Answer<Option<Documents>>),
     Create(String, Documents, Answer<()>),
-    Replace(String, (String, Vec<u8>), Answer<()>),
-    Recorded(String, Answer<Option<String>>),
-    Record((String, String), Answer<()>),
+    Replace(String, (String, Option<Vec<u8>>), Answer<()>),
+    Records(Answer<BTreeMap<String, String>>),
+    Record((String, Option<String>), Answer<()>),
 }
 
 impl Desk {
@@ -117,22 +116,27 @@ impl Desk {
         self.ask("create", self.place("Secret", secret), question)
     }
 
-    /// Replaces one document of a Secret that nobody else has changed since it was read.
-    pub(super) fn replace(&self, secret: &str, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let document = (name.to_owned(), bytes.to_vec());
+    /// Replaces or removes one document of a Secret that nobody else has changed since it was read.
+    pub(super) fn replace(&self, secret: &str, name: &str, bytes: Option<&[u8]>) -> Result<(), FileError> {
+        let document = (name.to_owned(), bytes.map(<[u8]>::to_vec));
         let question = |answer| Question::Replace(secret.to_owned(), document, answer);
         self.ask("write", self.place("Secret", secret), question)
     }
 
     /// What was recorded under a name.
     pub(crate) fn recorded(&self, name: &str) -> Result<Option<String>, FileError> {
-        self.ask("read", self.place("ConfigMap", RECORD), |answer| Question::Recorded(name.to_owned(), answer))
+        Ok(self.records()?.remove(name))
     }
 
-    /// Records something, for as long as the mesh lives.
-    pub(crate) fn record(&self, name: &str, value: &str) -> Result<(), FileError> {
-        let entry = (name.to_owned(), value.to_owned());
-        self.ask("write", self.place("ConfigMap", RECORD), |answer| Question::Record(entry, answer))
+    /// Everything that was recorded.
+    pub(crate) fn records(&self) -> Result<BTreeMap<String, String>, FileError> {
+        self.ask("read", self.place("ConfigMap", STATE), Question::Records)
+    }
+
+    /// Records something, for as long as the mesh lives or until it is `None`.
+    pub(crate) fn record(&self, name: &str, value: Option<&str>) -> Result<(), FileError> {
+        let entry = (name.to_owned(), value.map(str::to_owned));
+        self.ask("write", self.place("ConfigMap", STATE), |answer| Question::Record(entry, answer))
     }
 
     fn ask<T>(
@@ -182,7 +186,7 @@ impl Clerk {
                 Question::Replace(name, document, answer) => {
                     drop(answer.send(within(self.replace(name, document)).await));
                 }
-                Question::Recorded(name, answer) => drop(answer.send(within(self.recorded(name)).await)),
+                Question::Records(answer) => drop(answer.send(within(self.records()).await)),
                 Question::Record(entry, answer) => drop(answer.send(within(self.record(entry)).await)),
             }
         }
@@ -210,10 +214,10 @@ impl Clerk {
         Ok(())
     }
 
-    async fn replace(&mut self, name: String, (document, bytes): (String, Vec<u8>)) -> Result<(), DeskError> {
+    async fn replace(&mut self, name: String, (document, bytes): (String, Option<Vec<u8>>)) -> Result<(), DeskError> {
         // With the version that we know: a change that we have not seen is never lost.
         let key = (name, document);
-        let data = json!({ &key.1: ByteString(bytes) });
+        let data = json!({ &key.1: bytes.map(ByteString) });
         let patch = json!({ "metadata": { "resourceVersion": self.versions.get(&key) }, "data": data });
         match self.secrets.patch(&key.0, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(changed) => self.note(key, &changed),
@@ -223,14 +227,14 @@ impl Clerk {
         Ok(())
     }
 
-    async fn recorded(&mut self, name: String) -> Result<Option<String>, DeskError> {
-        let record = self.records.get_opt(RECORD).await?;
-        Ok(record.and_then(|record| record.data?.remove(&name)))
+    async fn records(&mut self) -> Result<BTreeMap<String, String>, DeskError> {
+        let record = self.records.get_opt(STATE).await?;
+        Ok(record.and_then(|record| record.data).unwrap_or_default())
     }
 
-    async fn record(&mut self, (name, value): (String, String)) -> Result<(), DeskError> {
+    async fn record(&mut self, (name, value): (String, Option<String>)) -> Result<(), DeskError> {
         let record = ConfigMap {
-            metadata: ObjectMeta { name: Some(RECORD.to_owned()), labels: Some(labels()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(STATE.to_owned()), labels: Some(labels()), ..ObjectMeta::default() },
             ..ConfigMap::default()
         };
         match self.records.create(&PostParams::default(), &record).await {
@@ -239,7 +243,7 @@ impl Clerk {
             Err(error) => return Err(error.into()),
         }
         let patch = json!({ "data": { name: value } });
-        self.records.patch(RECORD, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.records.patch(STATE, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 
-use super::{desk, secret};
-use crate::names::{OPERATOR, TRUST_BUNDLE};
+use super::secret;
+use crate::names::{OPERATOR, STATE, TRUST_BUNDLE};
 
 /// Deletes the roots in every namespace, then the Lease, the keys and what is recorded of them in `namespace`. What is gone
 /// already is no error, so it can be asked for again.
@@ -26,7 +26,7 @@ pub(crate) async fn forget(client: Client, namespace: &str) -> kube::Result<()> 
         gone(secrets.delete(name, &one).await)?;
     }
     // Last: as long as it stands, nobody takes a mesh without keys for a new one.
-    gone(Api::<ConfigMap>::namespaced(client, namespace).delete(desk::RECORD, &one).await)
+    gone(Api::<ConfigMap>::namespaced(client, namespace).delete(STATE, &one).await)
 }
 
 fn gone<T>(answer: kube::Result<T>) -> kube::Result<()> {

@@ -3,8 +3,8 @@
 //! The chart's ClusterRole and Role are made of this table, `docs/operating.md` shows it, and a test runs an operator that has
 //! these rights and no others.
 
-use super::{desk, secret};
-use crate::names::{OPERATOR, TRUST_BUNDLE};
+use super::secret;
+use crate::names::{OPERATOR, STATE, TRUST_BUNDLE};
 
 /// A rule of a Role or ClusterRole.
 #[derive(Clone, Copy, Debug)]
@@ -83,9 +83,15 @@ pub const RIGHTS: &[Right] = &[
         &["get", "patch"],
         "keys and revocations",
     ),
-    own(CORE, &["secrets"], &[secret::ISSUER, secret::REVOCATIONS], &["watch"], "what other operators write"),
+    own(
+        CORE,
+        &["secrets"],
+        &[secret::AUTHORITY, secret::ISSUER, secret::REVOCATIONS],
+        &["watch"],
+        "what other operators write",
+    ),
     own(CORE, &["configmaps"], &[], CREATE, "what was made, at the first start"),
-    own(CORE, &["configmaps"], &[desk::RECORD], &["get", "patch"], "what was made"),
+    own(CORE, &["configmaps"], &[STATE], &["get", "patch"], "what was made; the rotation of the root"),
     own("coordination.k8s.io", &["leases"], &[], CREATE, "which of several operators writes"),
     own("coordination.k8s.io", &["leases"], &[OPERATOR], &["get", "update"], "which of several operators writes"),
 ];

@@ -54,12 +54,12 @@ impl Secret {
             (Some(documents), Some(recorded)) if recorded == self.record_of(&documents) => Ok(true),
             // It was made by a process that came no further, or by another one just now.
             (Some(documents), None) => {
-                self.desk.record(self.name, &self.record_of(&documents))?;
+                self.desk.record(self.name, Some(&self.record_of(&documents)))?;
                 Ok(true)
             }
             (_, Some(_)) => Err(FileError::Lost {
                 object: self.to_string(),
-                record: self.desk.place("ConfigMap", super::desk::RECORD),
+                record: self.desk.place("ConfigMap", crate::names::STATE),
             }),
         }
     }
@@ -77,7 +77,12 @@ impl Secret {
 
     /// Replaces one document, if the Secret is what it was when it was read.
     pub(crate) fn replace(&self, document: &str, bytes: &[u8]) -> Result<(), FileError> {
-        self.desk.replace(self.name, document, bytes)
+        self.desk.replace(self.name, document, Some(bytes))
+    }
+
+    /// Removes one document, if the Secret is what it was when it was read.
+    pub(crate) fn remove(&self, document: &str) -> Result<(), FileError> {
+        self.desk.replace(self.name, document, None)
     }
 
     fn record_of(&self, documents: &Documents) -> String {

@@ -15,7 +15,7 @@ use crate::shelf::Shelf;
 use crate::source::Desired;
 use crate::state::{Folder, Remembered, Room};
 use crate::testing::cluster::Cluster;
-use crate::testing::{NOW, domain};
+use crate::testing::{NOW, TempDir, domain};
 use crate::webhook;
 
 const SECRETS: &str = "/api/v1/namespaces/fapi-mesh/secrets";
@@ -195,14 +195,16 @@ async fn the_trust_domain_is_recorded_for_good() {
     let cluster = Cluster::default();
     let desk = desk(&cluster).await;
     assert_eq!(desk.recorded("trust-domain").unwrap(), None);
-    desk.record("trust-domain", "bank.example").unwrap();
+    desk.record("trust-domain", Some("bank.example")).unwrap();
     assert_eq!(self::desk(&cluster).await.recorded("trust-domain").unwrap().as_deref(), Some("bank.example"));
 }
 
 #[tokio::test]
 async fn roots_are_written_where_they_are_missing_or_wrong_and_removed_where_nobody_needs_them() {
     let cluster = Cluster::default();
-    let bundles = TrustBundles::new(cluster.client(), "PEM".into(), Leadership::alone());
+    let dir = TempDir::new();
+    let roots = crate::testing::authority(dir.path(), &domain(), NOW).unwrap().roots();
+    let bundles = TrustBundles::new(cluster.client(), roots, Leadership::alone());
     let map = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps/fapi-mesh-trust-bundle");
     let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|&name| name.into()).collect() };
     let has = |all: &[(&str, &str)]| -> BTreeMap<Arc<str>, String> {
@@ -210,13 +212,13 @@ async fn roots_are_written_where_they_are_missing_or_wrong_and_removed_where_nob
     };
     let mut desired =
         Desired { opted_in: names(&["bank", "web"]), bundles: has(&[("bank", "PEM")]), ..Desired::default() };
-    assert!(!bundles.step(&desired).await);
+    assert!(!bundles.step(&desired, "PEM").await);
     assert_eq!(cluster.object(&map("web")).unwrap()["data"], json!({"root.pem": "PEM"}));
     assert_eq!(cluster.writes().len(), 1, "what is right is not written");
     desired.bundles = has(&[("bank", "forged"), ("web", "PEM"), ("old", "PEM")]);
     cluster.put(&map("old"), json!({"metadata": {}}));
-    assert!(!bundles.step(&desired).await);
+    assert!(!bundles.step(&desired, "PEM").await);
     assert_eq!(cluster.writes(), [format!("PATCH {}", map("bank")), format!("DELETE {}", map("old"))]);
     cluster.answers(false);
-    assert!(bundles.step(&desired).await, "it is tried again");
+    assert!(bundles.step(&desired, "PEM").await, "it is tried again");
 }

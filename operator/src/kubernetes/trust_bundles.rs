@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Leadership;
 use crate::names::{TRUST_BUNDLE, TRUST_BUNDLE_KEY};
+use crate::pki::Roots;
 use crate::source::Desired;
 
 /// Who owns the fields.
@@ -26,23 +27,25 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Keeps the ConfigMaps as they should be, also when somebody changes or removes them.
 pub(crate) struct TrustBundles {
     client: Client,
-    pem: Arc<str>,
+    roots: watch::Receiver<Arc<Roots>>,
     leadership: Leadership,
 }
 
 impl TrustBundles {
-    /// Keeps these roots.
-    pub(crate) fn new(client: Client, pem: Arc<str>, leadership: Leadership) -> Self {
-        Self { client, pem, leadership }
+    /// Keeps these roots, as they are now and after each change.
+    pub(crate) fn new(client: Client, roots: watch::Receiver<Arc<Roots>>, leadership: Leadership) -> Self {
+        Self { client, roots, leadership }
     }
 
     /// Writes, restores and removes until `shutdown` says true. What is right is not written.
     pub(crate) async fn run(mut self, mut desired: watch::Receiver<Arc<Desired>>, mut shutdown: watch::Receiver<bool>) {
         loop {
             let wanted = desired.borrow_and_update().clone();
-            let failed = self.step(&wanted).await;
+            let pem = self.roots.borrow_and_update().pem.clone();
+            let failed = self.step(&wanted, &pem).await;
             tokio::select! {
                 changed = desired.changed() => if changed.is_err() { return },
+                changed = self.roots.changed() => if changed.is_err() { return },
                 () = self.leadership.changed() => {}
                 () = sleep(AGAIN), if failed => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -51,11 +54,11 @@ impl TrustBundles {
     }
 
     /// Brings all namespaces in line. True if that failed anywhere.
-    pub(super) async fn step(&self, desired: &Desired) -> bool {
-        let is_wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(&self.pem);
+    pub(super) async fn step(&self, desired: &Desired, pem: &str) -> bool {
+        let is_wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(pem);
         let mut failed = false;
         for namespace in desired.opted_in.iter().filter(is_wrong) {
-            failed |= self.write(namespace).await;
+            failed |= self.write(namespace, pem).await;
         }
         for namespace in desired.bundles.keys().filter(|namespace| !desired.opted_in.contains(*namespace)) {
             failed |= self.remove(namespace).await;
@@ -63,12 +66,12 @@ impl TrustBundles {
         failed
     }
 
-    async fn write(&self, namespace: &str) -> bool {
+    async fn write(&self, namespace: &str, pem: &str) -> bool {
         let object = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": TRUST_BUNDLE, "labels": {"app.kubernetes.io/part-of": "fapi-mesh"}},
-            "data": {TRUST_BUNDLE_KEY: &*self.pem},
+            "data": {TRUST_BUNDLE_KEY: pem},
         });
         let params = PatchParams::apply(MANAGER).force();
         self.done(namespace, self.maps(namespace).patch(TRUST_BUNDLE, &params, &Patch::Apply(object))).await

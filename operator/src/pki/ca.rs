@@ -22,15 +22,17 @@ const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) const ISSUING_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A CA certificate and its key.
+#[derive(Debug)]
 pub(super) struct Pair {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) key: KeyPair,
 }
 
-/// Makes a new root.
-pub(super) fn make_root(trust_domain: &TrustDomain, now: UnixTime) -> Result<Pair, rcgen::Error> {
+/// Makes a new root. While two are trusted, their names tell them apart.
+pub(super) fn make_root(trust_domain: &TrustDomain, number: u32, now: UnixTime) -> Result<Pair, rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = authority(trust_domain, "fapi-mesh root", now, ROOT_LIFE)?;
+    let name = if number == 1 { "fapi-mesh root".to_owned() } else { format!("fapi-mesh root {number}") };
+    let mut params = authority(trust_domain, &name, now, ROOT_LIFE)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     let certificate = params.self_signed(&key)?.into();
     Ok(Pair { certificate, key })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fapi::UnixTime;
 
 use crate::files::FileError;
+use crate::state::StateError;
 
 /// Why the authority cannot start or cannot issue.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,15 @@ pub(crate) enum PkiError {
     /// A state file cannot be read or written, or is open to others.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What is kept of a rotation cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// One rotation of the root at a time.
+    #[error("the rotation {name:?} of the root runs; ask again when `fapictl status` shows it as Removed")]
+    RotationRuns {
+        /// How it is called.
+        name: String,
+    },
     /// This state had an authority, and a part of it is gone.
     #[error(
         "{} is missing, but this state had a certificate authority before: restore it from a backup. \
@@ -63,4 +73,15 @@ pub(crate) enum PkiError {
     /// The certificate library refused to build or sign.
     #[error("cannot make a certificate: {0}; this is a defect, please report it")]
     Library(#[from] rcgen::Error),
+}
+
+impl PkiError {
+    /// True when another operator has written since it was read: read it again.
+    pub(crate) fn is_changed(&self) -> bool {
+        match self {
+            Self::File(error) => error.is_changed(),
+            Self::State(error) => error.is_changed(),
+            _ => false,
+        }
+    }
 }

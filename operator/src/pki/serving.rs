@@ -9,7 +9,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
-use super::{Authority, Issued, PkiError, leaf};
+use super::{Authority, Issued, PkiError, Roots, leaf};
 use crate::clock::Clock;
 
 /// Connections end with the certificate they were made with, so this is also the longest control stream.
@@ -26,6 +26,10 @@ pub(crate) struct Serving {
     lifetime: Duration,
     current: watch::Sender<Arc<Identity>>,
     renew_at: UnixTime,
+    /// Changes when another authority signs.
+    roots: watch::Receiver<Arc<Roots>>,
+    /// The authority that signed the current one.
+    signer: Vec<u8>,
 }
 
 impl Serving {
@@ -48,9 +52,11 @@ impl Serving {
         clock: Clock,
         lifetime: Duration,
     ) -> Result<Self, PkiError> {
+        let mut roots = authority.roots();
+        let signer = roots.borrow_and_update().signer.clone();
         let (identity, renew_at) = make(&authority, &id, &hosts, lifetime, clock.now())?;
         let current = watch::Sender::new(Arc::new(identity));
-        Ok(Self { authority, id, hosts, clock, lifetime, current, renew_at })
+        Ok(Self { authority, id, hosts, clock, lifetime, current, renew_at, roots, signer })
     }
 
     /// The identity to serve with, now and after each renewal.
@@ -58,12 +64,13 @@ impl Serving {
         self.current.subscribe()
     }
 
-    /// Renews at half the lifetime until `shutdown` says true. A failed renewal is logged and tried again.
+    /// Renews at half the lifetime, and when another authority begins to sign, until `shutdown` says true. A failed renewal is logged and tried again.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
             let wait = self.clock.until(self.renew_at).min(CHECK);
             tokio::select! {
                 () = tokio::time::sleep(wait.max(Duration::from_secs(1))) => {}
+                Ok(()) = self.roots.changed() => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
             if let Err(error) = self.tick() {
@@ -76,9 +83,10 @@ impl Serving {
     pub(super) fn tick(&mut self) -> Result<(), PkiError> {
         let now = self.clock.now();
         self.authority.renew_issuing(now)?;
-        if now >= self.renew_at {
+        let signer = self.roots.borrow_and_update().signer.clone();
+        if now >= self.renew_at || signer != self.signer {
             let (identity, renew_at) = make(&self.authority, &self.id, &self.hosts, self.lifetime, now)?;
-            self.renew_at = renew_at;
+            (self.renew_at, self.signer) = (renew_at, signer);
             self.current.send_replace(Arc::new(identity));
         }
         Ok(())

@@ -1,8 +1,11 @@
+mod rotation;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use control::identity::peer_from_leaf;
+use control::tls::TrustBundle;
 
 use super::*;
 use crate::clock::Clock;
@@ -14,6 +17,10 @@ const UID: &str = "1b2f8a5e-6f0c-4c55-9d0e-0a4f7f1f2c11";
 
 fn open(dir: &TempDir) -> Result<Authority, PkiError> {
     authority(dir.path(), &domain(), NOW)
+}
+
+fn issuing(authority: &Authority) -> Issuing {
+    authority.in_force().issuing.clone()
 }
 
 fn refused(dir: &TempDir) -> PkiError {
@@ -40,7 +47,7 @@ fn a_later_start_finds_the_same_authority() {
     let first = open(&dir).unwrap();
     let second = open(&dir).unwrap();
     assert_eq!(first.bundle_pem(), second.bundle_pem());
-    assert_eq!(first.issuing().certificate, second.issuing().certificate);
+    assert_eq!(issuing(&first).certificate, issuing(&second).certificate);
     assert_eq!(fs::read_to_string(dir.path().join("trust-bundle.pem")).unwrap(), *second.bundle_pem());
 }
 
@@ -189,10 +196,10 @@ fn openssl_accepts_the_chain() {
 fn authorities_are_bounded() {
     let dir = TempDir::new();
     let authority = open(&dir).unwrap();
-    let issuing = text(dir.path(), &authority.issuing().certificate);
+    let issuing = text(dir.path(), &issuing(&authority).certificate);
     assert!(issuing.contains("CA:TRUE, pathlen:0"), "{issuing}");
     assert!(issuing.contains("Certificate Sign, CRL Sign"), "{issuing}");
-    let root = text(dir.path(), &authority.root.certificate);
+    let root = text(dir.path(), &authority.in_force().signing.root.certificate);
     assert!(root.contains("CA:TRUE, pathlen:1"), "{root}");
     assert!(root.contains("URI:spiffe://bank.example"), "{root}");
 }
@@ -232,7 +239,8 @@ fn other_requests_are_refused() {
 fn the_authoritys_own_keys_are_known() {
     let dir = TempDir::new();
     let authority = open(&dir).unwrap();
-    for pair in [&authority.root.key, &authority.issuing_key] {
+    let line = authority.in_force().signing.clone();
+    for pair in [&line.root.key, &line.issuing_key] {
         assert!(authority.owns(&PublicKey::from_info(&pair.subject_public_key_info()).unwrap()));
     }
     assert!(!authority.owns(&key(&dir)));
@@ -254,7 +262,7 @@ fn a_pod_uid_that_fits_no_certificate_is_refused() {
 fn no_leaf_outlives_the_issuing_certificate() {
     let dir = TempDir::new();
     let authority = open(&dir).unwrap();
-    let end = authority.issuing().not_after;
+    let end = issuing(&authority).not_after;
     let issued = authority.issue_pod(&id("shop"), UID, &key(&dir), HOUR, end.minus(60)).unwrap();
     assert_eq!(issued.not_after, end);
     let error = authority.issue_pod(&id("shop"), UID, &key(&dir), HOUR, end).map(|_| ()).unwrap_err();
@@ -265,16 +273,16 @@ fn no_leaf_outlives_the_issuing_certificate() {
 fn the_issuing_certificate_is_renewed_in_time() {
     let dir = TempDir::new();
     let authority = open(&dir).unwrap();
-    let first = authority.issuing();
+    let first = issuing(&authority);
     authority.renew_issuing(NOW.plus(200 * 24 * 3600)).unwrap();
-    assert_eq!(authority.issuing().certificate, first.certificate);
+    assert_eq!(issuing(&authority).certificate, first.certificate);
     let later = NOW.plus(250 * 24 * 3600);
     authority.renew_issuing(later).unwrap();
-    let renewed = authority.issuing();
+    let renewed = issuing(&authority);
     assert!(renewed.not_after > first.not_after);
     // The same state opens again, and a certificate from before still verifies: the key has not changed.
     let reopened = crate::testing::authority(dir.path(), &domain(), later).unwrap();
-    assert_eq!(reopened.issuing().certificate, renewed.certificate);
+    assert_eq!(issuing(&reopened).certificate, renewed.certificate);
 }
 
 #[test]

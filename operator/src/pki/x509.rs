@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fapi::UnixTime;
 use rustls::pki_types::CertificateDer;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What is read from a certificate of ours.
@@ -31,6 +31,23 @@ pub(super) fn facts(certificate: &CertificateDer<'_>) -> Result<Facts, String> {
         public_key_info: parsed.public_key().raw.to_vec(),
         uri,
         not_after: time(parsed.validity().not_after.timestamp()),
+    })
+}
+
+/// How the key of an authority is known (RFC 5280 section 4.2.1.2).
+pub(super) fn key_id(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    parse(certificate).ok()?.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    })
+}
+
+/// The key that signed a certificate, as the certificate names it (RFC 5280 section 4.2.1.1). Believe it of a certificate that
+/// was verified, and no other.
+pub(crate) fn authority_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    parse(certificate).ok()?.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => Some(id.key_identifier.as_ref()?.0.to_vec()),
+        _ => None,
     })
 }
 

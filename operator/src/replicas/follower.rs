@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::pb::{self, replica_message::Kind};
-use control::tls::{Identity, TrustBundle};
+use control::tls::Identity;
 use fapi::SpiffeId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -15,6 +15,7 @@ use tonic::Streaming;
 use super::dial::{self, LinkError};
 use super::{Books, Told};
 use crate::crypto;
+use crate::pki::Roots;
 
 /// The other side lets us in at once, or not.
 const OPEN: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub(crate) struct Follower {
     pub(crate) books: Books,
     /// Where the holder is, if it is another one.
     pub(crate) holder: watch::Receiver<Option<SocketAddr>>,
-    pub(crate) bundle: TrustBundle,
+    pub(crate) roots: watch::Receiver<Arc<Roots>>,
     /// Our own, which is that of every replica.
     pub(crate) identity: watch::Receiver<Arc<Identity>>,
     pub(crate) operator: SpiffeId,
@@ -83,8 +84,8 @@ impl Follower {
         &self,
         address: SocketAddr,
     ) -> Result<(mpsc::Sender<pb::ReplicaMessage>, Streaming<pb::ReplicaMessage>), LinkError> {
-        let identity = self.identity.borrow().clone();
-        let mut client = dial::connect(address, &self.bundle, &identity, &self.operator).await?;
+        let (identity, roots) = (self.identity.borrow().clone(), self.roots.borrow().clone());
+        let mut client = dial::connect(address, &roots.bundle, &identity, &self.operator).await?;
         let (outgoing, messages) = mpsc::channel(OUTSTANDING);
         let opened = timeout(OPEN, client.share(ReceiverStream::new(messages))).await;
         let opened = opened.map_err(|_| LinkError::TooSlow("open the stream"))?.map_err(Box::new)?;

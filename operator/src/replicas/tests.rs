@@ -122,7 +122,7 @@ async fn only_replicas_of_the_operator_report_and_only_to_the_operator() {
     let mesh = Mesh::start().await;
     let other = mesh.replica().await;
     let follower = other.follower(watch::Sender::new(None).subscribe());
-    let (bundle, operator) = (&follower.bundle, &follower.operator);
+    let (bundle, operator) = (&follower.roots.borrow().bundle.clone(), &follower.operator);
     let share = async |identity: &Identity| {
         let mut client = dial::connect(mesh.control, bundle, identity, operator).await.unwrap();
         let (_outgoing, messages) = tokio::sync::mpsc::channel(1);

@@ -101,9 +101,6 @@ pub(super) enum Failure {
     /// The issuer's address is part of every token, so callers must be able to dial it.
     #[error("--issuer-listen {0}: nobody can call this address; give one that sidecars reach")]
     Unspecified(SocketAddr),
-    /// The roots that were just written cannot be used.
-    #[error("the trust bundle cannot be used: {0}; restore the folder pki in the state folder from a backup")]
-    Bundle(control::tls::TlsError),
     /// One of the parts ended, and the rest is of no use without it.
     #[error("{part} ended by itself: {detail}; start the operator again, and report it if it stays")]
     Ended {

@@ -13,6 +13,7 @@ use crate::kubernetes::secret::{AUTHORITY, ISSUER, REVOCATIONS, WEBHOOK};
 use crate::kubernetes::{self, Desk, Loss, Secret};
 use crate::pki;
 use crate::publish::{Order, OrderError};
+use crate::rotation;
 use crate::shelf::Shelf;
 
 /// What the trust domain is recorded under.
@@ -70,7 +71,7 @@ impl Home {
             Self::Folder { .. } => Ok(()),
             Self::Cluster(desk) => match desk.recorded(TRUST_DOMAIN)? {
                 Some(_) => Ok(()),
-                None => desk.record(TRUST_DOMAIN, trust_domain.as_str()),
+                None => desk.record(TRUST_DOMAIN, Some(trust_domain.as_str())),
             },
         }
     }
@@ -88,6 +89,14 @@ impl Home {
         match self {
             Self::Folder { state, .. } => (Shelf::Folder(state.join("pki")), Some(state.join("trust-bundle.pem"))),
             Self::Cluster(desk) => (secret(desk, AUTHORITY, Loss::KnownBy(pki::FINGERPRINT)), None),
+        }
+    }
+
+    /// Where a rotation of the root is asked for and told of. `me` tells one operator of a cluster from the others.
+    pub(super) fn rotations(&self, me: &str) -> rotation::Place {
+        match self {
+            Self::Folder { state, .. } => rotation::Place::folder(state.clone()),
+            Self::Cluster(desk) => rotation::Place::cluster(desk.clone(), me),
         }
     }
 

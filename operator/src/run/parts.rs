@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::tls::TrustBundle;
 use fapi::UnixTime;
 use kube::Client;
 use tokio::sync::watch;
@@ -34,6 +33,7 @@ use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::replicas::Follower;
 use crate::revocations::Revocations;
+use crate::rotation::{self, Rotator, Streams};
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
@@ -63,6 +63,8 @@ enum Tokens {
 struct Replica {
     client: Client,
     candidate: Candidate,
+    /// The authority's keys.
+    authority: SecretWatch,
     /// Keys and used assertions.
     issuer: SecretWatch,
     revocations: SecretWatch,
@@ -76,6 +78,8 @@ struct Shared {
     tokens: Tokens,
     behind: Behind,
     acks: Arc<Acks>,
+    streams: Arc<Streams>,
+    rotations: rotation::Place,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
     revocations: Arc<Revocations>,
@@ -168,9 +172,7 @@ impl Parts {
 
     fn start_servers(&mut self, shared: &Shared, listeners: Listeners) -> Result<(), Failure> {
         let Shared { clock, authority, kept, acks, view, desired, revocations, names, behind, .. } = shared;
-        let bundle = TrustBundle::from_pem(authority.trust_domain(), &authority.bundle_pem());
-        let bundle = bundle.map_err(Failure::Bundle)?;
-        let tls = |alpn| Tls::new(shared.serving.identity(), bundle.clone(), alpn);
+        let tls = |alpn| Tls::new(shared.serving.identity(), authority.roots(), alpn);
         let client_keys = Arc::new(ClientKeys::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
@@ -189,7 +191,8 @@ impl Parts {
             keys: kept.keys.published(),
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
-            bundle_pem: authority.bundle_pem(),
+            roots: authority.roots(),
+            streams: shared.streams.clone(),
             behind: behind.clone(),
             renew: self.renew.subscribe(),
             operator: shared.operator.clone(),
@@ -198,8 +201,8 @@ impl Parts {
         };
         if let Tokens::Cluster(_, replica) = &shared.tokens {
             let (books, holder, identity) = (deps.books(), replica.candidate.holder(), shared.serving.identity());
-            let (bundle, operator) = (bundle.clone(), shared.operator.clone());
-            let follower = Follower { books, holder, bundle, identity, operator };
+            let (roots, operator) = (authority.roots(), shared.operator.clone());
+            let follower = Follower { books, holder, roots, identity, operator };
             self.spawn("reporting to the holder of the Lease", follower.run(self.shutdown()));
         }
         let (shutdown, issuer) = (self.shutdown.subscribe(), tls(issuer::ALPN));
@@ -227,7 +230,8 @@ impl Parts {
         let leadership = shared.leadership();
         let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
         let shutdown = self.shutdown();
-        let (mut keys_changed, mut revoked) = (Changes::none(), Changes::none());
+        let (mut keys_changed, mut revoked, mut rotated) = (Changes::none(), Changes::none(), Changes::none());
+        let rotator = Rotator::new(authority.clone(), shared.rotations, shared.streams, clock.clone());
         let place = match tokens {
             Tokens::Directory(tokens, state) => {
                 let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
@@ -236,16 +240,19 @@ impl Parts {
                 Place::Folder(StatusFolder::new(&state))
             }
             Tokens::Cluster(_, replica) => {
-                let Replica { client, candidate, issuer, revocations } = *replica;
-                (keys_changed, revoked) = (issuer.changes(), revocations.changes());
+                let Replica { client, candidate, authority: keys, issuer, revocations } = *replica;
+                (keys_changed, revoked, rotated) = (issuer.changes(), revocations.changes(), keys.changes());
+                self.spawn("watching the authority's Secret", keys.run(shutdown.clone()));
                 self.spawn("the election", candidate.run(shutdown.clone()));
                 self.spawn("watching the issuer's Secret", issuer.run(shutdown.clone()));
                 self.spawn("watching the Secret of revocations", revocations.run(shutdown.clone()));
-                let bundles = TrustBundles::new(client.clone(), authority.bundle_pem(), leadership.clone());
+                let bundles = TrustBundles::new(client.clone(), authority.roots(), leadership.clone());
                 self.spawn("writing trust bundles", bundles.run(desired.clone(), shutdown.clone()));
                 Place::Objects(StatusObjects::new(client, leadership.clone()))
             }
         };
+        let rotating_root = rotator.run((view.clone(), desired.clone()), leadership.clone(), rotated, shutdown.clone());
+        self.spawn("rotating the root", rotating_root);
         let reporter = Reporter::new(place, &names, (acks, revocations.subscribe()), clock);
         let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
         let reporting = reporter.run(view, desired, shutdown.clone());
@@ -308,6 +315,7 @@ impl Shared {
                 let watch = |secret| SecretWatch::new(client.clone(), namespace, secret);
                 let replica = Replica {
                     candidate: Candidate::new(client.clone(), namespace, for_replicas(args, addresses)),
+                    authority: watch(secret::AUTHORITY),
                     issuer: watch(secret::ISSUER),
                     revocations: watch(secret::REVOCATIONS),
                     client: client.clone(),
@@ -316,7 +324,11 @@ impl Shared {
             }
         };
         let names = issuer::names(&addresses.issuer);
-        let acks = Arc::new(Acks::default());
+        let rotations = home.rotations(match &tokens {
+            Tokens::Directory(..) => "",
+            Tokens::Cluster(_, replica) => replica.candidate.me(),
+        });
+        let (acks, streams) = (Arc::new(Acks::default()), Arc::<Streams>::default());
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {
@@ -326,6 +338,8 @@ impl Shared {
             tokens,
             behind,
             acks,
+            streams,
+            rotations,
             view,
             desired,
             revocations,

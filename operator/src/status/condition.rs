@@ -64,7 +64,7 @@ pub(super) fn keep_times(new: &mut [Condition], old: &[Condition]) {
 }
 
 /// A time as a person reads it: RFC 3339, in UTC.
-pub(super) fn timestamp(time: UnixTime) -> Timestamp {
+pub(crate) fn timestamp(time: UnixTime) -> Timestamp {
     // Beyond what a calendar has; only a broken clock gets there.
     i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
 }

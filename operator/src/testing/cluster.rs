@@ -114,7 +114,10 @@ impl Contents {
             match (field.as_str(), value) {
                 ("metadata" | "data", Json::Object(members)) => {
                     for (name, value) in members {
-                        found[field][name] = value.clone();
+                        match found[field].as_object_mut() {
+                            Some(known) if value.is_null() && name != "resourceVersion" => drop(known.remove(name)),
+                            _ => found[field][name] = value.clone(),
+                        }
                     }
                 }
                 _ => found[field] = value.clone(),

@@ -33,6 +33,7 @@ use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::replicas::{Books, Follower};
 use crate::revocations::Revocations;
+use crate::rotation::Streams;
 use crate::shelf::Shelf;
 use crate::view::View;
 
@@ -53,7 +54,8 @@ pub(crate) struct Mesh {
     pub(crate) issuer: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
-    authority: Arc<Authority>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) streams: Arc<Streams>,
     operator: SpiffeId,
     books: Books,
     servers: JoinSet<()>,
@@ -104,8 +106,7 @@ impl Mesh {
             Kept::open(Shelf::Folder(dir.path().join("issuer")), Rotation::every(Rotation::DEFAULT), &clock).unwrap();
         let keys = kept.keys.clone();
         let serving = Serving::start(authority.clone(), operator.clone(), "127.0.0.1", clock.clone()).unwrap();
-        let bundle = TrustBundle::from_pem(&domain(), &authority.bundle_pem()).unwrap();
-        let tls = |alpn| Tls::new(serving.identity(), bundle.clone(), alpn);
+        let tls = |alpn| Tls::new(serving.identity(), authority.roots(), alpn);
         let control_listener = listen().await;
         // Kept open, so that nobody else takes the address before a restart.
         let (issuer_listener, kept_listener) = twice(issuer_listener);
@@ -115,7 +116,7 @@ impl Mesh {
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
         let leads = watch::Sender::new(Some(Instant::now() + 100 * SOON));
-        let client_keys = Arc::new(ClientKeys::default());
+        let (client_keys, streams) = (Arc::new(ClientKeys::default()), Arc::<Streams>::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
             kept,
@@ -141,7 +142,8 @@ impl Mesh {
             keys: keys.published(),
             delivered: keys.delivered(),
             issuer: names,
-            bundle_pem: authority.bundle_pem(),
+            roots: authority.roots(),
+            streams: streams.clone(),
             behind: Behind::default(),
             renew: renew.subscribe(),
             operator: operator.clone(),
@@ -168,6 +170,7 @@ impl Mesh {
             control,
             shutdown,
             authority,
+            streams,
             operator,
             books,
             servers,
@@ -191,7 +194,7 @@ impl Mesh {
         Follower {
             books: self.books.clone(),
             holder,
-            bundle: TrustBundle::from_pem(&domain(), &self.authority.bundle_pem()).unwrap(),
+            roots: self.authority.roots(),
             identity: self.serving.identity(),
             operator: self.operator.clone(),
         }

@@ -4,14 +4,18 @@ use std::{collections::HashMap, sync::Arc};
 
 use control::{
     Destination, MeshIssuer, Snapshot, features,
-    pb::{self, Ack, SidecarMessage, operator_message, sidecar_message},
+    pb::{self, Ack, BundleAck, SidecarMessage, operator_message, sidecar_message},
     tls::TrustBundle,
 };
 use fapi::{Issuer, KeySet, Revocation};
 use tokio::sync::Notify;
 
 use super::{Lookups, destination::Resolved};
-use crate::{issuers::Keepers, state::Shared, tokens::Tokens};
+use crate::{
+    issuers::Keepers,
+    state::{Shared, StateError},
+    tokens::Tokens,
+};
 
 /// Applies messages, from whichever stream they come.
 pub(super) struct Applier {
@@ -20,7 +24,6 @@ pub(super) struct Applier {
     tokens: Arc<Tokens>,
     renew: Arc<Notify>,
     keepers: Keepers,
-    bundle_digest: String,
     revocations_digest: String,
     key_digests: HashMap<String, String>,
     mesh_issuer: Option<MeshIssuer>,
@@ -37,9 +40,9 @@ impl Applier {
         renew: Arc<Notify>,
         keepers: Keepers,
     ) -> Self {
-        let (bundle_digest, revocations_digest, key_digests) = (String::new(), String::new(), HashMap::new());
+        let (revocations_digest, key_digests) = (String::new(), HashMap::new());
         let mesh_issuer = None;
-        Self { shared, lookups, tokens, renew, keepers, bundle_digest, revocations_digest, key_digests, mesh_issuer }
+        Self { shared, lookups, tokens, renew, keepers, revocations_digest, key_digests, mesh_issuer }
     }
 
     /// Applies one message; gives the answer that it asks for.
@@ -47,7 +50,7 @@ impl Applier {
         use operator_message::Kind;
         match message.kind? {
             Kind::Snapshot(snapshot) => return Some(self.snapshot(&snapshot)),
-            Kind::TrustBundle(bundle) => self.trust_bundle(bundle),
+            Kind::TrustBundle(bundle) => return Some(self.trust_bundle(bundle)),
             Kind::KeySet(keys) => self.key_set(keys),
             Kind::Revocations(revocations) => return self.revocations(revocations),
             Kind::Destination(destination) => self.destination(&destination),
@@ -100,16 +103,19 @@ impl Applier {
         Ok(())
     }
 
-    fn trust_bundle(&mut self, bundle: pb::TrustBundle) {
-        if bundle.digest == self.bundle_digest {
-            return;
-        }
-        let read = TrustBundle::from_pem(self.shared.trust_domain(), &bundle.pem);
-        let installed = read.map_err(Into::into).and_then(|read| self.shared.install_bundle(Arc::new(read)));
-        match installed {
-            Ok(()) => self.bundle_digest = bundle.digest,
-            Err(error) => tracing::warn!(%error, "trust bundle refused; the last good one stays in force"),
-        }
+    /// The same bundle again is acknowledged again: on another stream, perhaps by another operator.
+    fn trust_bundle(&self, bundle: pb::TrustBundle) -> SidecarMessage {
+        let pb::TrustBundle { digest, pem } = bundle;
+        let read = TrustBundle::from_pem(self.shared.trust_domain(), &pem).map_err(StateError::from);
+        // Whatever was known by this digest: an enrolment may have brought other roots since.
+        let nack_reason = match read.and_then(|read| self.shared.install_bundle(Arc::new(read))) {
+            Ok(()) => String::new(),
+            Err(error) => {
+                tracing::warn!(%error, "trust bundle refused; the last good one stays in force");
+                error.to_string()
+            }
+        };
+        SidecarMessage { kind: Some(sidecar_message::Kind::BundleAck(BundleAck { digest, nack_reason })) }
     }
 
     fn key_set(&mut self, keys: pb::KeySet) {

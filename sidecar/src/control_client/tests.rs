@@ -3,12 +3,13 @@
 use control::{
     features,
     pb::{self, operator_message::Kind},
+    tls::TrustBundle,
 };
 use fapi::{Revocation, Revoked, UnixTime};
 
 use crate::{
     outbound::Between,
-    testing::{local, mesh::Mesh, until},
+    testing::{authority::Authority, local, mesh::Mesh, until},
 };
 
 #[tokio::test]
@@ -52,6 +53,41 @@ async fn what_cannot_be_enforced_is_refused_with_a_reason_and_changes_nothing() 
         mesh.operator.say(Kind::Snapshot(good));
         until("the stream lives on", || mesh.operator.with(|state| state.acks.len()) > before).await;
         assert!(mesh.shared.bundle().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_bundle_is_acknowledged_once_it_is_in_force_or_refused_with_a_reason() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let answers = || mesh.operator.with(|state| state.bundle_acks.clone());
+        until("the first answer", || answers().len() == 1).await;
+        let wider = mesh.authority.wider_pem();
+        for (digest, pem, is_good) in [("wider", &*wider, true), ("wider", &*wider, true), ("bad", "none", false)] {
+            let before = answers().len();
+            let bundle = pb::TrustBundle { digest: digest.to_owned(), pem: pem.to_owned() };
+            mesh.operator.say(Kind::TrustBundle(bundle));
+            until("an answer", || answers().len() > before).await;
+            let pb::BundleAck { digest: acknowledged, nack_reason } = answers().last().cloned().unwrap();
+            assert_eq!((&*acknowledged, nack_reason.is_empty()), (digest, is_good), "{nack_reason}");
+        }
+        let in_force = mesh.shared.bundle().unwrap();
+        assert!(in_force.is_same(&TrustBundle::from_pem(mesh.shared.trust_domain(), &wider).unwrap()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_was_away_while_the_root_changed_finds_the_new_one_in_the_file() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        // What the operator had once: its certificate leads to another root by now, which stands in the file.
+        mesh.shared.install_bundle(Authority::new().bundle()).unwrap();
+        mesh.operator.renew();
+        let new = mesh.authority.bundle();
+        until("the new root", || mesh.shared.bundle().is_some_and(|bundle| bundle.is_same(&new))).await;
+        assert_eq!(mesh.operator.with(|state| state.enrolments), 1, "with the certificate that it has");
     })
     .await;
 }

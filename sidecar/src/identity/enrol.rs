@@ -103,7 +103,8 @@ impl Enrolment {
         let answer = client.enroll(request).await.map_err(Box::new)?.into_inner();
         let next = self.certificate(&key, &answer, current.as_ref())?;
         let bundle = TrustBundle::from_pem(self.shared.trust_domain(), &answer.trust_bundle_pem)?;
-        if self.shared.bundle().is_none() {
+        // Whoever was away for a whole rotation of roots has only those that nobody uses any more.
+        if self.shared.bundle().is_none() || self.distrust_streamed_bundle {
             self.shared.install_bundle(Arc::new(bundle))?;
         }
         Ok(next)

@@ -9,7 +9,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use control::tls::TrustBundle;
+use control::tls::{Root, TrustBundle};
 use fapi::{Peer, Revocations, UnixTime};
 
 use super::watched::Findings;
@@ -40,8 +40,8 @@ enum Order {
 /// The life of one connection.
 #[derive(Debug)]
 pub(super) struct Lifetime {
-    /// Who the peer is, and what it was verified by; `None` if it proved nothing.
-    proven: Option<(Peer, Arc<TrustBundle>)>,
+    /// Who the peer is, and the root that vouched for it; `None` if it proved nothing.
+    proven: Option<(Peer, Root)>,
     /// HTTP/1.1 only.
     pub(super) findings: Option<Arc<Findings>>,
     order: Cell<Order>,
@@ -58,9 +58,9 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// A life that ends with the certificate of `peer` at the latest, or with the `bundle` that vouched for it.
-    pub(super) fn new(peer: Peer, bundle: Arc<TrustBundle>, findings: Option<Arc<Findings>>) -> Self {
-        Self::of(Some((peer, bundle)), findings)
+    /// A life that ends with the certificate of `peer` at the latest, or with the `root` that vouched for it.
+    pub(super) fn new(peer: Peer, root: Root, findings: Option<Arc<Findings>>) -> Self {
+        Self::of(Some((peer, root)), findings)
     }
 
     /// The life of a plain connection, whose peer proves nothing that could end.
@@ -68,7 +68,7 @@ impl Lifetime {
         Self::of(None, Some(findings))
     }
 
-    fn of(proven: Option<(Peer, Arc<TrustBundle>)>, findings: Option<Arc<Findings>>) -> Self {
+    fn of(proven: Option<(Peer, Root)>, findings: Option<Arc<Findings>>) -> Self {
         Self {
             proven,
             findings,
@@ -224,8 +224,8 @@ impl Lifetimes {
         self.all.borrow_mut().retain(|lifetime| {
             let Some(lifetime) = lifetime.upgrade() else { return false };
             lifetime.tick(now);
-            let verified_by = lifetime.proven.as_ref().map(|(_, bundle)| bundle);
-            if verified_by.is_some_and(|known| bundle.is_none_or(|bundle| !Arc::ptr_eq(bundle, known))) {
+            let root = lifetime.proven.as_ref().map(|(_, root)| root);
+            if root.is_some_and(|root| bundle.is_none_or(|bundle| !bundle.holds(root))) {
                 // A peer whose root is gone must not stay: it comes again and is verified again.
                 lifetime.close();
             }
@@ -244,7 +244,7 @@ impl Lifetimes {
     /// Closes those whose peer was revoked.
     pub(super) fn close_revoked(&self, revocations: &Revocations, now: UnixTime) {
         let all = self.all.borrow();
-        let is_hit = |(peer, _): &(Peer, Arc<TrustBundle>)| revocations.hit_peer(peer, now);
+        let is_hit = |(peer, _): &(Peer, Root)| revocations.hit_peer(peer, now);
         let revoked = |lifetime: &Rc<Lifetime>| lifetime.proven.as_ref().is_some_and(is_hit);
         all.iter().filter_map(Weak::upgrade).filter(revoked).for_each(|lifetime| lifetime.close());
     }
@@ -260,7 +260,7 @@ mod tests {
     use fapi::{CertThumbprint, SpiffeId};
 
     use super::*;
-    use crate::testing::authority::Authority;
+    use crate::testing::authority::{Authority, trust_domain};
 
     fn now(secs: u64) -> UnixTime {
         UnixTime::from_secs(secs)
@@ -274,7 +274,11 @@ mod tests {
             issued: now(0),
             not_after: now(ends),
         };
-        Lifetime::new(peer, Authority::new().bundle(), None)
+        Lifetime::new(peer, root_of(&Authority::new().bundle()), None)
+    }
+
+    fn root_of(bundle: &TrustBundle) -> Root {
+        bundle.root_of(&[], now(0)).expect("the only one")
     }
 
     fn ticks(lifetime: &Lifetime, count: u32) {
@@ -295,6 +299,23 @@ mod tests {
             lifetime.tick(now(101));
         }
         assert_eq!(lifetime.order.get(), Order::Abort);
+    }
+
+    #[test]
+    fn a_connection_ends_when_the_root_of_its_peer_is_gone_and_not_when_another_comes_or_goes() {
+        let authority = Authority::new();
+        let bundle = |pem: &str| Arc::new(TrustBundle::from_pem(&trust_domain(), pem).expect("roots"));
+        let mut lifetime = until(100);
+        lifetime.proven = lifetime.proven.map(|(peer, _)| (peer, root_of(&authority.bundle())));
+        let lifetime = Rc::new(lifetime);
+        let all = Lifetimes::default();
+        all.watch(&lifetime);
+        for pem in [&authority.pem, &authority.wider_pem(), &authority.pem] {
+            all.tick(now(1), Some(&bundle(pem)));
+            assert_eq!(lifetime.order.get(), Order::Serve);
+        }
+        all.tick(now(1), Some(&Authority::new().bundle()));
+        assert_eq!(lifetime.order.get(), Order::Close);
     }
 
     #[test]

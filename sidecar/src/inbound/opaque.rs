@@ -32,8 +32,8 @@ impl Inbound {
 
     /// Joins a peer with the app for as long as it may be.
     pub(super) async fn serve_opaque(&self, met: Met, listen: SocketAddr, address: SocketAddr) {
-        let Met { stream, peer, bundle } = met;
-        let lifetime = Rc::new(Lifetime::new(peer.clone(), bundle, None));
+        let Met { stream, peer, root } = met;
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), root, None));
         self.lifetimes.watch(&lifetime);
         lifetime.upgrade();
         let told = Told { caller: peer.spiffe_id.as_str(), address };

@@ -1,9 +1,12 @@
 //! One connection of a peer: the handshake, then HTTP/1.1 or HTTP/2 until its life ends.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, rc::Rc, time::Duration};
 
-use control::{identity::peer_from_leaf, tls::TrustBundle};
-use fapi::{Peer, Rejection};
+use control::{
+    identity::peer_from_leaf,
+    tls::{Root, TrustBundle},
+};
+use fapi::{Peer, Rejection, UnixTime};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -40,8 +43,8 @@ const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Met {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) peer: Peer,
-    /// What the peer was verified by.
-    pub(super) bundle: Arc<TrustBundle>,
+    /// What vouched for the peer.
+    pub(super) root: Root,
 }
 
 impl Inbound {
@@ -74,14 +77,14 @@ impl Inbound {
         let _ = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(generation.server_config.clone());
         let accepted = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-            Ok(accepted) => accepted.and_then(with_peer),
+            Ok(accepted) => accepted.and_then(|stream| with_peer(stream, &generation.bundle, shared.clock.now())),
             Err(late) => Err(io::Error::from(late)),
         };
         let refused = match accepted {
-            Ok((_, peer)) if shared.revocations().hit_peer(&peer, shared.clock.now()) => Some(Rejection::Revoked),
-            Ok((stream, peer)) => {
+            Ok(met) if shared.revocations().hit_peer(&met.peer, shared.clock.now()) => Some(Rejection::Revoked),
+            Ok(met) => {
                 shared.metrics.handshakes.add(1);
-                return Some(Met { stream, peer, bundle: Arc::clone(&generation.bundle) });
+                return Some(met);
             }
             Err(error) if control::tls::is_plaintext(&error) => Some(Rejection::PlaintextNotAllowed),
             Err(error) => control::tls::rejection_of(&error),
@@ -112,11 +115,11 @@ impl Inbound {
 
     async fn serve_http1(
         self: &Rc<Self>,
-        Met { stream, peer, bundle }: Met,
+        Met { stream, peer, root }: Met,
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
         let (stream, findings) = Watched::new(stream);
-        let lifetime = Rc::new(Lifetime::new(peer.clone(), bundle, Some(findings)));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), root, Some(findings)));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http1::Builder::new()
@@ -131,10 +134,10 @@ impl Inbound {
 
     async fn serve_http2(
         self: &Rc<Self>,
-        Met { stream, peer, bundle }: Met,
+        Met { stream, peer, root }: Met,
         ends: (SocketAddr, SocketAddr),
     ) -> hyper::Result<()> {
-        let lifetime = Rc::new(Lifetime::new(peer.clone(), bundle, None));
+        let lifetime = Rc::new(Lifetime::new(peer.clone(), root, None));
         self.lifetimes.watch(&lifetime);
         let connection = Connection::new(self, ends, peer, Rc::clone(&lifetime));
         let served = http2::Builder::new(LocalExecutor)
@@ -156,11 +159,12 @@ async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Resul
 }
 
 /// The verifier let only members in, so a leaf that cannot be read is an error of ours; it is refused all the same.
-fn with_peer(stream: TlsStream<TcpStream>) -> io::Result<(TlsStream<TcpStream>, Peer)> {
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = leaf.and_then(|leaf| peer_from_leaf(leaf).ok());
-    let peer = peer.ok_or_else(|| io::Error::other("the peer's certificate cannot be read"))?;
-    Ok((stream, peer))
+fn with_peer(stream: TlsStream<TcpStream>, bundle: &TrustBundle, now: UnixTime) -> io::Result<Met> {
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = chain.first().and_then(|leaf| peer_from_leaf(leaf).ok());
+    let met = peer.zip(bundle.root_of(chain, now));
+    let (peer, root) = met.ok_or_else(|| io::Error::other("the peer's certificate cannot be read"))?;
+    Ok(Met { stream, peer, root })
 }
 
 impl<I, S> Graceful for http1::UpgradeableConnection<I, S>

@@ -59,6 +59,7 @@ pub(crate) struct State {
     pub(crate) open_streams: u32,
     /// The fewest streams that were open after the first one.
     pub(crate) acks: Vec<pb::Ack>,
+    pub(crate) bundle_acks: Vec<pb::BundleAck>,
     pub(crate) hellos: Vec<pb::Hello>,
     /// The epochs of the revocations that are in force, as they were told.
     pub(crate) revoked: Vec<u64>,
@@ -255,6 +256,7 @@ async fn follow(
                     sidecar_message::Kind::RevocationsApplied(applied) => {
                         operator.with(|state| state.revoked.push(applied.epoch));
                     }
+                    sidecar_message::Kind::BundleAck(ack) => operator.with(|state| state.bundle_acks.push(ack)),
                     sidecar_message::Kind::Lookup(lookup) => {
                         let mute = operator.with(|state| {
                             state.lookups.push(lookup.authority.clone());

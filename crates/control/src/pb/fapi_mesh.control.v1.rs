@@ -37,6 +37,8 @@ pub mod sidecar_message {
         Lookup(super::Lookup),
         #[prost(message, tag = "4")]
         RevocationsApplied(super::RevocationsApplied),
+        #[prost(message, tag = "5")]
+        BundleAck(super::BundleAck),
     }
 }
 /// The first message of a stream.
@@ -70,6 +72,16 @@ pub struct Ack {
 pub struct RevocationsApplied {
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
+}
+/// The answer to a trust bundle.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BundleAck {
+    /// As it came.
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+    /// Why the bundle was refused; empty: its roots are in force, and no others.
+    #[prost(string, tag = "2")]
+    pub nack_reason: ::prost::alloc::string::String,
 }
 /// Asks what an authority stands for. It is answered at once, and again whenever the answer changes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -221,3 +221,18 @@ fn a_bundle_without_a_certificate_is_refused() {
     assert!(matches!(TrustBundle::from_pem(&domain, ""), Err(TlsError::Bundle(_))));
     assert!(matches!(TrustBundle::from_pem(&domain, "-----BEGIN CERTIFICATE-----\nAAAA\n"), Err(TlsError::Bundle(_))));
 }
+
+#[test]
+fn the_root_of_a_peer_is_known_among_several() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let domain = TrustDomain::parse("bank.example").unwrap();
+    let both = TrustBundle::from_pem(&domain, &(old.pem.clone() + &new.pem)).unwrap();
+    let now = UnixTime::from_secs(1_800_000_000);
+    let root = |authority: &Authority| both.root_of(authority.identity_below(SHOP, vec![]).chain(), now).unwrap();
+    for (authority, other) in [(&old, &new), (&new, &old)] {
+        assert!(authority.bundle().holds(&root(authority)) && both.holds(&root(authority)));
+        assert!(!other.bundle().holds(&root(authority)));
+    }
+    assert_eq!(both.root_of(Authority::new().identity(SHOP).chain(), now), None);
+    assert_eq!(both.root_of(&[], now), None);
+}

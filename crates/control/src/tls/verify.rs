@@ -1,10 +1,10 @@
 //! The two verifiers: chain by webpki, identity by [`crate::identity`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fapi::{SpiffeId, TrustDomain};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
@@ -22,6 +22,15 @@ use crate::identity::{LeafError, member_from_leaf};
 
 fn refuse(error: LeafError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+}
+
+/// Whether a chain, leaf first, leads to one of these roots at `now`. Who the leaf names is not looked at.
+pub(super) fn leads_to(chain: &[CertificateDer<'_>], roots: &RootCertStore, now: fapi::UnixTime) -> bool {
+    let Some((leaf, intermediates)) = chain.split_first() else { return false };
+    let Ok(leaf) = ParsedCertificate::try_from(leaf) else { return false };
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()));
+    let algorithms = provider().signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms).is_ok()
 }
 
 /// No TLS 1.2 handshake can start; this only completes the trait.

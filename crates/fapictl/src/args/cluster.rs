@@ -45,6 +45,9 @@ pub(crate) struct StatusArgs {
     /// The namespace to show [default: that of the context]
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Show a mesh without a cluster, by the state folder of its operator: how the rotation of its root goes on
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["namespace", "all_namespaces", "context", "kubeconfig"])]
+    pub(crate) state: Option<PathBuf>,
     /// Show all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
@@ -85,4 +88,16 @@ pub(crate) struct Enrolment {
     /// Where cert.pem, chain.pem, key.pem and ca.pem go
     #[arg(long, value_name = "DIR", requires = "state", required = false)]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// The state folder of an operator without a cluster
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["context", "kubeconfig"])]
+    pub(crate) state: Option<PathBuf>,
+    /// What the rotation is called: asking again by the same name changes nothing [default: root- and the time]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }

@@ -86,6 +86,7 @@ pub(crate) fn bank() -> Workloads {
     Workloads {
         operator_namespace: "fapi-mesh".to_owned(),
         operator: Ok(object(deployment)),
+        rotation: Ok(None),
         namespaces: Ok(vec![object(bank), object(json!({"metadata": {"name": "web"}}))]),
         pods: Ok(vec![pod("bank", "shop-1", "shop", true), pod("bank", "ledger-1", "ledger", true)]),
         services: Ok(vec![object(service)]),

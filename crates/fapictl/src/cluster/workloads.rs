@@ -9,8 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use operator::inject;
 use operator::names;
+use operator::rotation::Progress;
 
 use super::{Cluster, Custom, Kind, Seen, ask, list};
+use crate::rotate;
 
 /// Whose workloads are looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ impl Scope {
 pub(crate) struct Workloads {
     pub(crate) operator_namespace: String,
     pub(crate) operator: Seen<Deployment>,
+    /// How far the last rotation of the root is.
+    pub(crate) rotation: Seen<Option<Progress>>,
     pub(crate) namespaces: Seen<Vec<Namespace>>,
     pub(crate) pods: Seen<Vec<Pod>>,
     pub(crate) services: Seen<Vec<Service>>,
@@ -66,6 +70,7 @@ impl Workloads {
         Self {
             operator_namespace: operator_namespace.to_owned(),
             operator: ask(operator.get(names::OPERATOR)).await,
+            rotation: rotate::in_cluster(cluster, operator_namespace).await,
             namespaces: match scope {
                 Scope::All => list(&namespaces, &all).await,
                 Scope::Namespace(name) => ask(namespaces.get(name)).await.map(|namespace| vec![namespace]),

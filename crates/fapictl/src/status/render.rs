@@ -1,5 +1,7 @@
 //! A report for people, and for programs.
 
+use operator::rotation::Progress;
+
 use super::report::{Object, Report};
 use crate::args::Output;
 use crate::table::table;
@@ -17,6 +19,7 @@ pub(super) fn render(report: &Report, output: Output) -> String {
 fn text(report: &Report) -> String {
     let parts = [
         operator(report),
+        rotation(report.rotation.as_ref()),
         namespaces(report),
         policies(report),
         clients(report),
@@ -34,6 +37,31 @@ fn operator(report: &Report) -> String {
         [version, format!("{}/{}", operator.ready, operator.replicas)]
     });
     table(["OPERATOR", "READY"], &rows.collect::<Vec<_>>())
+}
+
+/// Of a mesh of which nothing else is shown.
+pub(super) fn rotation_alone(progress: Option<&Progress>, output: Output) -> String {
+    match (output, progress) {
+        (Output::Json, _) => {
+            let json = serde_json::json!({ "rotation": progress });
+            format!("{}\n", serde_json::to_string_pretty(&json).unwrap_or_default())
+        }
+        (Output::Text, None) => "its root was never rotated\n".to_owned(),
+        (Output::Text, Some(_)) => rotation(progress),
+    }
+}
+
+fn rotation(progress: Option<&Progress>) -> String {
+    let rows = progress.iter().map(|progress| {
+        [
+            progress.name.clone(),
+            format!("{:?}", progress.step),
+            progress.since.clone(),
+            format!("{}/{}", progress.followed, progress.sidecars),
+            progress.waits_for.clone().unwrap_or_default(),
+        ]
+    });
+    table(["ROOT", "STEP", "SINCE", "SIDECARS", "WAITS FOR"], &rows.collect::<Vec<_>>())
 }
 
 fn namespaces(report: &Report) -> String {

@@ -6,6 +6,7 @@ use crds::conditions::{ACCEPTED, PROGRAMMED, reason};
 use crds::policy::{AncestorStatus, Mode, PodCounts};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use operator::inject;
+use operator::rotation::Progress;
 use serde::Serialize;
 
 use crate::cluster::{Custom, Seen, Workloads, is_true, key, replicas, seen};
@@ -15,6 +16,9 @@ use crate::cluster::{Custom, Seen, Workloads, is_true, key, replicas, seen};
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     pub(super) operator: Option<Operator>,
+    /// The rotation of the root that runs, or the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rotation: Option<Progress>,
     pub(super) namespaces: Vec<Joined>,
     pub(super) policies: Vec<Governed>,
     pub(super) clients: Vec<Object>,
@@ -96,6 +100,7 @@ impl Report {
                 let (ready, replicas) = replicas(deployment);
                 Operator { version: workloads.operator_version().map(str::to_owned), ready, replicas }
             }),
+            rotation: workloads.rotation.clone().ok().flatten(),
             namespaces: namespaces(workloads),
             policies: in_order(&workloads.policies).into_iter().flat_map(governed).collect(),
             clients: in_order(&workloads.clients).into_iter().map(client).collect(),
@@ -209,6 +214,7 @@ fn unseen(workloads: &Workloads) -> Vec<String> {
     let said = |what: &str, why: Option<&crate::cluster::Unseen>| why.map(|unseen| unseen.said(what));
     [
         said("the operator's Deployment", workloads.operator.as_ref().err()),
+        said("the rotation of the root", workloads.rotation.as_ref().err()),
         said("Namespaces", workloads.namespaces.as_ref().err()),
         said("Pods", workloads.pods.as_ref().err()),
         said("Services", workloads.services.as_ref().err()),

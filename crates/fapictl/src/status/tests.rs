@@ -1,6 +1,7 @@
 //! Reports of a bank, as people and programs read them.
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
+use operator::rotation::{Progress, Step};
 use serde_json::{Value as Json, json};
 
 use super::render::render;
@@ -26,6 +27,16 @@ fn show(output: Output) -> String {
     new["status"] = Json::Null;
     workloads.policies = Ok(vec![custom(new), custom(lagging)]);
     workloads.clients = Ok(vec![custom(client("shop"))]);
+    workloads.rotation = Ok(Some(Progress {
+        name: "spring".to_owned(),
+        step: Step::Tainted,
+        since: "2026-11-28T16:00:00Z".to_owned(),
+        sidecars: 2,
+        followed: 1,
+        oldest: None,
+        waits_for: Some("1 of 2 sidecars".to_owned()),
+        refused: None,
+    }));
     workloads.issuers = Err(Unseen::Forbidden("you may not list".to_owned()));
     render(&Report::of(&workloads), output)
 }
@@ -37,6 +48,9 @@ fn people_see_who_lags_and_where_the_holes_are() {
         "\
 OPERATOR   READY
 {version}      2/2
+
+ROOT     STEP      SINCE                  SIDECARS   WAITS FOR
+spring   Tainted   2026-11-28T16:00:00Z   1/2        1 of 2 sidecars
 
 NAMESPACE   PODS ASK   WITH SIDECAR   WITHOUT
 bank        all        2              1
@@ -63,6 +77,9 @@ not seen: FapiIssuer: you may not list
 fn programs_see_the_same() {
     let report: Json = serde_json::from_str(&show(Output::Json)).unwrap();
     assert_eq!(report["operator"], json!({"version": control::VERSION, "ready": 2, "replicas": 2}));
+    let spring = json!({"name": "spring", "step": "Tainted", "since": "2026-11-28T16:00:00Z", "sidecars": 2, "followed": 1,
+        "waitsFor": "1 of 2 sidecars"});
+    assert_eq!(report["rotation"], spring);
     let joined = json!({"name": "bank", "optedIn": true, "withSidecar": 2, "withoutSidecar": 1});
     assert_eq!(report["namespaces"], json!([joined]));
     let ledger = json!({"matched": 2, "programmed": 1, "rejected": 0, "withoutSidecar": 1});

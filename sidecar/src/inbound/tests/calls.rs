@@ -173,18 +173,26 @@ async fn the_same_roots_again_end_no_connection() {
 }
 
 #[tokio::test]
-async fn new_roots_end_the_connections_that_old_ones_vouched_for() {
+async fn only_the_end_of_a_root_ends_the_connections_that_it_vouched_for() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
         let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
-        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
-        let open = || payments.shared.metrics.inbound_connections.get();
+        let (shared, authority) = (&payments.shared, &mesh.authority);
+        let install = |pem: &str| {
+            let bundle = TrustBundle::from_pem(shared.trust_domain(), pem).unwrap();
+            shared.install_bundle(Arc::new(bundle)).unwrap();
+            payments.inbound.tick();
+        };
+        // Vouched for by one root alone, by the first of two, and by the first of two others.
+        for (handshakes, pem) in [(1, authority.wider_pem()), (1, authority.wider_pem()), (1, authority.pem.clone())] {
+            assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+            assert_eq!(shared.metrics.handshakes.get(), handshakes, "the connection stays");
+            install(&pem);
+        }
+        let open = || shared.metrics.inbound_connections.get();
         assert_eq!(open(), 1);
-        let wider = TrustBundle::from_pem(payments.shared.trust_domain(), &mesh.authority.wider_pem()).unwrap();
-        payments.shared.install_bundle(Arc::new(wider)).unwrap();
-        payments.inbound.tick();
+        install(&crate::testing::authority::Authority::new().pem);
         until("the connection has ended", || open() == 0).await;
-        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200, "verified again");
     })
     .await;
 }

@@ -1,0 +1,224 @@
+//! Rotating the root of the mesh: when the next step is taken, and who is waited for.
+//!
+//! What each step means stands in [`Step`]; keys and steps are kept by `pki`. Whoever leads takes the steps; other operators
+//! follow what is kept and tell the leader which sidecars they hear. A sidecar that says nothing has not followed.
+
+mod judge;
+mod place;
+mod progress;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fapi::UnixTime;
+use tokio::sync::watch;
+
+use self::judge::{Facts, Judgement, Sidecar, judge};
+use self::place::Told;
+use crate::clock::Clock;
+use crate::kubernetes::{Changes, Leadership};
+use crate::pki::{Authority, PkiError, Rotation};
+use crate::source::Desired;
+use crate::status::timestamp;
+use crate::view::View;
+
+pub(crate) use self::place::Place;
+pub use self::place::{PROGRESS, REQUEST, is_name};
+pub use self::progress::{Oldest, Progress, Refused};
+pub(crate) use self::streams::{Stream, Streams};
+pub use crate::pki::Step;
+
+/// How long after its end others are still told how far the sidecars are.
+const EPILOGUE: u64 = 600;
+
+/// Takes the steps, or follows whoever does.
+pub(crate) struct Rotator {
+    authority: Arc<Authority>,
+    place: Place,
+    streams: Arc<Streams>,
+    clock: Clock,
+    started: UnixTime,
+    /// Since when each sidecar is waited for, by the uid of its pod.
+    waiting: HashMap<String, UnixTime>,
+    /// The rotation that they are waited for in.
+    of: Option<Rotation>,
+    /// What cannot be done for the last that was asked.
+    refused: Option<Refused>,
+}
+
+impl Rotator {
+    /// A rotator of this authority's root, asked and told of at this place.
+    pub(crate) fn new(authority: Arc<Authority>, place: Place, streams: Arc<Streams>, clock: Clock) -> Self {
+        let started = clock.now();
+        Self { authority, place, streams, clock, started, waiting: HashMap::new(), of: None, refused: None }
+    }
+
+    /// Goes on until `shutdown` says true. What fails is logged and tried again; until then nothing changes.
+    pub(crate) async fn run(
+        mut self,
+        (view, desired): (watch::Receiver<Arc<View>>, watch::Receiver<Arc<Desired>>),
+        mut leadership: Leadership,
+        mut changes: Changes,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut led = false;
+        loop {
+            let (now, wanted, leads) = (view.borrow().clone(), desired.borrow().clone(), leadership.holds());
+            let step = tokio::task::spawn_blocking(move || {
+                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow(&now) };
+                (self, outcome)
+            });
+            let Ok((back, outcome)) = step.await else {
+                return tracing::error!("the root is no longer rotated; restart the operator");
+            };
+            self = back;
+            led = leads && outcome.is_ok();
+            if let Err(error) = outcome {
+                tracing::error!(event = "rotation", %error, "cannot go on with the root; it is tried again");
+            }
+            let is_busy = leads || self.authority.rotation().is_some_and(|rotation| rotation.runs());
+            tokio::select! {
+                () = tokio::time::sleep(self.place.pause(is_busy)) => {}
+                () = changes.next() => {}
+                () = leadership.changed() => {}
+                _ = shutdown.wait_for(|end| *end) => return,
+            }
+        }
+    }
+
+    /// Does what is asked and what is due.
+    fn lead(&mut self, led: bool, view: &View, desired: &Desired) -> Result<(), PkiError> {
+        if !led {
+            // Whoever led before may have taken a step last, and not have come to its end.
+            self.authority.follow(self.clock.now())?;
+            self.authority.forget_removed()?;
+        }
+        self.take_request()?;
+        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
+        if rotation.step == Step::Begun {
+            return self.begin(&rotation.name);
+        }
+        let now = self.clock.now();
+        if !rotation.runs() && now > rotation.since().plus(EPILOGUE) {
+            return Ok(self.place.forget_told()?);
+        }
+        if !view.synced() {
+            return Ok(());
+        }
+        self.authority.keep_bundle()?;
+        let judgement = self.judge(&rotation, view, desired)?;
+        if judgement.is_due {
+            self.authority.advance_rotation(&rotation, now)?;
+            self.authority.forget_removed()?;
+            tell(&self.authority);
+            let Some(next) = self.authority.rotation() else { return Ok(()) };
+            let judgement = self.judge(&next, view, desired)?;
+            return self.show(&next, &judgement);
+        }
+        self.show(&rotation, &judgement)
+    }
+
+    /// Follows whoever leads, and tells him of our sidecars.
+    fn follow(&mut self, view: &View) -> Result<(), PkiError> {
+        let now = self.clock.now();
+        let before = self.authority.rotation();
+        self.authority.follow(now)?;
+        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
+        if before.as_ref() != Some(&rotation) {
+            tell(&self.authority);
+        }
+        if view.synced() && (rotation.runs() || now <= rotation.since().plus(EPILOGUE)) {
+            let roots = self.authority.roots().borrow().clone();
+            self.place.tell(&Told::of(&roots, self.streams.heard(&roots), now), now)?;
+        }
+        Ok(())
+    }
+
+    /// Begins what is asked for, or says why not.
+    fn take_request(&mut self) -> Result<(), PkiError> {
+        let Some(name) = self.place.request()? else { return Ok(()) };
+        let known = self.authority.rotation();
+        let is_known = known.as_ref().is_some_and(|known| known.name == name);
+        let refusal = match &known {
+            _ if is_known => None,
+            _ if !is_name(&name) => Some("a name has 1 to 63 lower case letters, digits and -".to_owned()),
+            Some(known) if known.runs() => Some(format!("the rotation {} runs; wait for its end", known.name)),
+            _ => None,
+        };
+        self.refused = refusal.map(|why| Refused { name: name.chars().take(63).collect(), why });
+        match &self.refused {
+            Some(Refused { name, why }) => {
+                tracing::warn!(event = "rotation", name, why, "another rotation of the root is not begun");
+            }
+            None if is_known => {}
+            None => self.begin(&name)?,
+        }
+        // Only now: a request that was not taken is found again.
+        Ok(self.place.remove_request()?)
+    }
+
+    fn begin(&mut self, name: &str) -> Result<(), PkiError> {
+        self.authority.begin_rotation(name, self.clock.now())?;
+        tell(&self.authority);
+        Ok(())
+    }
+
+    fn judge(&mut self, rotation: &Rotation, view: &View, desired: &Desired) -> Result<Judgement, PkiError> {
+        let now = self.clock.now();
+        if self.of.as_ref() != Some(rotation) {
+            (self.of, self.waiting) = (Some(rotation.clone()), HashMap::new());
+        }
+        let roots = self.authority.roots().borrow().clone();
+        let mut heard = self.streams.heard(&roots);
+        for (uid, told) in self.place.told(&roots, now)? {
+            heard.entry(uid).or_default().add(told);
+        }
+        let in_cluster = self.place.is_cluster();
+        let sidecars = view.pods().filter(|pod| pod.meshed && (pod.node.is_some() || !in_cluster));
+        let sidecars = sidecars.map(|pod| {
+            let heard = heard.remove(&pod.uid).unwrap_or_default();
+            let since = self.waiting.get(&pod.uid).copied().unwrap_or(now);
+            (pod.uid.clone(), Sidecar { name: format!("{}/{}", pod.namespace, pod.name), heard, since })
+        });
+        let wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(&roots.pem);
+        let outdated = desired.opted_in.iter().filter(wrong).map(ToString::to_string);
+        let facts = Facts {
+            sidecars: sidecars.collect(),
+            outdated: if in_cluster { outdated.collect() } else { Vec::new() },
+            started: self.started,
+            now,
+        };
+        let judgement = judge(rotation, &facts, &self.place.pace());
+        self.waiting = judgement.waiting.iter().map(|waits| (waits.uid.clone(), waits.since)).collect();
+        Ok(judgement)
+    }
+
+    fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<(), PkiError> {
+        let oldest = judgement.waiting.first();
+        let progress = Progress {
+            name: rotation.name.clone(),
+            step: rotation.step,
+            since: timestamp(rotation.since()).to_string(),
+            sidecars: judgement.sidecars,
+            followed: judgement.sidecars - judgement.waiting.len(),
+            oldest: oldest.map(|waits| Oldest {
+                pod: waits.name.clone(),
+                since: timestamp(waits.since).to_string(),
+                why: waits.why.clone(),
+            }),
+            waits_for: judgement.waits_for(),
+            refused: self.refused.clone(),
+        };
+        Ok(self.place.show(&progress)?)
+    }
+}
+
+/// One line of the log for each step.
+fn tell(authority: &Authority) {
+    if let Some(Rotation { name, step, .. }) = authority.rotation() {
+        tracing::info!(event = "rotation", name, step = ?step, "the root is rotated");
+    }
+}

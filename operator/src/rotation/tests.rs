@@ -1,0 +1,341 @@
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use super::judge::{LONGEST_CERTIFICATE, Pace};
+use super::streams::Heard;
+use super::*;
+use crate::kubernetes::Desk;
+use crate::model::Model;
+use crate::pki::FINGERPRINT;
+use crate::shelf::Shelf;
+use crate::testing::bank::{bank, view};
+use crate::testing::cluster::Cluster;
+use crate::testing::{NOW, TempDir, authority, domain};
+
+const STEPS: [Step; 4] = [Step::Prepared, Step::Active, Step::Tainted, Step::Removed];
+const AT_ONCE: Pace = Pace { prepared: Duration::ZERO, other: Duration::ZERO };
+
+fn heard(trusts: bool, renewed: bool) -> Heard {
+    Heard { connected: true, trusts, renewed, refused: None }
+}
+
+fn facts(all: &[Heard], now: UnixTime) -> Facts {
+    let one = |(at, heard): (usize, &Heard)| {
+        let sidecar = Sidecar { name: format!("bank/pod-{at}"), heard: heard.clone(), since: NOW };
+        (at.to_string(), sidecar)
+    };
+    Facts { sidecars: all.iter().enumerate().map(one).collect(), outdated: Vec::new(), started: NOW, now }
+}
+
+fn judged(step: Step, all: &[Heard]) -> Judgement {
+    judge(&Rotation::sample(step, NOW), &facts(all, NOW), &AT_ONCE)
+}
+
+#[test]
+fn no_step_is_taken_before_every_sidecar_has_done_what_it_asks_for() {
+    let (deaf, trusting, renewed) = (heard(false, false), heard(true, false), heard(true, true));
+    let silent = Heard::default();
+    let with_other_roots = heard(false, true);
+    for step in STEPS {
+        for (all, follows) in [
+            (&[][..], step != Step::Removed),
+            (&[trusting.clone(), renewed.clone()], step < Step::Tainted),
+            (&[renewed.clone(), renewed.clone()], step != Step::Removed),
+            (&[renewed.clone(), deaf.clone()], false),
+            (&[renewed.clone(), with_other_roots.clone()], false),
+            (&[renewed.clone(), silent.clone()], false),
+        ] {
+            assert_eq!(judged(step, all).is_due, follows, "{step:?} {all:?}");
+        }
+    }
+}
+
+#[test]
+fn whoever_says_nothing_is_waited_for_as_long_as_it_may_have_a_certificate() {
+    let rotation = Rotation::sample(Step::Tainted, NOW);
+    let end = NOW.plus(LONGEST_CERTIFICATE.as_secs());
+    let at = |now, started| judge(&rotation, &Facts { started, ..facts(&[Heard::default()], now) }, &AT_ONCE);
+    assert!(!at(end.minus(1), NOW).is_due);
+    assert!(at(end, NOW).is_due && at(end, NOW).sidecars == 0);
+    assert!(!at(end, NOW.plus(1)).is_due, "this process has not listened for so long");
+    // One that has a stream is waited for, however long.
+    let lives = facts(&[heard(true, false)], end.plus(1));
+    assert!(!judge(&rotation, &lives, &AT_ONCE).is_due);
+}
+
+#[test]
+fn a_step_lasts_long_enough_for_those_who_do_not_say_that_they_have_heard() {
+    let pace = Pace { prepared: Duration::from_secs(120), other: Duration::from_secs(30) };
+    for (step, least) in [(Step::Prepared, 120), (Step::Active, 30), (Step::Tainted, 30)] {
+        let at = |now| judge(&Rotation::sample(step, NOW), &facts(&[heard(true, true)], now), &pace);
+        assert!(!at(NOW.plus(least - 1)).is_due && at(NOW.plus(least)).is_due, "{step:?}");
+        assert!(at(NOW).waits_for().unwrap().ends_with("at the earliest"));
+    }
+}
+
+#[test]
+fn namespaces_with_other_roots_are_waited_for() {
+    for step in STEPS {
+        let outdated = (1..=7).map(|number| format!("n{number}")).collect();
+        let judgement = judge(&Rotation::sample(step, NOW), &Facts { outdated, ..facts(&[], NOW) }, &AT_ONCE);
+        assert!(!judgement.is_due);
+        assert_eq!(judgement.waits_for().unwrap(), "the trust bundles of 7 namespaces: n1, n2, n3, n4, n5, ...");
+    }
+}
+
+#[test]
+fn people_are_told_how_many_are_waited_for_and_who_for_longest() {
+    let refusing = Heard { refused: Some("no room".to_owned()), ..heard(false, false) };
+    let mut facts = facts(&[heard(false, false), refusing, heard(true, true)], NOW);
+    facts.sidecars.get_mut("1").unwrap().since = NOW.minus(60);
+    let judgement = judge(&Rotation::sample(Step::Prepared, NOW), &facts, &AT_ONCE);
+    let told = "2 of 3 sidecars, oldest since 2027-01-15T07:59:00Z: bank/pod-1: it refuses the roots: no room";
+    assert_eq!(judgement.waits_for().as_deref(), Some(told));
+    assert_eq!(judgement.waiting.iter().map(|waits| &*waits.uid).collect::<Vec<_>>(), ["1", "0"]);
+    assert_eq!(judged(Step::Prepared, &[heard(true, false)]).waits_for(), None);
+}
+
+/// An operator of a folder, and the sidecars of its bank.
+struct World {
+    dir: TempDir,
+    clock: Clock,
+    rotator: Rotator,
+    open: Vec<Stream>,
+    /// The key that signed the certificates of the sidecars.
+    certified_by: Vec<u8>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (dir, clock) = (TempDir::new(), Clock::manual(NOW));
+        let rotator = Self::rotator(&dir, &clock);
+        let certified_by = rotator.authority.roots().borrow().signer.clone();
+        Self { dir, clock, rotator, open: Vec::new(), certified_by }
+    }
+
+    fn rotator(dir: &TempDir, clock: &Clock) -> Rotator {
+        let authority = Arc::new(authority(dir.path(), &domain(), NOW).unwrap());
+        Rotator::new(authority, Place::folder(dir.path().to_owned()), Arc::default(), clock.clone())
+    }
+
+    /// The process dies and another begins.
+    fn restart(&mut self) {
+        self.open.clear();
+        self.rotator = Self::rotator(&self.dir, &self.clock);
+    }
+
+    fn ask(&self, name: &str) {
+        fs::write(self.dir.path().join(REQUEST), format!("{name}\n")).unwrap();
+    }
+
+    fn lead(&mut self, led: bool) {
+        self.rotator.lead(led, &view(bank()), &Desired::default()).unwrap();
+    }
+
+    fn step(&self) -> Step {
+        self.rotator.authority.rotation().unwrap().step
+    }
+
+    fn progress(&self) -> Progress {
+        serde_json::from_slice(&fs::read(self.dir.path().join("status").join(PROGRESS)).unwrap()).unwrap()
+    }
+
+    /// These sidecars come, and do what they are told.
+    fn connect(&mut self, pods: &[&str]) {
+        let roots = self.rotator.authority.roots().borrow().clone();
+        if roots.replace {
+            self.certified_by.clone_from(&roots.signer);
+        }
+        for pod in pods {
+            let uid = format!("uid-of-{}", pod.replace('/', "-"));
+            let stream = self.rotator.streams.open(&uid.into(), Some(self.certified_by.clone()));
+            stream.answered(roots.digest.clone(), "");
+            self.open.push(stream);
+        }
+    }
+}
+
+const ALL: [&str; 4] = ["bank/shop-1", "bank/payments-1", "bank/ledger-1", "web/web-1"];
+
+#[test]
+fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
+    let mut world = World::new();
+    world.lead(false);
+    assert_eq!(world.rotator.authority.rotation(), None, "nobody has asked");
+    world.ask("first");
+    for (at, step) in STEPS.into_iter().enumerate() {
+        if at > 0 {
+            world.connect(&ALL[..3]);
+            world.lead(true);
+            assert_eq!(world.step(), STEPS[at - 1], "one has not followed");
+            let oldest = world.progress().oldest.unwrap();
+            assert_eq!((&*oldest.pod, &*oldest.why), ("web/web-1", "it has no control stream"));
+            assert_eq!((world.progress().sidecars, world.progress().followed), (4, 3));
+            world.restart();
+            world.lead(false);
+            assert_eq!(world.step(), STEPS[at - 1], "nobody has come back yet");
+            world.connect(&ALL);
+        }
+        world.lead(at > 0);
+        assert_eq!((world.step(), world.progress().step), (step, step));
+        assert!(!world.dir.path().join(REQUEST).exists(), "it is taken once");
+        world.restart();
+        assert_eq!(world.step(), step);
+    }
+    assert!(!world.dir.path().join("pki/root.key").exists());
+    world.connect(&ALL);
+    world.lead(false);
+    let Progress { name, followed, oldest, waits_for, .. } = world.progress();
+    assert_eq!((&*name, followed, oldest, waits_for), ("first", 4, None, None));
+}
+
+#[test]
+fn what_is_asked_again_or_in_vain_is_told_and_begins_nothing() {
+    let mut world = World::new();
+    world.ask("No name");
+    world.lead(false);
+    assert_eq!(world.rotator.authority.rotation(), None);
+    world.ask("first");
+    world.lead(true);
+    let began = world.rotator.authority.rotation();
+    for (name, refused) in [("first", false), ("second", true), ("first", false)] {
+        world.ask(name);
+        world.lead(true);
+        assert_eq!(world.rotator.authority.rotation(), began);
+        assert_eq!(world.progress().refused.is_some(), refused, "{name}");
+        assert!(!world.dir.path().join(REQUEST).exists());
+    }
+}
+
+#[test]
+fn a_rotation_that_was_cut_short_at_its_beginning_goes_on() {
+    let mut world = World::new();
+    world.ask("first");
+    // The new root cannot be made: there is a folder in its place.
+    fs::create_dir(world.dir.path().join("pki/root-2.key")).unwrap();
+    let outcome = world.rotator.lead(false, &view(bank()), &Desired::default());
+    assert!(outcome.is_err());
+    fs::remove_dir(world.dir.path().join("pki/root-2.key")).unwrap();
+    world.restart();
+    assert_eq!(world.step(), Step::Begun);
+    world.lead(false);
+    assert_eq!(world.step(), Step::Prepared);
+}
+
+#[test]
+fn the_file_of_roots_is_kept_right_while_sidecars_may_need_it() {
+    let mut world = World::new();
+    world.ask("first");
+    world.lead(false);
+    let file = world.dir.path().join("trust-bundle.pem");
+    fs::write(&file, "forged").unwrap();
+    world.lead(true);
+    assert_eq!(fs::read_to_string(file).unwrap(), *world.rotator.authority.bundle_pem());
+}
+
+/// An operator of a cluster.
+async fn replica(cluster: &Cluster, me: &str, clock: &Clock) -> Rotator {
+    let cluster = cluster.clone();
+    let desk = Desk::open("fapi-mesh", move || async move { Ok(cluster.client()) }).await.unwrap();
+    let secret = crate::kubernetes::Secret::new(
+        desk.clone(),
+        crate::kubernetes::secret::AUTHORITY,
+        crate::kubernetes::Loss::KnownBy(FINGERPRINT),
+    );
+    let authority = Authority::open(Shelf::Secret(secret), None, &domain(), NOW).unwrap();
+    Rotator::new(Arc::new(authority), Place::cluster(desk, me), Arc::default(), clock.clone())
+}
+
+/// A bank on a machine, with a pod that has none yet.
+fn placed() -> Model {
+    let mut model = bank();
+    for pod in model.pods.values_mut().filter(|pod| pod.name != "web-1") {
+        pod.node = Some("node".to_owned());
+    }
+    model
+}
+
+#[tokio::test]
+async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
+    let (cluster, clock) = (Cluster::default(), Clock::manual(NOW));
+    let (mut leader, mut other) = (replica(&cluster, "a", &clock).await, replica(&cluster, "b", &clock).await);
+    let view = view(placed());
+    let desired = |leader: &Rotator| Desired {
+        opted_in: BTreeSet::from(["bank".into()]),
+        bundles: BTreeMap::from([("bank".into(), leader.authority.bundle_pem().to_string())]),
+        ..Desired::default()
+    };
+    let state = "/api/v1/namespaces/fapi-mesh/configmaps/fapi-mesh-state";
+    let mut map = cluster.object(state).unwrap();
+    map["data"][REQUEST] = "first".into();
+    cluster.put(state, map);
+    let signer = leader.authority.roots().borrow().signer.clone();
+    leader.lead(false, &view, &desired(&leader)).unwrap();
+    let progress = || -> Progress {
+        let text = cluster.object(state).unwrap()["data"][PROGRESS].as_str().unwrap().to_owned();
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!((progress().step, progress().sidecars), (Step::Prepared, 3));
+    assert_eq!(cluster.object(state).unwrap()["data"].get(REQUEST), None);
+
+    // Two sidecars are connected to the leader, one to the other operator.
+    let pods = ["uid-of-bank-shop-1", "uid-of-bank-payments-1", "uid-of-bank-ledger-1"].map(Arc::<str>::from);
+    let mut open = Vec::new();
+    for (rotator, pod, signer) in [(&leader, 0, &signer), (&leader, 1, &signer), (&other, 2, &signer)] {
+        open.push(rotator.streams.open(&pods[pod], Some(signer.clone())));
+    }
+    let acknowledge = |open: &[Stream], rotator: &Rotator| {
+        let digest = rotator.authority.roots().borrow().digest.clone();
+        open.iter().for_each(|stream| stream.answered(digest.clone(), ""));
+    };
+    acknowledge(&open[..2], &leader);
+    clock.advance(Duration::from_secs(120));
+    leader.lead(true, &view, &desired(&leader)).unwrap();
+    assert_eq!(progress().oldest.unwrap().pod, "bank/ledger-1");
+    other.follow(&view).unwrap();
+    assert_eq!(other.authority.rotation(), leader.authority.rotation());
+    leader.lead(true, &view, &desired(&leader)).unwrap();
+    assert_eq!(progress().oldest.unwrap().why, "it has not acknowledged the roots");
+    acknowledge(&open[2..], &other);
+    // Roots that have not come to a namespace yet hold it up.
+    other.follow(&view).unwrap();
+    leader.lead(true, &view, &Desired { bundles: BTreeMap::new(), ..desired(&leader) }).unwrap();
+    assert!(progress().waits_for.unwrap().contains("trust bundles of 1 namespaces: bank"));
+    // What the other one told is not so any more when it does not tell it again.
+    clock.advance(Duration::from_secs(45));
+    leader.lead(true, &view, &desired(&leader)).unwrap();
+    assert_eq!(progress().step, Step::Prepared);
+    other.follow(&view).unwrap();
+    leader.lead(true, &view, &desired(&leader)).unwrap();
+    assert_eq!(progress().step, Step::Active);
+
+    // The leader dies; the other one leads, with all sidecars, and goes on to the end.
+    drop((leader, open));
+    let open: Vec<Stream> = {
+        other.authority.follow(NOW).unwrap();
+        let signer = other.authority.roots().borrow().signer.clone();
+        pods.iter().map(|pod| other.streams.open(pod, Some(signer.clone()))).collect()
+    };
+    for step in [Step::Tainted, Step::Removed] {
+        acknowledge(&open, &other);
+        other.lead(step == Step::Removed, &view, &desired(&other)).unwrap();
+        clock.advance(Duration::from_secs(30));
+        other.lead(true, &view, &desired(&other)).unwrap();
+        assert_eq!(progress().step, step);
+    }
+    let secret = cluster.object("/api/v1/namespaces/fapi-mesh/secrets/fapi-mesh-ca").unwrap();
+    let names: Vec<&str> = secret["data"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["fingerprint", "issuing-2.key", "issuing-2.pem", "root-2.key", "root-2.pem", "rotation.json"]);
+    // Nothing is left but what people are told.
+    clock.advance(Duration::from_secs(EPILOGUE + 1));
+    other.lead(true, &view, &desired(&other)).unwrap();
+    let state = cluster.object(state).unwrap();
+    let left: Vec<&String> = state["data"].as_object().unwrap().keys().collect();
+    assert_eq!(left, ["fapi-mesh-ca", "rotation.json"]);
+    // And a later start finds its Secret.
+    let later = replica(&cluster, "c", &clock).await;
+    assert_eq!(later.authority.bundle_pem(), other.authority.bundle_pem());
+}
