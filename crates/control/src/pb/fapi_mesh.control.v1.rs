@@ -22,7 +22,7 @@ pub struct EnrollResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4, 5")]
     pub kind: ::core::option::Option<sidecar_message::Kind>,
 }
 /// Nested message and enum types in `SidecarMessage`.
