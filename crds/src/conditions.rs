@@ -45,6 +45,8 @@ pub mod reason {
     pub const PARTIALLY_PROGRAMMED: &str = "PartiallyProgrammed";
     /// A sidecar refused it.
     pub const REJECTED: &str = "Rejected";
+    /// It has ended.
+    pub const EXPIRED: &str = "Expired";
     /// There is no pod to run it.
     pub const NO_PODS: &str = "NoPods";
     /// More specific policies govern every port.

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod mesh;
 mod patterns;
 pub mod policy;
+pub mod revocation;
 
 pub use client::{FapiClient, FapiClientSpec};
 pub use issuer::{FapiIssuer, FapiIssuerSpec};
@@ -20,6 +21,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 pub use mesh::{FapiMesh, FapiMeshSpec};
 pub use policy::{FapiPolicy, FapiPolicySpec};
+pub use revocation::{Revocation, RevocationSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,7 @@ pub const VERSION: &str = "v1alpha1";
 
 /// Every kind that a cluster has to know, by name.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![FapiClient::crd(), FapiIssuer::crd(), FapiMesh::crd(), FapiPolicy::crd()]
+    vec![FapiClient::crd(), FapiIssuer::crd(), FapiMesh::crd(), FapiPolicy::crd(), Revocation::crd()]
 }
 
 /// The YAML of one definition, as it stands in the chart.

@@ -20,6 +20,13 @@ pub(crate) const PATH: &str = concat!(
 );
 /// A duration (GEP-2257): `90s`, `12h`, `1h30m`.
 pub(crate) const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// A time (RFC 3339) as Kubernetes writes it, such as `2026-12-31T23:59:59Z`.
+pub(crate) const TIME: &str = concat!(
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?",
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+);
+/// A SPIFFE ID of a workload.
+pub(crate) const SPIFFE_ID: &str = "^spiffe://[a-z0-9._-]+/ns/[a-z0-9-]+/sa/[a-z0-9.-]+$";
 /// The id of a key: visible ASCII without quote and backslash.
 pub(crate) const KEY_ID: &str = r"^[!#-\[\]-~]+$";
 /// base64url without padding (RFC 7515 section 2).

@@ -1,16 +1,33 @@
-//! What each pod's sidecar acknowledged, for the status.
+//! What each pod's sidecar acknowledged, here and at other replicas, for the status.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// The book of acknowledgements: written by the control server, read by the
 /// status writer. Shared as `Arc<Acks>`.
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
-    pods: Mutex<HashMap<String, PodAcks>>,
-    changed: Notify,
+    books: Mutex<Books>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Of the streams of this process.
+    own: HashMap<String, PodAcks>,
+    /// Of each replica that reports to this one.
+    others: BTreeMap<u64, HashMap<String, PodAcks>>,
+    /// How many ever did.
+    numbers: u64,
+}
+
+/// What one other replica reports: it counts for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    acks: Arc<Acks>,
+    number: u64,
 }
 
 /// Something that happened on a pod's control stream.
@@ -30,6 +47,11 @@ pub(crate) enum AckEvent {
         /// Why, in the sidecar's words.
         reason: String,
     },
+    /// The sidecar has these revocations in force.
+    Revoked {
+        /// Their epoch.
+        epoch: u64,
+    },
     /// A stream ended.
     Disconnected,
 }
@@ -43,16 +65,21 @@ pub(crate) struct PodAcks {
     pub(crate) acked: Option<String>,
     /// The last version it refused, with its reason; gone once it accepts one.
     pub(crate) nacked: Option<(String, String)>,
+    /// The epoch of the revocations that it has in force; 0 if it did not say.
+    pub(crate) revocations: u64,
 }
 
 /// A sidecar's reason is cut to this many characters: it ends in a status.
 const REASON_LIMIT: usize = 256;
+/// Pods of one replica: as many as it takes connections.
+const MAX_REPORTED: usize = 20_000;
 
 impl Acks {
     /// Records one event. The pod is the one of the peer's certificate, never
     /// one that a message names.
     pub(crate) fn record(&self, pod_uid: &str, event: AckEvent) {
-        let mut pods = self.pods();
+        let mut books = self.books();
+        let pods = &mut books.own;
         match event {
             AckEvent::Disconnected => {
                 let Some(pod) = pods.get_mut(pod_uid) else {
@@ -75,38 +102,108 @@ impl Acks {
                 pod.acked = Some(version);
                 pod.nacked = None;
             }
+            AckEvent::Revoked { epoch } => {
+                let Some(pod) = pods.get_mut(pod_uid) else {
+                    return;
+                };
+                pod.revocations = epoch;
+            }
             AckEvent::Nacked { version, reason } => {
                 let Some(pod) = pods.get_mut(pod_uid) else {
                     return;
                 };
-                let reason = reason.chars().take(REASON_LIMIT).collect();
-                pod.nacked = Some((version, reason));
+                pod.nacked = Some((version, shorten(&reason)));
             }
         }
-        drop(pods);
-        self.changed.notify_one();
+        drop(books);
+        self.changed.send_replace(());
     }
 
-    /// What is known of a pod; the default for one without a stream.
+    /// What is known of a pod; the default for one without a stream. With streams at several replicas it runs only what it
+    /// acknowledged to all of them: one of them may not have noticed yet that its stream is dead.
     pub(crate) fn of(&self, pod_uid: &str) -> PodAcks {
-        self.pods().get(pod_uid).cloned().unwrap_or_default()
+        let books = self.books();
+        let others = books.others.values().filter_map(|pods| pods.get(pod_uid));
+        books.own.get(pod_uid).into_iter().chain(others).cloned().reduce(PodAcks::and).unwrap_or_default()
     }
 
-    /// How many pods have an open stream.
+    /// What this process knows by itself.
+    pub(crate) fn own(&self) -> HashMap<String, PodAcks> {
+        self.books().own.clone()
+    }
+
+    /// How many pods have an open stream with this process.
     pub(crate) fn connected(&self) -> usize {
-        self.pods().len()
+        self.books().own.len()
     }
 
-    /// Waits until something was recorded since the last wait. One waiter.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// How many replicas report to this one.
+    pub(crate) fn replicas(&self) -> usize {
+        self.books().others.len()
     }
 
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, PodAcks>> {
-        // The map is valid after every single statement above, so a panic of
+    /// Begins the book of another replica, in which nothing is acknowledged yet.
+    pub(crate) fn open(self: &Arc<Self>) -> Reported {
+        let mut books = self.books();
+        books.numbers += 1;
+        let number = books.numbers;
+        books.others.insert(number, HashMap::new());
+        Reported { acks: self.clone(), number }
+    }
+
+    /// Tells of everything that is recorded from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // The maps are valid after every single statement above, so a panic of
         // another holder leaves nothing half done.
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl PodAcks {
+    /// Together with what another replica knows of the same pod.
+    fn and(self, other: Self) -> Self {
+        Self {
+            streams: self.streams.saturating_add(other.streams),
+            acked: self.acked.filter(|version| other.acked.as_ref() == Some(version)),
+            nacked: self.nacked.or(other.nacked),
+            revocations: self.revocations.min(other.revocations),
+        }
+    }
+}
+
+impl Reported {
+    /// Takes what the replica knows of a pod, in place of what it said before. A pod without a stream is forgotten. False if
+    /// there are too many.
+    pub(crate) fn put(&self, pod_uid: &str, mut acks: PodAcks) -> bool {
+        let mut books = self.acks.books();
+        let pods = books.others.entry(self.number).or_default();
+        if acks.streams == 0 {
+            pods.remove(pod_uid);
+        } else if pods.len() >= MAX_REPORTED && !pods.contains_key(pod_uid) {
+            return false;
+        } else {
+            acks.nacked = acks.nacked.map(|(version, reason)| (version, shorten(&reason)));
+            pods.insert(pod_uid.to_owned(), acks);
+        }
+        drop(books);
+        self.acks.changed.send_replace(());
+        true
+    }
+}
+
+impl Drop for Reported {
+    fn drop(&mut self) {
+        self.acks.books().others.remove(&self.number);
+        self.acks.changed.send_replace(());
+    }
+}
+
+fn shorten(reason: &str) -> String {
+    reason.chars().take(REASON_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -135,5 +232,39 @@ mod tests {
         assert_eq!(acks.of("p").nacked, Some((version.clone(), "no".to_owned())));
         acks.record("p", AckEvent::Acked { version });
         assert_eq!(acks.of("p").nacked, None);
+    }
+    #[test]
+    fn what_replicas_report_counts_while_they_do_and_where_they_agree() {
+        let acks = Arc::new(Acks::default());
+        let runs = |version: &str| PodAcks { streams: 1, acked: Some(version.to_owned()), ..PodAcks::default() };
+        let other = acks.open();
+        assert_eq!((acks.replicas(), acks.of("p")), (1, PodAcks::default()));
+        assert!(other.put("p", runs("v1")));
+        assert_eq!(acks.of("p"), runs("v1"));
+        // The sidecar comes over before the other one has noticed.
+        acks.record("p", AckEvent::Connected);
+        assert_eq!(acks.of("p").acked, None, "it may be another process of this pod");
+        acks.record("p", AckEvent::Acked { version: "v2".into() });
+        assert_eq!(acks.of("p").acked, None);
+        assert!(other.put("p", PodAcks::default()));
+        assert_eq!(acks.of("p"), runs("v2"));
+        let nacked = Some(("v2".to_owned(), "n".repeat(1000)));
+        assert!(other.put("p", PodAcks { streams: 1, nacked, revocations: 7, ..PodAcks::default() }));
+        acks.record("p", AckEvent::Revoked { epoch: 9 });
+        assert_eq!(acks.of("p").revocations, 7);
+        assert_eq!(acks.of("p").nacked.map(|(_, reason)| reason.len()), Some(REASON_LIMIT));
+        drop(other);
+        let own = PodAcks { revocations: 9, ..runs("v2") };
+        assert_eq!((acks.replicas(), acks.of("p"), acks.connected()), (0, own, 1));
+    }
+
+    #[test]
+    fn a_replica_reports_no_more_pods_than_it_can_have() {
+        let acks = Arc::new(Acks::default());
+        let other = acks.open();
+        let one = PodAcks { streams: 1, ..PodAcks::default() };
+        assert!((0..MAX_REPORTED).all(|number| other.put(&number.to_string(), one.clone())));
+        assert!(!other.put("one more", one.clone()));
+        assert!(other.put("0", one) && other.put("1", PodAcks::default()));
     }
 }

@@ -112,6 +112,11 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     let revocations = shown.revocations.in_force().set.len();
     gauge("fapi_operator_revocations", "Revocations, those that have ended too", revocations);
     gauge("fapi_operator_connected_sidecars", "Sidecars with an open control stream", shown.acks.connected());
+    gauge(
+        "fapi_operator_replicas",
+        "Other replicas that report to this one, which holds the Lease",
+        shown.acks.replicas(),
+    );
     shown.events.fates().register(&mut registry);
     shown.meter.register(&mut registry);
     let mut body = String::new();

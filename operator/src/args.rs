@@ -1,6 +1,6 @@
 //! The command line. Every flag can also be given in the environment, as `FAPI_` and its name.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub struct Args {
     /// Where sidecars connect. Port 0: a free one, kept for later starts.
     #[arg(long, env = "FAPI_CONTROL_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub control_listen: SocketAddr,
+    /// The address of this operator's pod, at which other replicas reach its control server [default: that of
+    /// --control-listen].
+    #[arg(long, env = "FAPI_POD_IP", value_name = "IP")]
+    pub pod_ip: Option<IpAddr>,
     /// Where tokens are asked for. Port 0: a free one, kept for later starts.
     #[arg(long, env = "FAPI_ISSUER_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub issuer_listen: SocketAddr,

@@ -1,14 +1,17 @@
 //! Public keys of clients whose sidecars sign their assertions (RFC 7523): reported by each sidecar on its stream, and
 //! published for the authorization servers that verify them.
 //!
-//! Nothing of it is stored: a sidecar says it again on every stream, and makes another key when it starts anew.
+//! Nothing of it is stored: a sidecar says it again on every stream, and makes another key when it starts anew. Replicas tell
+//! each other; of two keys of a pod the one counts that was reported later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fapi::{KeySet, SpiffeId};
+use control::pb;
+use fapi::{KeySet, SpiffeId, UnixTime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::model::Pod;
 use crate::view::View;
@@ -16,10 +19,15 @@ use crate::view::View;
 /// Keys of one service account; a key set of so many has 50 KB. The pods beyond it are not published.
 const MAX_KEYS: usize = 256;
 const MAX_BYTES: usize = 1024;
+/// Another replica may tell of a pod that this one has not heard of yet, seconds.
+const UNHEARD_OF: u64 = 60;
 
 /// The keys of all sidecars.
 #[derive(Default)]
-pub(crate) struct ClientKeys(Mutex<HashMap<Account, BTreeMap<String, Reported>>>);
+pub(crate) struct ClientKeys {
+    accounts: Mutex<HashMap<Account, BTreeMap<String, Reported>>>,
+    changed: watch::Sender<()>,
+}
 
 /// Namespace and service account.
 type Account = (String, String);
@@ -29,6 +37,7 @@ type Account = (String, String);
 struct Reported {
     jwk: Jwk,
     set: Arc<KeySet>,
+    at: UnixTime,
 }
 
 /// What a sidecar makes: a key for ES256, with its id.
@@ -47,7 +56,29 @@ impl ClientKeys {
     ///
     /// # Errors
     /// Why it is not taken.
-    pub(crate) fn report(&self, view: &View, pod: &Pod, jwk: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn report(&self, view: &View, pod: &Pod, jwk: &[u8], now: UnixTime) -> Result<(), &'static str> {
+        self.put(view, (pod.namespace.clone(), pod.service_account.clone()), &pod.uid, jwk, (now, now))
+    }
+
+    /// Takes a key that another replica was told of, unless a later one is known.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub(crate) fn take(&self, view: &View, key: &pb::ClientKey, now: UnixTime) -> Result<(), &'static str> {
+        // A clock that is ahead must not keep later keys out.
+        let at = UnixTime::from_secs(key.reported).min(now);
+        let account = (key.namespace.clone(), key.service_account.clone());
+        self.put(view, account, &key.pod_uid, &key.jwk, (at, now))
+    }
+
+    fn put(
+        &self,
+        view: &View,
+        account: Account,
+        uid: &str,
+        jwk: &[u8],
+        (at, now): (UnixTime, UnixTime),
+    ) -> Result<(), &'static str> {
         const NO_KEY: &str = "it is no public JWK with kid for ES256";
         let jwk = Some(jwk).filter(|jwk| jwk.len() <= MAX_BYTES).and_then(|jwk| serde_json::from_slice(jwk).ok());
         let jwk: Jwk = jwk.ok_or(NO_KEY)?;
@@ -55,16 +86,48 @@ impl ClientKeys {
         if set.is_empty() {
             return Err(NO_KEY);
         }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = (pod.namespace.clone(), pod.service_account.clone());
+        let mut all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = |uid: &str, key: &Reported| view.pod(uid).is_some() || now < key.at.plus(UNHEARD_OF);
         let keys = all.entry(account).or_default();
-        keys.retain(|uid, _| view.pod(uid).is_some());
-        if keys.len() >= MAX_KEYS && !keys.contains_key(&pod.uid) {
+        keys.retain(|uid, key| stays(uid, key));
+        if keys.len() >= MAX_KEYS && !keys.contains_key(uid) {
             return Err("its service account has 256 keys already");
         }
-        keys.insert(pod.uid.clone(), Reported { jwk, set: Arc::new(set) });
-        all.retain(|_, keys| keys.keys().any(|uid| view.pod(uid).is_some()));
+        let known = keys.get(uid).map(|known| ((known.at, known.jwk.kid.as_str()), known.jwk == jwk));
+        // Every replica decides alike, whatever comes first.
+        if known.is_some_and(|(known, _)| known >= (at, jwk.kid.as_str())) {
+            return Ok(());
+        }
+        let is_same = known.is_some_and(|(_, is_same)| is_same);
+        keys.insert(uid.to_owned(), Reported { jwk, set: Arc::new(set), at });
+        all.retain(|_, keys| keys.iter().any(|(uid, key)| stays(uid, key)));
+        drop(all);
+        if !is_same {
+            self.changed.send_replace(());
+        }
         Ok(())
+    }
+
+    /// All keys, as replicas tell them to each other.
+    pub(crate) fn all(&self) -> Vec<pb::ClientKey> {
+        let all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_account = |((namespace, account), keys): (&Account, &BTreeMap<String, Reported>)| {
+            let key = |(uid, key): (&String, &Reported)| pb::ClientKey {
+                pod_uid: uid.clone(),
+                namespace: namespace.clone(),
+                service_account: account.clone(),
+                // It was read from JSON.
+                jwk: serde_json::to_vec(&key.jwk).unwrap_or_default(),
+                reported: key.at.as_secs(),
+            };
+            keys.iter().map(key).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of_account).collect()
+    }
+
+    /// Tells of every new key.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The keys of the sidecars of a client, if it signs: for verifying.
@@ -88,7 +151,7 @@ impl ClientKeys {
         if !view.signs(namespace, account) {
             return None;
         }
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = all.get(&(namespace.to_owned(), account.to_owned()));
         let alive = keys.into_iter().flatten().filter(|(uid, _)| view.pod(uid).is_some());
         Some(alive.map(|(_, reported)| reported.clone()).collect())
@@ -100,7 +163,7 @@ mod tests {
     use super::*;
     use crate::model::{Client, Key, Seniority};
     use crate::testing::bank::{bank, client_of, pod, view};
-    use crate::testing::id;
+    use crate::testing::{NOW, id};
 
     fn jwk() -> String {
         let key = fapi::SigningKey::generate().unwrap();
@@ -133,7 +196,7 @@ mod tests {
         let (keys, view) = (ClientKeys::default(), mesh(true));
         assert_eq!(count(&keys, &view), Some(0));
         for uid in ["uid-of-bank-shop-1", "uid-of-bank-shop-2", "uid-of-bank-shop-2"] {
-            keys.report(&view, view.pod(uid).unwrap(), jwk().as_bytes()).unwrap();
+            keys.report(&view, view.pod(uid).unwrap(), jwk().as_bytes(), NOW).unwrap();
         }
         assert_eq!((count(&keys, &view), keys.of(&view, &id("shop")).len()), (Some(2), 2), "one of each pod");
         assert_eq!(keys.published(&view, "bank", "ledger"), None, "it does not sign");
@@ -157,7 +220,7 @@ mod tests {
             good.replace("kid", "id"),
             format!("{}{good}", " ".repeat(2000)),
         ] {
-            assert!(keys.report(&view, own, bad.as_bytes()).is_err(), "{bad}");
+            assert!(keys.report(&view, own, bad.as_bytes(), NOW).is_err(), "{bad}");
         }
         let mut model = view.index().model().clone();
         for number in 0..=MAX_KEYS {
@@ -166,7 +229,54 @@ mod tests {
         }
         let view = crate::testing::bank::view(model);
         let more: Vec<_> = view.pods().filter(|pod| pod.name.starts_with("more-")).collect();
-        let taken = more.iter().filter(|pod| keys.report(&view, pod, good.as_bytes()).is_ok()).count();
+        let taken = more.iter().filter(|pod| keys.report(&view, pod, good.as_bytes(), NOW).is_ok()).count();
         assert_eq!((more.len(), taken), (MAX_KEYS + 1, MAX_KEYS));
+    }
+
+    #[test]
+    fn replicas_agree_on_the_later_key_whatever_they_hear_first() {
+        let (view, uid) = (mesh(true), "uid-of-bank-shop-1");
+        let (first, second) = (jwk(), jwk());
+        let one = ClientKeys::default();
+        one.report(&view, view.pod(uid).unwrap(), first.as_bytes(), NOW).unwrap();
+        let of_first = one.all().remove(0);
+        let other = ClientKeys::default();
+        other.report(&view, view.pod(uid).unwrap(), second.as_bytes(), NOW.plus(5)).unwrap();
+        let of_second = other.all().remove(0);
+        let heard = one.subscribe();
+        let now = NOW.plus(10);
+        one.take(&view, &of_second, now).unwrap();
+        assert!(heard.has_changed().unwrap());
+        other.take(&view, &of_first, now).unwrap();
+        assert_eq!((one.all(), other.all()), (vec![of_second.clone()], vec![of_second.clone()]));
+        // Said again, it is no news, and a clock that is ahead keeps nothing out.
+        let ahead = pb::ClientKey { reported: now.as_secs() + 3600, ..of_first };
+        let third = ClientKeys::default();
+        third.take(&view, &ahead, now).unwrap();
+        let heard = third.subscribe();
+        third.take(&view, &ahead, now).unwrap();
+        assert!(!heard.has_changed().unwrap());
+        third.report(&view, view.pod(uid).unwrap(), second.as_bytes(), now.plus(1)).unwrap();
+        assert_eq!(third.all()[0].jwk, of_second.jwk);
+    }
+
+    #[test]
+    fn a_key_may_come_before_its_pod_is_heard_of_and_does_not_wait_for_ever() {
+        let (view, keys) = (mesh(true), ClientKeys::default());
+        let key = |uid: &str| pb::ClientKey {
+            pod_uid: uid.to_owned(),
+            namespace: "bank".to_owned(),
+            service_account: "shop".to_owned(),
+            jwk: jwk().into_bytes(),
+            reported: NOW.as_secs(),
+        };
+        keys.take(&view, &key("uid-of-bank-shop-3"), NOW).unwrap();
+        assert_eq!((count(&keys, &view), keys.all().len()), (Some(0), 1), "it does not count yet");
+        let mut model = view.index().model().clone();
+        let third = pod("bank", "shop-3", "shop");
+        model.pods.insert(third.uid.clone(), third);
+        assert_eq!(count(&keys, &crate::testing::bank::view(model)), Some(1));
+        keys.take(&view, &key("uid-of-bank-shop-1"), NOW.plus(UNHEARD_OF)).unwrap();
+        assert_eq!(keys.all().len(), 1);
     }
 }

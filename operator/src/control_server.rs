@@ -16,7 +16,7 @@ use std::time::Duration;
 use control::MeshIssuer;
 use control::pb::control_server::ControlServer;
 use control::tls::TlsError;
-use fapi::UnixTime;
+use fapi::{SpiffeId, UnixTime};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -33,6 +33,8 @@ use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::enroll::Enroller;
 use crate::issuer::{Delivered, Published};
+use crate::kubernetes::Leadership;
+use crate::replicas::Books;
 use crate::revocations::Revocations;
 use crate::view::View;
 use service::ControlService;
@@ -50,8 +52,8 @@ const MAX_HEADERS: u32 = 16 * 1024;
 /// What may wait for a slow reader: a few snapshots. Whatever waits is outdated.
 const SEND_BUFFER: usize = 64 * 1024;
 /// A peer that is gone without a word is noticed within these two.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(10);
+pub(crate) const PING: Duration = Duration::from_secs(30);
+pub(crate) const PONG: Duration = Duration::from_secs(10);
 
 /// What the control server serves from.
 pub(crate) struct Deps {
@@ -73,7 +75,25 @@ pub(crate) struct Deps {
     /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at
     /// once, others when they connect.
     pub(crate) renew: watch::Receiver<UnixTime>,
+    /// Who other replicas are.
+    pub(crate) operator: SpiffeId,
+    /// Whether they report to this one.
+    pub(crate) leadership: Leadership,
     pub(crate) clock: Clock,
+}
+
+impl Deps {
+    /// What replicas tell each other of.
+    pub(crate) fn books(&self) -> Books {
+        Books {
+            view: self.view.clone(),
+            acks: self.acks.clone(),
+            client_keys: self.client_keys.clone(),
+            keys: self.keys.clone(),
+            delivered: self.delivered.clone(),
+            clock: self.clock.clone(),
+        }
+    }
 }
 
 /// Serves until `shutdown` says true; open streams are then ended in order.

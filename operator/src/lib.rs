@@ -27,6 +27,7 @@ mod model;
 pub mod names;
 mod pki;
 mod publish;
+mod replicas;
 mod revocations;
 mod run;
 mod shelf;

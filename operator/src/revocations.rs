@@ -207,7 +207,7 @@ impl Revocations {
                 if by_others {
                     revocations.refresh()?;
                 }
-                revocations.revoke(wanted.revocations.iter().cloned())
+                revocations.revoke(wanted.to_revoke())
             });
             let step = step.await;
             let failed = match step {
@@ -235,11 +235,16 @@ impl Revocations {
 }
 
 impl InForce {
-    fn new(epoch: u64, entries: Vec<Revocation>) -> Self {
+    pub(crate) fn new(epoch: u64, entries: Vec<Revocation>) -> Self {
         // A list of plain values can always be written.
         let document = serde_json::to_vec(&entries).unwrap_or_default();
         let (digest, set) = (crypto::digest(&document), entries.iter().cloned().collect());
         Self { epoch, digest, document, set, entries }
+    }
+
+    /// Whether exactly this was entered.
+    pub(crate) fn has(&self, revocation: &Revocation) -> bool {
+        self.entries.contains(revocation)
     }
 
     /// Whether the holder of a certificate is shut out now, and what is left to it.

@@ -11,7 +11,6 @@ mod last_good;
 mod located;
 mod object;
 mod problem;
-mod revocation;
 mod schema;
 mod settle;
 #[cfg(test)]
@@ -43,8 +42,8 @@ use crate::model::Model;
 pub(crate) struct Desired {
     /// What is in force.
     pub(crate) model: Model,
-    /// What is to be revoked, now and for good.
-    pub(crate) revocations: Vec<Revocation>,
+    /// What is to be revoked, now and for good, by the object that says so.
+    pub(crate) revocations: BTreeMap<ObjectId, Revoking>,
     /// What is wrong, by place.
     pub(crate) problems: Vec<Problem>,
     /// The objects of a cluster that are not in force as they stand.
@@ -66,6 +65,23 @@ pub(crate) struct Fault {
     pub(crate) uid: String,
     /// The first thing that is wrong with it, and what to do.
     pub(crate) text: Arc<str>,
+}
+
+/// A Revocation object.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Revoking {
+    pub(crate) generation: i64,
+    /// What it revokes; `None` if no version of it was ever good.
+    pub(crate) spec: Option<Revocation>,
+    /// What is wrong with its newest version.
+    pub(crate) fault: Option<String>,
+}
+
+impl Desired {
+    /// Everything that is to be revoked.
+    pub(crate) fn to_revoke(&self) -> Vec<Revocation> {
+        self.revocations.values().filter_map(|object| object.spec.clone()).collect()
+    }
 }
 
 /// A source that was read once.

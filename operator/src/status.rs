@@ -13,6 +13,7 @@ mod issuer;
 mod mesh;
 mod pods;
 mod policy;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -24,13 +25,15 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub(crate) use self::cluster::StatusObjects;
-use self::documents::{Documents, Facts, documents};
+use self::documents::{Documents, Facts, documents, revocations};
 pub(crate) use self::folder::StatusFolder;
 use self::pods::Pods;
+use self::revocation::Since;
 use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::files::FileError;
 use crate::kubernetes::Leadership;
+use crate::revocations::InForce;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -43,9 +46,11 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Reporter {
     issuer: MeshIssuer,
     acks: Arc<Acks>,
+    in_force: watch::Receiver<Arc<InForce>>,
     clock: Clock,
     place: Place,
     pods: Pods,
+    since: Since,
     last: Documents,
 }
 
@@ -59,12 +64,18 @@ pub(crate) enum Place {
 
 impl Reporter {
     /// A reporter into this place; what stands there is known to it.
-    pub(crate) fn new(place: Place, issuer: &MeshIssuer, acks: Arc<Acks>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        place: Place,
+        issuer: &MeshIssuer,
+        (acks, in_force): (Arc<Acks>, watch::Receiver<Arc<InForce>>),
+        clock: Clock,
+    ) -> Self {
         let last = match &place {
             Place::Folder(folder) => folder.load(),
             Place::Objects(_) => Documents::new(),
         };
-        Self { issuer: issuer.clone(), acks, clock, place, pods: Pods::default(), last }
+        let (issuer, pods, since) = (issuer.clone(), Pods::default(), Since::default());
+        Self { issuer, acks, in_force, clock, place, pods, since, last }
     }
 
     /// Reports until `shutdown` says true. What fails is logged and tried again.
@@ -74,11 +85,13 @@ impl Reporter {
         mut desired: watch::Receiver<Arc<Desired>>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let acks = self.acks.clone();
+        let (mut acks, mut in_force) = (self.acks.subscribe(), self.in_force.clone());
         let mut leadership = self.leadership();
         loop {
             let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
             let heard = wanted.statuses.clone();
+            acks.mark_unchanged();
+            in_force.mark_unchanged();
             // Compiling and writing to disk would hold up what shares this thread.
             let step = tokio::task::spawn_blocking(move || {
                 let outcome = self.step(&now, &wanted);
@@ -99,7 +112,8 @@ impl Reporter {
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = desired.changed() => if changed.is_err() { return },
-                () = acks.changed() => {}
+                changed = acks.changed() => if changed.is_err() { return },
+                changed = in_force.changed() => if changed.is_err() { return },
                 () = leadership.changed() => {}
                 () = sleep(AGAIN), if look_again => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -131,7 +145,10 @@ impl Reporter {
         let now = self.clock.now();
         self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
         let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
-        self.last = documents(&facts, &self.last);
+        let mut new = documents(&facts, &self.last);
+        self.since.look(&desired.revocations, &self.in_force.borrow());
+        new.extend(revocations(&desired.revocations, &self.since, &self.pods, now, &self.last));
+        self.last = new;
         match &mut self.place {
             Place::Folder(folder) => folder.write(&self.last),
             Place::Objects(_) => Ok(()),

@@ -30,7 +30,7 @@ fn the_definitions_are_installed_left_alone_and_kept() {
 
     run(&["install", "crds", &chart]);
     let installed = definitions(kubectl);
-    assert_eq!(installed.len(), 4, "{installed:?}");
+    assert_eq!(installed.len(), 5, "{installed:?}");
     run(&["upgrade", "crds", &chart]);
     assert_eq!(definitions(kubectl), installed);
 

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::cluster::bank::{call, caller};
-use e2e::cluster::load::Load;
+use e2e::cluster::load::{Load, kill_in};
 use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
 use e2e::cluster::{Forward, Kubectl, Part};
 use e2e::{get, wait_for};
@@ -99,6 +99,8 @@ fn kill_an_operator(kubectl: &Kubectl, holds: bool) {
     let all = operators(kubectl);
     let victim = all.iter().find(|name| held.starts_with(&***name) == holds);
     let victim = victim.unwrap_or_else(|| panic!("{held} holds the Lease, and there are {all:?}")).clone();
+    // It has no time to let the Lease go, and nobody starts it again.
+    kill_in(&kubectl.get(&["pod", &victim, "-n", HOME]), "/fapi-operator");
     kubectl.run(&["delete", "pod", "-n", HOME, &victim, "--grace-period=0", "--force"]);
     kubectl.run(&["rollout", "status", "-n", HOME, "deployment/fapi-operator", "--timeout=90s"]);
     wait_for("an operator that lives to hold the Lease", 60, || {

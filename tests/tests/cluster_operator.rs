@@ -147,7 +147,8 @@ fn settle(kubectl: &Kubectl) -> u64 {
 /// The writes that the API server has answered about what the operator may write, but for the Lease.
 fn writes(kubectl: &Kubectl) -> u64 {
     let metrics = kubectl.run(&["get", "--raw", "/metrics"]);
-    let ours = ["configmaps", "events", "secrets", "fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
+    let ours =
+        ["configmaps", "events", "secrets", "fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let counts = metrics.lines().filter(|line| {
         line.starts_with("apiserver_request_total{")
             && ours.iter().any(|resource| line.contains(&format!("resource=\"{resource}\"")))
@@ -168,7 +169,7 @@ fn renewals(kubectl: &Kubectl, count: usize) {
 
 /// The version of everything that the operator may write, but for the Lease.
 fn versions(kubectl: &Kubectl) -> Vec<(String, String)> {
-    let kinds = "secrets,configmaps,fapiclients,fapipolicies,fapimeshes,fapiissuers";
+    let kinds = "secrets,configmaps,fapiclients,fapipolicies,fapimeshes,fapiissuers,revocations";
     let all = kubectl.get(&[kinds, "-A"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let objects = all["items"].as_array().unwrap().iter();

@@ -61,7 +61,10 @@ fn holder(kubectl: &Kubectl) -> Option<String> {
 fn pod(kubectl: &Kubectl, name: &str, account: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "bank", "labels": {"app": account}},
+        "metadata": {
+            "name": name, "namespace": "bank", "labels": {"app": account},
+            "annotations": {"fapi-mesh.dev/interception": "proxy"},
+        },
         "spec": {
             "serviceAccountName": account,
             "initContainers": [{"name": "fapi-sidecar", "image": "sidecar", "restartPolicy": "Always"}],
@@ -71,9 +74,17 @@ fn pod(kubectl: &Kubectl, name: &str, account: &str) {
     kubectl.apply(&pod.to_string()).unwrap();
 }
 
+/// A pod runs, at this address.
+fn runs(kubectl: &Kubectl, name: &str, address: &str) {
+    let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}).to_string();
+    kubectl.run(&["patch", "pod", name, "-n", "bank", "--subresource=status", "-p", &status]);
+}
+
 fn workload_token(kubectl: &Kubectl, pod: &str) -> String {
     let name = format!("--bound-object-name={pod}");
-    let args = ["create", "token", "shop", "-n", "bank", "--audience=fapi-mesh.dev", "--bound-object-kind=Pod", &name];
+    // The pods of a service account are numbered.
+    let account = pod.split_once('-').map_or(pod, |(account, _)| account);
+    let args = ["create", "token", account, "-n", "bank", "--audience=fapi-mesh.dev", "--bound-object-kind=Pod", &name];
     kubectl.run(&args).trim().to_owned()
 }
 
@@ -81,6 +92,16 @@ fn fapictl(args: &[&str]) -> Result<String, String> {
     let output = Command::new(program("fapictl")).args(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// Keeps the roots of the mesh in a file.
+fn keep_roots(operators: &Operators) {
+    let roots = wait_for("the roots", 30, || {
+        let args = ["get", "configmap", "fapi-mesh-trust-bundle", "-n", "bank", "-o", "json"];
+        let found = operators.kubectl().attempt(&args).ok()?;
+        serde_json::from_str::<Value>(&found).unwrap()["data"]["root.pem"].as_str().map(str::to_owned)
+    });
+    fs::write(operators.folder().join("root.pem"), roots).unwrap();
 }
 
 /// Starts an operator; where its issuer is really.
@@ -139,14 +160,14 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(operators: &Operators, control: SocketAddr, pod: &str) -> Self {
-        let (folder, token) = (operators.folder(), operators.folder().join("sidecar.jwt"));
+        let (folder, token) = (operators.folder(), operators.folder().join(format!("{pod}.jwt")));
         fs::write(&token, workload_token(operators.kubectl(), pod)).unwrap();
         let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = Command::new(program("fapi-sidecar"));
         command.args(["--control", &control.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(["--trust-domain", "cluster.local", "--trust-bundle"]).arg(folder.join("root.pem"));
         command.arg("--token-file").arg(&token);
-        command.stdout(Stdio::null()).stderr(fs::File::create(folder.join("sidecar.log")).unwrap());
+        command.stdout(Stdio::null()).stderr(fs::File::create(folder.join(format!("{pod}.log"))).unwrap());
         Self { admin, _process: Running::start(&mut command) }
     }
 
@@ -172,17 +193,11 @@ fn replicas_serve_alike_and_one_that_lives_takes_over() {
     }
     // Tokens are for what may be called.
     pod(kubectl, "ledger-1", "ledger");
-    let runs = json!({"status": {"phase": "Running", "podIP": "10.1.1.2", "podIPs": [{"ip": "10.1.1.2"}]}}).to_string();
-    kubectl.run(&["patch", "pod", "ledger-1", "-n", "bank", "--subresource=status", "-p", &runs]);
+    runs(kubectl, "ledger-1", "10.1.1.2");
     // The second one comes when things have happened that the first has heard of one by one.
     let (mut first, issuer_of_first) = start(&operators, "first");
     wait_for("the Lease", 30, || holder(kubectl).filter(|holder| holder == "first"));
-    let roots = wait_for("the roots", 30, || {
-        let found =
-            kubectl.attempt(&["get", "configmap", "fapi-mesh-trust-bundle", "-n", "bank", "-o", "json"]).ok()?;
-        serde_json::from_str::<Value>(&found).unwrap()["data"]["root.pem"].as_str().map(str::to_owned)
-    });
-    fs::write(operators.folder().join("root.pem"), roots).unwrap();
+    keep_roots(&operators);
     let (mut second, issuer_of_second) = start(&operators, "second");
     assert_eq!(holder(kubectl).as_deref(), Some("first"), "it is not taken from one that lives");
 
@@ -234,6 +249,130 @@ fn replicas_serve_alike_and_one_that_lives_takes_over() {
     third.end();
     wait_for("the Lease that was let go", 10, || holder(kubectl).filter(|holder| holder == "fourth"));
     fourth.end();
+}
+
+/// A number of an operator's metrics.
+fn metric(operator: &Operator, name: &str) -> Option<u64> {
+    let metrics = get(operator.address("admin")?, "/metrics").ok()?.body;
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
+/// How many keys of the sidecars of `shop` an operator publishes.
+fn published(issuer: SocketAddr) -> Option<usize> {
+    let mut command = Command::new("curl");
+    command.args(["-sk", "--max-time", "10", &format!("https://{issuer}/clients/bank/shop/jwks")]);
+    let keys: Value = serde_json::from_slice(&command.output().unwrap().stdout).ok()?;
+    keys["keys"].as_array().map(Vec::len)
+}
+
+/// What a sidecar answers to a call with this certificate; nothing if it does not even shake hands.
+fn answer(identity: &Path, sidecar: &str) -> Option<String> {
+    let mut command = Command::new("curl");
+    command.args(["-sk", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}", &format!("https://{sidecar}/")]);
+    command.arg("--cert").arg(identity.join("chain.pem")).arg("--key").arg(identity.join("key.pem"));
+    let output = command.output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// Changes the policy of `ledger`, and waits until its status says that all its pods run the change.
+fn change_and_see_it_run(kubectl: &Kubectl, mode: &str) {
+    let change = json!({"spec": {"mode": mode}}).to_string();
+    kubectl.run(&["patch", "fapipolicy", "ledger", "-n", "bank", "--type=merge", "-p", &change]);
+    wait_for("all pods to run it, by the status", 90, || {
+        let policy = kubectl.get(&["fapipolicy", "ledger", "-n", "bank"]);
+        let conditions = policy["status"]["ancestors"][0]["conditions"].as_array()?;
+        let programmed = conditions.iter().find(|condition| condition["type"] == "Programmed")?;
+        let is_new = programmed["observedGeneration"] == policy["metadata"]["generation"];
+        (is_new && programmed["message"].as_str()?.starts_with("2 of 2 pods run ")).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn replicas_know_together_what_the_sidecars_of_each_say_and_what_is_revoked() {
+    let operators = Operators::new("replicas-together");
+    let kubectl = operators.kubectl();
+    for account in ["ledger", "shop"] {
+        kubectl.run(&["create", "serviceaccount", account, "-n", "bank"]);
+    }
+    let signs = OBJECTS
+        .replace("serviceAccountName: shop", "serviceAccountName: shop, authentication: {method: PrivateKeyJWT}");
+    let policy = "---\napiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: ledger, namespace: bank}\n\
+        spec: {targetRefs: [{name: ledger}]}\n";
+    wait_for("the API server to serve our kinds", 30, || kubectl.apply(&format!("{signs}{policy}")).ok());
+    for name in ["ledger-1", "ledger-2", "shop-1", "shop-2", "shop-3"] {
+        pod(kubectl, name, name.split_once('-').unwrap().0);
+    }
+    let listens = ["127.0.21.1", "127.0.21.2"];
+    for (at, address) in listens.iter().enumerate() {
+        runs(kubectl, &format!("ledger-{}", at + 1), address);
+    }
+    let (mut first, issuer_of_first) = start(&operators, "first");
+    wait_for("the Lease", 30, || holder(kubectl).filter(|holder| holder == "first"));
+    keep_roots(&operators);
+    let (mut second, issuer_of_second) = start(&operators, "second");
+
+    // Sidecars of both, spread over both.
+    let control = |operator: &Operator| operator.address("control").unwrap();
+    let at_first = Backends::new(Mutex::new(vec![control(&first), control(&second)]));
+    let at_second = Backends::new(Mutex::new(vec![control(&second), control(&first)]));
+    let (one, other) = (service(at_first.clone()), service(at_second.clone()));
+    let placed = [("ledger-1", one), ("ledger-2", other), ("shop-1", one), ("shop-2", other)];
+    let _sidecars = placed.map(|(pod, control)| Sidecar::start(&operators, control, pod));
+    wait_for("one operator to report to the other", 60, || {
+        metric(&first, "fapi_operator_replicas").filter(|count| *count == 1)
+    });
+    for operator in [&first, &second] {
+        wait_for("two sidecars", 60, || {
+            metric(operator, "fapi_operator_connected_sidecars").filter(|count| *count == 2)
+        });
+    }
+    change_and_see_it_run(kubectl, "Audit");
+    for issuer in [issuer_of_first, issuer_of_second] {
+        wait_for("the keys of both sidecars", 30, || published(issuer).filter(|count| *count == 2));
+    }
+
+    // What a person revokes counts at the pods of both.
+    let stolen = enrol(&operators, &second, "shop-3");
+    let sidecars = listens.map(|address| format!("{address}:8080"));
+    for sidecar in &sidecars {
+        wait_for("a sidecar to answer", 60, || answer(&stolen, sidecar));
+    }
+    let uid = kubectl.get(&["pod", "shop-3", "-n", "bank"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    let revocation = json!({
+        "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "Revocation", "metadata": {"name": "stolen"},
+        "spec": {"podUid": uid, "expires": "2126-01-01T00:00:00Z"},
+    });
+    kubectl.apply(&revocation.to_string()).unwrap();
+    let refuse = || sidecars.iter().all(|sidecar| answer(&stolen, sidecar).is_none());
+    wait_for("both sidecars to refuse it", 10, || refuse().then_some(()));
+    wait_for("the status of the revocation", 60, || {
+        let conditions = kubectl.get(&["revocation", "stolen"])["status"]["conditions"].clone();
+        let mut ready = conditions.as_array()?.iter().filter(|condition| condition["type"] == "Ready");
+        // One of the pods has no sidecar to say so.
+        ready.any(|ready| ready["message"] == "in force on 4 of 5 pods").then_some(())
+    });
+    let shorter = json!({"spec": {"expires": "2026-01-01T00:00:00Z"}}).to_string();
+    let refused = kubectl.attempt(&["patch", "revocation", "stolen", "--type=merge", "-p", &shorter]).unwrap_err();
+    assert!(refused.contains("cannot be changed or taken back"), "{refused}");
+    kubectl.run(&["delete", "revocation", "stolen"]);
+
+    // The one that holds the Lease dies: the other hears everything again.
+    first.process().kill();
+    wait_for("another holder", 60, || holder(kubectl).filter(|holder| holder == "second"));
+    change_and_see_it_run(kubectl, "Enforce");
+    // When both were replaced, nothing is forgotten.
+    let (third, issuer_of_third) = start(&operators, "third");
+    for backends in [&at_first, &at_second] {
+        backends.lock().unwrap().push(control(&third));
+    }
+    second.process().kill();
+    wait_for("another holder", 60, || holder(kubectl).filter(|holder| holder == "third"));
+    assert_eq!(metric(&third, "fapi_operator_revocations"), Some(1));
+    change_and_see_it_run(kubectl, "Audit");
+    wait_for("the keys of both sidecars", 30, || published(issuer_of_third).filter(|count| *count == 2));
+    assert!(refuse(), "the object is gone, and what it revoked stays revoked");
+    third.end();
 }
 
 /// Whether whoever listens there is a webhook that API servers with this bundle trust.

@@ -27,7 +27,7 @@ fn with_resources(name: &str) -> ApiServer {
 
 /// A document of ours that only a folder can hold.
 fn in_folders_only(object: &Value) -> bool {
-    ["Revocation", "Workload"].iter().any(|kind| object["kind"] == *kind)
+    object["kind"] == "Workload"
 }
 
 /// Applies every document of `examples/` that a cluster knows; how many there were.
@@ -106,8 +106,13 @@ fn people_find_the_resources_by_their_names() {
     let server = with_resources("names");
     let kubectl = server.kubectl();
     apply_examples(kubectl);
+    let revocation = json!({
+        "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "Revocation", "metadata": {"name": "stolen"},
+        "spec": {"podUid": "uid-1", "expires": "2126-12-31T23:59:59Z"},
+    });
+    kubectl.apply(&revocation.to_string()).unwrap();
     let all = kubectl.run(&["get", "fapi-mesh", "-A"]);
-    for kind in ["fapiclient", "fapiissuer", "fapimesh", "fapipolicy"] {
+    for kind in ["fapiclient", "fapiissuer", "fapimesh", "fapipolicy", "revocation"] {
         assert!(
             all.contains(&format!("{kind}.fapi-mesh.dev/")),
             "`kubectl get fapi-mesh` does not list {kind}:\n{all}"
@@ -118,6 +123,7 @@ fn people_find_the_resources_by_their_names() {
         ("fpolicy", "NAME READY MODE REASON AGE"),
         ("fissuer", "NAME READY ISSUER REASON AGE"),
         ("fmesh", "NAME READY TRUST DOMAIN REASON AGE"),
+        ("frevocation", "NAME READY EXPIRES REASON AGE"),
     ] {
         let table = kubectl.run(&["get", short, "-n", "bank", "-o", "wide"]);
         let head: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();

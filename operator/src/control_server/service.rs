@@ -1,11 +1,11 @@
-//! The two calls of the control protocol: who may make them, and how a refusal is told.
+//! The calls of the control protocol: who may make them, and how a refusal is told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::pb;
 use control::pb::control_server::Control;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -13,22 +13,36 @@ use super::Deps;
 use super::stream::PodStream;
 use crate::caller::Caller;
 use crate::enroll::{EnrollRefusal, TokenRefused};
+use crate::replicas::{self, Ends};
 use crate::revocations::ShutOut;
 
 /// A review, a signature, and a busy machine.
 const ENROLL: Duration = Duration::from_secs(10);
 /// Messages on their way to a slow reader; everything behind them is merged to the newest.
 const OUTSTANDING: usize = 4;
+/// Other replicas, and those before them that have not gone yet.
+const REPLICAS: usize = 32;
 
 /// The service behind every connection.
 pub(super) struct ControlService {
     deps: Arc<Deps>,
+    replicas: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl ControlService {
     pub(super) fn new(deps: Arc<Deps>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { deps, shutdown }
+        Self { deps, replicas: Arc::new(Semaphore::new(REPLICAS)), shutdown }
+    }
+
+    /// The caller of a replica's stream: with a current certificate of the operator itself, which no enrolment issues.
+    fn replica_caller<T>(&self, request: &Request<T>) -> Result<Arc<Caller>, Status> {
+        let caller = caller(request).filter(|caller| caller.peer.spiffe_id == self.deps.operator);
+        let caller = caller.ok_or_else(|| Status::permission_denied("this is for replicas of the operator"))?;
+        if caller.peer.not_after <= self.deps.clock.now() {
+            return Err(Status::unauthenticated("the certificate of this connection has ended; connect again"));
+        }
+        if self.deps.leadership.holds() { Ok(caller) } else { Err(replicas::not_holder()) }
     }
 
     /// The caller of a stream: with a current certificate, of a pod that lives.
@@ -70,6 +84,7 @@ fn caller<T>(request: &Request<T>) -> Option<Arc<Caller>> {
 #[tonic::async_trait]
 impl Control for ControlService {
     type ConnectStream = ReceiverStream<Result<pb::OperatorMessage, Status>>;
+    type ShareStream = ReceiverStream<Result<pb::ReplicaMessage, Status>>;
 
     async fn enroll(&self, request: Request<pb::EnrollRequest>) -> Result<Response<pb::EnrollResponse>, Status> {
         let caller = caller(&request);
@@ -94,6 +109,29 @@ impl Control for ControlService {
         let (outgoing, messages) = mpsc::channel(OUTSTANDING);
         let stream = PodStream::new(self.deps.clone(), caller, pod_uid, self.shutdown.clone());
         tokio::spawn(stream.run(request.into_inner(), outgoing));
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn share(
+        &self,
+        request: Request<Streaming<pb::ReplicaMessage>>,
+    ) -> Result<Response<Self::ShareStream>, Status> {
+        let caller = self.replica_caller(&request)?;
+        let slot = self.replicas.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| Status::resource_exhausted("there are too many replicas"))?;
+        let ends = Ends {
+            caller,
+            clock: self.deps.clock.clone(),
+            revocations: self.deps.revocations.subscribe(),
+            leadership: self.deps.leadership.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let (outgoing, messages) = mpsc::channel(OUTSTANDING);
+        let books = self.deps.books();
+        tokio::spawn(async move {
+            let _slot = slot;
+            replicas::serve(books, ends, request.into_inner(), outgoing).await;
+        });
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 }

@@ -181,6 +181,9 @@ impl PodStream {
         match message.kind {
             Some(Kind::Hello(hello)) => self.greet(&hello),
             Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
+            Some(Kind::RevocationsApplied(pb::RevocationsApplied { epoch })) => {
+                self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch });
+            }
             Some(Kind::Lookup(lookup)) => self.outbox.lookup(&lookup.authority).map_err(|_| {
                 let limit = format!("a stream may ask about {MAX_AUTHORITIES} authorities; connect again to go on");
                 Status::resource_exhausted(limit)
@@ -197,6 +200,7 @@ impl PodStream {
             // This operator's state was put back. The sidecar keeps what it has until something is revoked anew.
             tracing::warn!(pod_uid = %self.pod_uid, known, epoch, "a sidecar has newer revocations");
         }
+        self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch: known });
         self.take_key(&hello.assertion_key);
         self.outbox.greet(hello.applied_order, known);
     }
@@ -205,7 +209,7 @@ impl PodStream {
     fn take_key(&self, jwk: &[u8]) {
         let view = self.view.borrow();
         let Some(pod) = self.caller.pod(&view).filter(|_| !jwk.is_empty()) else { return };
-        if let Err(reason) = self.deps.client_keys.report(&view, pod, jwk) {
+        if let Err(reason) = self.deps.client_keys.report(&view, pod, jwk, self.deps.clock.now()) {
             tracing::warn!(pod_uid = %self.pod_uid, reason, "the key of a sidecar is not published; its assertions fail");
         }
     }

@@ -1,7 +1,4 @@
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use control::identity::peer_from_leaf;
@@ -9,39 +6,20 @@ use control::pb::control_client::ControlClient;
 use control::pb::{self, operator_message, sidecar_message};
 use control::tls::Identity;
 use control::{Destination, DestinationKind};
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::body::Body;
-use tonic::codegen::Service;
 use tonic::{Code, Request, Status, Streaming};
 
 use fapi::{Revocation, Revoked};
 
 use crate::model::{Client, Key, Model, Seniority};
+use crate::replicas::Channel;
 use crate::testing::bank::{client_of, move_ledger, rename, transfers_at};
 use crate::testing::id;
 use crate::testing::mesh::{Member, Mesh, SOON, csr};
-
-/// One HTTP/2 connection as tonic wants it.
-#[derive(Clone)]
-struct Channel(SendRequest<Body>);
-
-impl Service<http::Request<Body>> for Channel {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
 
 const WINDOW: u32 = 64 * 1024;
 

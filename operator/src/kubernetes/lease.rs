@@ -6,7 +6,9 @@
 
 mod election;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -24,6 +26,8 @@ use crate::{crypto, names::OPERATOR};
 const RENEW: Duration = Duration::from_secs(4);
 /// One question.
 const ANSWER: Duration = Duration::from_secs(3);
+/// The annotation of the Lease that says where its holder's control server is. Who answers there has to prove who it is.
+const CONTROL: &str = "fapi-mesh.dev/control";
 
 /// Whether this process may write, now.
 #[derive(Clone, Debug)]
@@ -33,6 +37,12 @@ impl Leadership {
     /// Of a process that has no rivals.
     pub(crate) fn alone() -> Self {
         Self(None)
+    }
+
+    /// Up to when this says.
+    #[cfg(test)]
+    pub(crate) fn until(until: watch::Receiver<Option<Instant>>) -> Self {
+        Self(Some(until))
     }
 
     /// Whether it holds. Ask before every write.
@@ -60,17 +70,28 @@ pub(crate) struct Candidate {
     election: Election,
     began: Instant,
     until: watch::Sender<Option<Instant>>,
+    /// Where this replica's control server is.
+    control: Option<SocketAddr>,
+    /// Where that of another one is, which holds the Lease.
+    holder: watch::Sender<Option<SocketAddr>>,
 }
 
 impl Candidate {
-    /// A candidate of a name that no other process has, not even the next one in this place.
-    pub(crate) fn new(client: Client, namespace: &str) -> Self {
+    /// A candidate of a name that no other process has, not even the next one in this place. Others find its control server at
+    /// `control` when it holds the Lease.
+    pub(crate) fn new(client: Client, namespace: &str, control: Option<SocketAddr>) -> Self {
         let place = std::env::var("HOSTNAME").unwrap_or_else(|_| OPERATOR.to_owned());
         let random: [u8; 8] = crypto::random();
         let me = format!("{place}_{}", random.map(|byte| format!("{byte:02x}")).concat());
         let election = Election::new(&me);
         let leases = Api::namespaced(client, namespace);
-        Self { leases, me, election, began: Instant::now(), until: watch::Sender::new(None) }
+        let (until, holder) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self { leases, me, election, began: Instant::now(), until, control, holder }
+    }
+
+    /// Where the control server of the holder is; `None` if that is this process, or nobody, or one that does not say.
+    pub(crate) fn holder(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.holder.subscribe()
     }
 
     /// What it has of the Lease.
@@ -99,6 +120,7 @@ impl Candidate {
         let asked = self.began.elapsed();
         let found = within(self.leases.get_opt(OPERATOR)).await?;
         let record = found.as_ref().map(Record::of);
+        self.tell_holder(record.as_ref());
         let written = match self.election.step(self.began.elapsed(), record.as_ref()) {
             Step::Wait => return Ok(()),
             Step::Create => within(self.leases.create(&PostParams::default(), &self.lease(None, 0))).await,
@@ -118,6 +140,12 @@ impl Candidate {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    fn tell_holder(&self, found: Option<&Record>) {
+        let other = found.filter(|record| record.holder != self.me && !record.holder.is_empty());
+        let at = other.and_then(|record| record.control);
+        self.holder.send_if_modified(|known| std::mem::replace(known, at) != at);
     }
 
     fn publish(&self) {
@@ -153,6 +181,7 @@ impl Candidate {
             metadata: ObjectMeta {
                 name: Some(OPERATOR.to_owned()),
                 resource_version: before.map(|record| record.version.clone()),
+                annotations: self.control.map(|at| BTreeMap::from([(CONTROL.to_owned(), at.to_string())])),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -186,6 +215,7 @@ async fn within<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, L
 impl Record {
     fn of(lease: &Lease) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
+        let control = lease.metadata.annotations.as_ref().and_then(|all| all.get(CONTROL)?.parse().ok());
         let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         Self {
             holder: spec.holder_identity.unwrap_or_default(),
@@ -194,6 +224,7 @@ impl Record {
             lasts: lasts.map_or(DURATION, Duration::from_secs),
             transitions: spec.lease_transitions.unwrap_or_default(),
             version: lease.metadata.resource_version.clone().unwrap_or_default(),
+            control,
         }
     }
 }

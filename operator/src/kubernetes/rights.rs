@@ -40,13 +40,13 @@ const CREATE: &[&str] = &["create"];
 pub const RIGHTS: &[Right] = &[
     cluster(
         crds::GROUP,
-        &["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"],
+        &["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"],
         &["list", "watch"],
         "the desired state",
     ),
     cluster(
         crds::GROUP,
-        &["fapiclients/status", "fapiissuers/status", "fapimeshes/status", "fapipolicies/status"],
+        &["fapiclients/status", "fapiissuers/status", "fapimeshes/status", "fapipolicies/status", "revocations/status"],
         &["patch"],
         "what became of it",
     ),

@@ -1,6 +1,7 @@
 //! Everything that runs, and how it ends.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::kubernetes::{Candidate, Changes, Leadership, SecretWatch, TrustBundles, secret};
 use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
+use crate::replicas::Follower;
 use crate::revocations::Revocations;
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
@@ -97,7 +99,7 @@ impl Parts {
         // Before the order, whose file tells later starts that there was this one.
         let first_start = order.as_ref().is_some_and(Order::is_first_start);
         let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
-        revocations.revoke(source.desired().revocations.iter().cloned())?;
+        revocations.revoke(source.desired().to_revoke())?;
         let mut publisher = Publisher::new(source.trust_domain().clone(), order, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
@@ -190,8 +192,16 @@ impl Parts {
             bundle_pem: authority.bundle_pem(),
             behind: behind.clone(),
             renew: self.renew.subscribe(),
+            operator: shared.operator.clone(),
+            leadership: shared.leadership(),
             clock: clock.clone(),
         };
+        if let Tokens::Cluster(_, replica) = &shared.tokens {
+            let (books, holder, identity) = (deps.books(), replica.candidate.holder(), shared.serving.identity());
+            let (bundle, operator) = (bundle.clone(), shared.operator.clone());
+            let follower = Follower { books, holder, bundle, identity, operator };
+            self.spawn("reporting to the holder of the Lease", follower.run(self.shutdown()));
+        }
         let (shutdown, issuer) = (self.shutdown.subscribe(), tls(issuer::ALPN));
         let issuing = issuer::serve(listeners.issuer, issuer, Arc::new(server), shutdown.clone());
         self.spawn_fallible("the issuer", issuing);
@@ -236,7 +246,7 @@ impl Parts {
                 Place::Objects(StatusObjects::new(client, leadership.clone()))
             }
         };
-        let reporter = Reporter::new(place, &names, acks, clock);
+        let reporter = Reporter::new(place, &names, (acks, revocations.subscribe()), clock);
         let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
         let reporting = reporter.run(view, desired, shutdown.clone());
         let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
@@ -297,7 +307,7 @@ impl Shared {
                 let (client, namespace) = (cluster.client(), &args.operator_namespace);
                 let watch = |secret| SecretWatch::new(client.clone(), namespace, secret);
                 let replica = Replica {
-                    candidate: Candidate::new(client.clone(), namespace),
+                    candidate: Candidate::new(client.clone(), namespace, for_replicas(args, addresses)),
                     issuer: watch(secret::ISSUER),
                     revocations: watch(secret::REVOCATIONS),
                     client: client.clone(),
@@ -344,6 +354,16 @@ impl Shared {
         let (view, clock, operator) = (self.view.clone(), self.clock.clone(), self.operator.clone());
         Enroller::new(authority, tokens, view, revocations, clock, operator).telling(self.events.clone())
     }
+}
+
+/// Where other replicas find the control server of this one.
+fn for_replicas(args: &Args, addresses: &Addresses) -> Option<SocketAddr> {
+    let ip = args.pod_ip.unwrap_or(addresses.control.ip());
+    if ip.is_unspecified() {
+        tracing::warn!(event = "replica", "other replicas cannot report to this one: give its address with --pod-ip");
+        return None;
+    }
+    Some(SocketAddr::new(ip, addresses.control.port()))
 }
 
 /// A panic is already in the log, with its place.

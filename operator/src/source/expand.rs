@@ -1,7 +1,8 @@
 //! From the objects in force to the neutral model: workloads become pods, Services and endpoints.
 
-use fapi::Revocation;
+use std::collections::BTreeMap;
 
+use super::Revoking;
 use super::object::{Body, Kind, ObjectId, WorkloadBody};
 use super::settle::{Broken, Good, Settled};
 use crate::inject::Allowed;
@@ -72,13 +73,21 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
     }
 }
 
-/// The revocations in force.
-pub(super) fn revocations(settled: &Settled) -> Vec<Revocation> {
-    let revocation = |good: &Good| match &good.body {
-        Body::Revocation(revocation) => Some(revocation.clone()),
-        Body::Client(_) | Body::Issuer(_) | Body::Policy(_) | Body::Mesh(_) | Body::Workload(_) => None,
-    };
-    settled.good.values().filter_map(revocation).collect()
+/// The Revocations, those too that revoke nothing.
+pub(super) fn revocations(settled: &Settled) -> BTreeMap<ObjectId, Revoking> {
+    let broken = settled.broken.iter().filter(|(id, _)| id.kind == Kind::Revocation).map(|(id, broken)| {
+        let generation = broken.generation.unwrap_or_default();
+        (id.clone(), Revoking { generation, spec: None, fault: Some(broken.fault.clone()) })
+    });
+    let mut all: BTreeMap<ObjectId, Revoking> = broken.collect();
+    for (id, good) in &settled.good {
+        let Body::Revocation(revocation) = &good.body else { continue };
+        let broken = settled.broken.get(id);
+        let generation = broken.and_then(|broken| broken.generation).unwrap_or(good.generation);
+        let fault = broken.map(|broken| broken.fault.clone());
+        all.insert(id.clone(), Revoking { generation, spec: Some(revocation.clone()), fault });
+    }
+    all
 }
 
 fn seniority(id: &ObjectId, created: u64) -> Seniority {

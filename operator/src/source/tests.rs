@@ -239,8 +239,8 @@ fn revocations_are_read_and_what_is_wrong_with_one_is_told() {
     }
     let mut directory = bench.open();
     assert_eq!(directory.desired().problems, &[]);
-    assert_eq!(directory.desired().revocations.len(), good.len());
-    assert_eq!(directory.desired().revocations[0].expires().as_secs(), 1_798_761_599);
+    assert_eq!(directory.desired().to_revoke().len(), good.len());
+    assert_eq!(directory.desired().to_revoke()[0].expires().as_secs(), 1_798_761_599);
     for (spec, field) in [
         (format!("{{podUid: uid-1, {before}, {expires}}}"), "spec.issuedBefore"),
         ("{podUid: uid-1}".to_owned(), "spec.expires"),
@@ -256,7 +256,7 @@ fn revocations_are_read_and_what_is_wrong_with_one_is_told() {
         let [problem] = directory.desired().problems.as_slice() else { panic!("{spec}: {:?}", directory.desired()) };
         assert_eq!(problem.field, field, "{spec}");
         assert!(!problem.remedy.is_empty());
-        assert_eq!(directory.desired().revocations.len(), good.len(), "the others hold");
+        assert_eq!(directory.desired().to_revoke().len(), good.len(), "the others hold");
     }
 }
 

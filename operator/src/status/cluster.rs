@@ -105,7 +105,8 @@ fn read(kind: Kind, stands: &Json) -> Option<Status> {
         Kind::FapiIssuer => typed(stands).map(Status::Issuer),
         Kind::FapiMesh => typed(stands).map(Status::Mesh),
         Kind::FapiPolicy => typed(stands).map(Status::Policy),
-        Kind::Revocation | Kind::Workload => None,
+        Kind::Revocation => typed(stands).map(Status::Revocation),
+        Kind::Workload => None,
     }
 }
 

@@ -7,14 +7,16 @@ use crds::client::FapiClientStatus;
 use crds::issuer::FapiIssuerStatus;
 use crds::mesh::FapiMeshStatus;
 use crds::policy::FapiPolicyStatus;
+use crds::revocation::RevocationStatus;
 use fapi::UnixTime;
 use serde::Serialize;
 
 use super::condition::keep_times;
 use super::pods::Pods;
-use super::{client, issuer, mesh, policy};
+use super::revocation::Since;
+use super::{client, issuer, mesh, policy, revocation};
 use crate::model::Key;
-use crate::source::{Kind, ObjectId};
+use crate::source::{Kind, ObjectId, Revoking};
 use crate::view::View;
 
 /// Every object's status.
@@ -28,6 +30,7 @@ pub(super) enum Status {
     Issuer(FapiIssuerStatus),
     Mesh(FapiMeshStatus),
     Policy(FapiPolicyStatus),
+    Revocation(RevocationStatus),
 }
 
 /// What statuses are made of.
@@ -66,6 +69,29 @@ pub(super) fn documents(facts: &Facts<'_>, before: &Documents) -> Documents {
     new
 }
 
+/// The documents of Revocations, which are no part of a view.
+pub(super) fn revocations(
+    objects: &BTreeMap<ObjectId, Revoking>,
+    since: &Since,
+    pods: &Pods,
+    now: UnixTime,
+    before: &Documents,
+) -> Documents {
+    let document = |(id, object): (&ObjectId, &Revoking)| {
+        let last = before.get(id);
+        let said = match last {
+            Some(Status::Revocation(said)) => Some(said),
+            _ => None,
+        };
+        let mut status = Status::Revocation(revocation::status(object, since.of(id), pods, now, said));
+        if let Some(last) = last {
+            status.keep_times(last);
+        }
+        (id.clone(), status)
+    };
+    objects.iter().map(document).collect()
+}
+
 fn id(kind: Kind, key: &Key) -> Option<ObjectId> {
     ObjectId::new(kind, Some(&key.namespace), &key.name)
 }
@@ -76,6 +102,7 @@ impl Status {
             (Self::Client(new), Self::Client(old)) => keep_times(&mut new.conditions, &old.conditions),
             (Self::Issuer(new), Self::Issuer(old)) => keep_times(&mut new.conditions, &old.conditions),
             (Self::Mesh(new), Self::Mesh(old)) => keep_times(&mut new.conditions, &old.conditions),
+            (Self::Revocation(new), Self::Revocation(old)) => keep_times(&mut new.conditions, &old.conditions),
             (Self::Policy(new), Self::Policy(old)) => {
                 keep_times(&mut new.conditions, &old.conditions);
                 for ancestor in &mut new.ancestors {

@@ -112,7 +112,7 @@ impl StatusFolder {
 }
 
 /// What has a status.
-const KINDS: [Kind; 4] = [Kind::FapiClient, Kind::FapiIssuer, Kind::FapiMesh, Kind::FapiPolicy];
+const KINDS: [Kind; 5] = [Kind::FapiClient, Kind::FapiIssuer, Kind::FapiMesh, Kind::FapiPolicy, Kind::Revocation];
 
 fn document<'a>(id: &ObjectId, status: &'a Status) -> Document<&'a Status> {
     Document {
@@ -130,7 +130,8 @@ fn read(kind: Kind, path: &Path) -> Option<(ObjectId, Status)> {
         Kind::FapiIssuer => parse(kind, &text).map(|(id, status)| (id, Status::Issuer(status))),
         Kind::FapiMesh => parse(kind, &text).map(|(id, status)| (id, Status::Mesh(status))),
         Kind::FapiPolicy => parse(kind, &text).map(|(id, status)| (id, Status::Policy(status))),
-        Kind::Revocation | Kind::Workload => None,
+        Kind::Revocation => parse(kind, &text).map(|(id, status)| (id, Status::Revocation(status))),
+        Kind::Workload => None,
     }
 }
 

@@ -25,6 +25,8 @@ struct Progress {
     state: State,
     /// Since when its sidecar does not run what it should.
     waits_since: Option<UnixTime>,
+    /// The epoch of the revocations that it has in force.
+    revocations: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,10 +59,13 @@ impl Pods {
         now: UnixTime,
     ) -> Self {
         let progress = |pod: &Pod| {
-            let state = state(view, issuer, pod, acks(&pod.uid));
+            let acks = acks(&pod.uid);
+            let revocations = acks.revocations;
+            let state = state(view, issuer, pod, acks);
             let since = before.0.get(&pod.uid).and_then(|before| before.waits_since).unwrap_or(now);
             let waits_since = matches!(state, State::Refused(_) | State::Waits).then_some(since);
-            (pod.uid.clone(), Progress { name: format!("{}/{}", pod.namespace, pod.name), state, waits_since })
+            let name = format!("{}/{}", pod.namespace, pod.name);
+            (pod.uid.clone(), Progress { name, state, waits_since, revocations })
         };
         Self(view.pods().map(progress).collect())
     }
@@ -81,6 +86,12 @@ impl Pods {
         };
         debug_assert!(programmed + rejected <= matched);
         (condition, count.counts)
+    }
+
+    /// How many pods have the revocations of this epoch in force, of all that have a sidecar.
+    pub(super) fn with_revocations(&self, epoch: u64) -> (usize, usize) {
+        let meshed = || self.0.values().filter(|progress| progress.state != State::NoSidecar);
+        (meshed().filter(|progress| progress.revocations >= epoch).count(), meshed().count())
     }
 
     fn count<'a>(&self, uids: impl IntoIterator<Item = &'a str>) -> Count<'_> {

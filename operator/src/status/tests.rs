@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crds::client::FapiClientStatus;
@@ -12,7 +12,7 @@ use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
 use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
-use crate::source::{Kind, ObjectId};
+use crate::source::{Kind, ObjectId, Revoking};
 use crate::testing::bank::{bank, client_of, transfers_at, view};
 use crate::testing::{NOW, TempDir};
 
@@ -34,7 +34,7 @@ impl Bench {
     fn all_run(&mut self, view: &View) {
         for pod in view.pods() {
             let version = view.snapshot(&pod.uid, &self.issuer).unwrap().version.clone();
-            self.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), nacked: None });
+            self.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), ..PodAcks::default() });
         }
     }
 
@@ -58,6 +58,11 @@ impl Bench {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// No revocation is in force.
+fn nothing_revoked() -> watch::Receiver<Arc<InForce>> {
+    watch::Sender::new(Arc::new(InForce::new(1, Vec::new()))).subscribe()
 }
 
 fn id(kind: Kind, name: &str) -> ObjectId {
@@ -149,7 +154,7 @@ fn some_pods_are_not_all() {
     }
     let (mut bench, view) = (Bench::new(), view(model));
     let version = view.snapshot(&pod.uid, &bench.issuer).unwrap().version.clone();
-    bench.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), nacked: None });
+    bench.acks.insert(pod.uid.clone(), PodAcks { streams: 1, acked: Some(version), ..PodAcks::default() });
     bench.report(&view, NOW);
     let at = &bench.policy("payments").ancestors[0];
     assert_eq!(said(&at.conditions, "Programmed"), ("False", "PartiallyProgrammed"));
@@ -321,8 +326,12 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let dir = TempDir::new();
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let (acks, clock) = (Arc::new(Acks::default()), Clock::manual(NOW));
-    let mut reporter =
-        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, acks.clone(), clock.clone());
+    let mut reporter = Reporter::new(
+        Place::Folder(StatusFolder::new(dir.path())),
+        &issuer,
+        (acks.clone(), nothing_revoked()),
+        clock.clone(),
+    );
     let mut model = bank();
     add_client(&mut model, "shop", "shop", &[("payments", &[])]);
     let first = view(model);
@@ -335,8 +344,12 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     read(client).unwrap();
 
     clock.advance(Duration::from_secs(60));
-    let mut reporter =
-        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, acks.clone(), clock.clone());
+    let mut reporter = Reporter::new(
+        Place::Folder(StatusFolder::new(dir.path())),
+        &issuer,
+        (acks.clone(), nothing_revoked()),
+        clock.clone(),
+    );
     let now = view(bank());
     reporter.step(&now, &Desired::default()).unwrap();
     // All but since when it waits, which a new process cannot know.
@@ -355,8 +368,12 @@ async fn a_restart_keeps_times_and_stale_files_go() {
 fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     let dir = TempDir::new();
     let issuer = crate::issuer::names("https://127.0.0.1:1");
-    let mut reporter =
-        Reporter::new(Place::Folder(StatusFolder::new(dir.path())), &issuer, Arc::default(), Clock::manual(NOW));
+    let mut reporter = Reporter::new(
+        Place::Folder(StatusFolder::new(dir.path())),
+        &issuer,
+        (Arc::default(), nothing_revoked()),
+        Clock::manual(NOW),
+    );
     let view = view(bank());
     reporter.step(&view, &Desired::default()).unwrap();
     let path = dir.path().join("status/FapiPolicy/bank/ledger.yaml");
@@ -432,7 +449,8 @@ async fn in_a_cluster_a_status_is_written_once_and_again_when_somebody_changes_i
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let clock = Clock::manual(NOW);
     let objects = StatusObjects::new(cluster.client(), Leadership::alone());
-    let mut reporter = Reporter::new(Place::Objects(objects), &issuer, Arc::default(), clock.clone());
+    let mut reporter =
+        Reporter::new(Place::Objects(objects), &issuer, (Arc::default(), nothing_revoked()), clock.clone());
     let view = view(bank());
     let mut desired = Desired::default();
     let mut writes = async |desired: &Desired| {
@@ -476,4 +494,68 @@ fn holes_in_a_policy_show_whether_anything_is_behind_them() {
     assert!(bench.policy("ledger").exempt.is_empty());
     let snapshot = view.snapshot("uid-of-bank-payments-1", &bench.issuer).unwrap();
     assert!(snapshot.required_features.contains(&control::features::EXEMPT));
+}
+
+// === Revocation ===
+
+fn revocation(uid: &str, expires: u64) -> Revoking {
+    let revoked = fapi::Revoked::Pod(uid.into());
+    let spec = fapi::Revocation::new(revoked, None, UnixTime::from_secs(expires)).unwrap();
+    Revoking { generation: 1, spec: Some(spec), fault: None }
+}
+
+#[test]
+fn a_revocation_tells_which_pods_have_it_and_once_all_do_it_stays_so() {
+    let (view, expires) = (view(bank()), NOW.as_secs() + 100);
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let name = ObjectId::new(Kind::Revocation, None, "stolen").unwrap();
+    let stolen = revocation("stolen", expires);
+    let objects = BTreeMap::from([(name.clone(), stolen.clone())]);
+    let (mut since, mut last) = (Since::default(), Documents::new());
+    let have = std::cell::RefCell::new(HashMap::<String, u64>::new());
+    let mut said = |objects: &BTreeMap<ObjectId, Revoking>, in_force: &InForce, now: UnixTime| {
+        let acks = |uid: &str| PodAcks {
+            streams: 1,
+            revocations: have.borrow().get(uid).copied().unwrap_or_default(),
+            ..PodAcks::default()
+        };
+        let pods = Pods::new(&view, &issuer, acks, &Pods::default(), now);
+        since.look(objects, in_force);
+        last = revocations(objects, &since, &pods, now, &last);
+        let Some(Status::Revocation(status)) = last.get(&name) else { panic!("{last:?}") };
+        let condition = find(&status.conditions, "Programmed");
+        let ready = find(&status.conditions, "Ready");
+        assert_eq!(ready.status, condition.status);
+        (condition.status.clone(), condition.reason.clone(), condition.message.clone())
+    };
+    let owned = |status: &str, reason: &str, message: &str| (status.to_owned(), reason.to_owned(), message.to_owned());
+    let nothing = InForce::new(5, Vec::new());
+    let (status, reason, _) = said(&objects, &nothing, NOW);
+    assert_eq!((&*status, &*reason), ("False", "Pending"));
+    // From epoch 6 on; what comes later changes nothing about it.
+    let entered: Vec<fapi::Revocation> = stolen.spec.iter().cloned().collect();
+    let uids: Vec<String> = view.pods().map(|pod| pod.uid.clone()).collect();
+    let all = uids.len();
+    assert_eq!(
+        said(&objects, &InForce::new(6, entered.clone()), NOW),
+        owned("False", "Pending", &format!("in force on 0 of {all} pods"))
+    );
+    have.borrow_mut().insert(uids[0].clone(), 6);
+    have.borrow_mut().insert(uids[1].clone(), 5);
+    let later = InForce::new(9, entered);
+    assert_eq!(
+        said(&objects, &later, NOW),
+        owned("False", "PartiallyProgrammed", &format!("in force on 1 of {all} pods"))
+    );
+    have.borrow_mut().extend(uids.iter().map(|uid| (uid.clone(), 6)));
+    let everywhere = owned("True", "Programmed", "every pod has it in force");
+    assert_eq!(said(&objects, &later, NOW), everywhere);
+    have.borrow_mut().clear();
+    assert_eq!(said(&objects, &later, NOW), everywhere, "a pod that starts gets it first");
+    let (status, reason, _) = said(&objects, &later, UnixTime::from_secs(expires));
+    assert_eq!((&*status, &*reason), ("False", "Expired"));
+    let broken = Revoking { generation: 1, spec: None, fault: Some("no such field".to_owned()) };
+    let (status, reason, message) = said(&BTreeMap::from([(name.clone(), broken)]), &later, NOW);
+    assert_eq!((&*status, &*reason), ("False", "Invalid"));
+    assert!(message.contains("no such field"));
 }

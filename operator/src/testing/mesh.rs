@@ -1,6 +1,7 @@
 //! A whole operator for tests with sockets: authority, issuer and control server on loopback, each on a free port.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -26,8 +28,10 @@ use crate::clock::Clock;
 use crate::control_server::{self, Deps};
 use crate::enroll::{DirectoryTokens, Enroller};
 use crate::issuer::{self, Kept, Keys, MeshAuthorizationServer, Rotation};
+use crate::kubernetes::Leadership;
 use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
+use crate::replicas::{Books, Follower};
 use crate::revocations::Revocations;
 use crate::shelf::Shelf;
 use crate::view::View;
@@ -44,13 +48,16 @@ pub(crate) struct Mesh {
     pub(crate) keys: Arc<Keys>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) renew: watch::Sender<UnixTime>,
+    /// Up to when it holds the Lease.
+    pub(crate) leads: watch::Sender<Option<Instant>>,
     pub(crate) issuer: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
     authority: Arc<Authority>,
     operator: SpiffeId,
+    books: Books,
     servers: JoinSet<()>,
-    _serving: Serving,
+    serving: Serving,
     issuer_listener: std::net::TcpListener,
     pub(crate) dir: TempDir,
 }
@@ -107,6 +114,7 @@ impl Mesh {
         let (shutdown, renew, acks) =
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
+        let leads = watch::Sender::new(Some(Instant::now() + 100 * SOON));
         let client_keys = Arc::new(ClientKeys::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
@@ -136,15 +144,17 @@ impl Mesh {
             bundle_pem: authority.bundle_pem(),
             behind: Behind::default(),
             renew: renew.subscribe(),
+            operator: operator.clone(),
+            leadership: Leadership::until(leads.subscribe()),
             clock: clock.clone(),
         };
+        let books = deps.books();
         let mut servers = JoinSet::new();
         let issuing = issuer::serve(issuer_listener, tls(issuer::ALPN), Arc::new(server), shutdown.subscribe());
         let controlling =
             control_server::serve(control_listener, tls(control_server::ALPN), deps, shutdown.subscribe());
         servers.spawn(async { issuing.await.unwrap() });
         servers.spawn(async { controlling.await.unwrap() });
-        let _serving = serving;
         Self {
             clock,
             tokens,
@@ -153,16 +163,48 @@ impl Mesh {
             keys,
             revocations,
             renew,
+            leads,
             issuer,
             control,
             shutdown,
             authority,
             operator,
+            books,
             servers,
-            _serving,
+            serving,
             issuer_listener: kept_listener,
             dir,
         }
+    }
+
+    /// Another one like it: of the same authority, with books of its own.
+    pub(crate) async fn replica(&self) -> Self {
+        let dir = TempDir::new();
+        for folder in ["pki", "issuer"] {
+            copy(&self.dir.path().join(folder), &dir.path().join(folder));
+        }
+        Self::start_in(dir, self.clock.clone(), listen().await).await
+    }
+
+    /// What makes it report to a holder of the Lease.
+    pub(crate) fn follower(&self, holder: watch::Receiver<Option<SocketAddr>>) -> Follower {
+        Follower {
+            books: self.books.clone(),
+            holder,
+            bundle: TrustBundle::from_pem(&domain(), &self.authority.bundle_pem()).unwrap(),
+            identity: self.serving.identity(),
+            operator: self.operator.clone(),
+        }
+    }
+
+    /// The roots of the mesh, PEM.
+    pub(crate) fn roots(&self) -> Arc<str> {
+        self.authority.bundle_pem()
+    }
+
+    /// The keys of sidecars that it knows, as the issuer sees them.
+    pub(crate) fn client_keys(&self) -> &ClientKeys {
+        &self.books.client_keys
     }
 
     /// Publishes the view of a bank that differs.
@@ -252,6 +294,15 @@ pub(crate) async fn exchange(mut stream: TlsStream<TcpStream>, request: &str) ->
         Reply::parse(&String::from_utf8(answer).unwrap())
     };
     tokio::time::timeout(SOON, exchange).await.unwrap()
+}
+
+/// Copies a folder of files, which stays closed to others.
+fn copy(from: &Path, to: &Path) {
+    crate::files::private_folder(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 /// Two handles of one listener.

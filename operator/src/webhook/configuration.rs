@@ -102,7 +102,7 @@ pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     };
     let names = mutating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
     let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
-    let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies"];
+    let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
     let asked = |name| json!({"name": name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules});
     let names = validating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);

@@ -8,7 +8,7 @@ use super::review::{Request, Verdict};
 use crate::events::{About, Reason};
 use crate::source;
 
-/// Decides about a FapiClient, FapiIssuer, FapiMesh or FapiPolicy.
+/// Decides about a FapiClient, FapiIssuer, FapiMesh, FapiPolicy or Revocation.
 pub(super) fn decide(webhook: &Webhook, trust_domain: &TrustDomain, request: &Request) -> Verdict {
     let object = &request.object;
     // What is wrong already, or on its way out, can still be relabelled and let go.

@@ -49,7 +49,7 @@ impl Applier {
             Kind::Snapshot(snapshot) => return Some(self.snapshot(&snapshot)),
             Kind::TrustBundle(bundle) => self.trust_bundle(bundle),
             Kind::KeySet(keys) => self.key_set(keys),
-            Kind::Revocations(revocations) => self.revocations(revocations),
+            Kind::Revocations(revocations) => return self.revocations(revocations),
             Kind::Destination(destination) => self.destination(&destination),
             Kind::Renew(pb::Renew {}) => self.renew.notify_one(),
         }
@@ -129,17 +129,19 @@ impl Applier {
         self.shared.install_keys(issuer, set);
     }
 
-    fn revocations(&mut self, revocations: pb::Revocations) {
+    fn revocations(&mut self, revocations: pb::Revocations) -> Option<SidecarMessage> {
         let pb::Revocations { digest, epoch, document } = revocations;
-        if digest == self.revocations_digest && epoch == self.shared.revocation_epoch() {
-            return;
+        if digest != self.revocations_digest || epoch != self.shared.revocation_epoch() {
+            let read = serde_json::from_slice::<Vec<Revocation>>(&document).map_err(|error| error.to_string());
+            let installed = read.and_then(|all| self.shared.install_revocations(epoch, all.into_iter().collect()));
+            if let Err(error) = installed {
+                tracing::warn!(epoch, error, "revocations refused; the last good ones stay in force");
+                return None;
+            }
+            self.revocations_digest = digest;
         }
-        let read = serde_json::from_slice::<Vec<Revocation>>(&document).map_err(|error| error.to_string());
-        let installed = read.and_then(|all| self.shared.install_revocations(epoch, all.into_iter().collect()));
-        match installed {
-            Ok(()) => self.revocations_digest = digest,
-            Err(error) => tracing::warn!(epoch, error, "revocations refused; the last good ones stay in force"),
-        }
+        let applied = pb::RevocationsApplied { epoch };
+        Some(SidecarMessage { kind: Some(sidecar_message::Kind::RevocationsApplied(applied)) })
     }
 
     fn destination(&self, destination: &pb::Destination) {

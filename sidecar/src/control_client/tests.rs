@@ -108,6 +108,7 @@ async fn older_and_unreadable_revocations_are_refused_and_the_last_ones_stay() {
             until("an answer", || acks() > before.1).await;
             assert_eq!((mesh.shared.revocation_epoch(), mesh.shared.revocations().len()), (5, 2));
         }
+        mesh.operator.with(|state| assert_eq!(state.revoked, [5], "what is refused is not acknowledged"));
         mesh.operator.set_away(true);
         until("the stream has ended", || mesh.shared.metrics.control_stream.get() == 0).await;
         assert_eq!(mesh.shared.revocations().len(), 2, "without the operator too");

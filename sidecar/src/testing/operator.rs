@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// The fewest streams that were open after the first one.
     pub(crate) acks: Vec<pb::Ack>,
     pub(crate) hellos: Vec<pb::Hello>,
+    /// The epochs of the revocations that are in force, as they were told.
+    pub(crate) revoked: Vec<u64>,
     pub(crate) lookups: Vec<String>,
     pub(crate) destinations: HashMap<String, DestinationKind>,
     /// Silence: lookups get no answer.
@@ -196,6 +198,7 @@ struct Service {
 #[tonic::async_trait]
 impl Control for Service {
     type ConnectStream = ReceiverStream<Result<pb::OperatorMessage, Status>>;
+    type ShareStream = ReceiverStream<Result<pb::ReplicaMessage, Status>>;
 
     async fn enroll(&self, request: Request<pb::EnrollRequest>) -> Result<Response<pb::EnrollResponse>, Status> {
         let operator = &self.operator;
@@ -224,6 +227,10 @@ impl Control for Service {
         tokio::spawn(follow(self.operator.clone(), request.into_inner(), outgoing));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
+
+    async fn share(&self, _: Request<Streaming<pb::ReplicaMessage>>) -> Result<Response<Self::ShareStream>, Status> {
+        Err(Status::permission_denied("no sidecar asks for this"))
+    }
 }
 
 async fn follow(
@@ -245,6 +252,9 @@ async fn follow(
                 Ok(Some(message)) => match message.kind.unwrap() {
                     sidecar_message::Kind::Hello(hello) => operator.with(|state| state.hellos.push(hello)),
                     sidecar_message::Kind::Ack(ack) => operator.with(|state| state.acks.push(ack)),
+                    sidecar_message::Kind::RevocationsApplied(applied) => {
+                        operator.with(|state| state.revoked.push(applied.epoch));
+                    }
                     sidecar_message::Kind::Lookup(lookup) => {
                         let mute = operator.with(|state| {
                             state.lookups.push(lookup.authority.clone());

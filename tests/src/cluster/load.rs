@@ -2,18 +2,22 @@
 //!
 //! They are made where the pod of the calling app is, in its network, so they need neither the API server nor kubectl.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 use super::bank::{passed, try_call};
+use crate::signal;
 
 /// Between two calls of one thread: what is tested needs the processors too.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -54,11 +58,11 @@ impl Load {
         self.told.calls.load(Ordering::Relaxed)
     }
 
-    /// Ends it; how many calls were made.
+    /// Ends it, and says how many calls were made.
     ///
     /// # Panics
     /// If one of them failed, with when and how, or if there was none.
-    pub fn all_passed(mut self, meanwhile: &str) -> usize {
+    pub fn all_passed(mut self, meanwhile: &str) {
         self.end();
         let calls = self.calls();
         let failures = self.told.failures.lock().unwrap();
@@ -71,7 +75,6 @@ impl Load {
         );
         assert!(calls > 0, "{meanwhile}: no call was made");
         eprintln!("{meanwhile}: {calls} calls in {seconds} s, none failed");
-        calls
     }
 
     fn end(&mut self) {
@@ -111,26 +114,42 @@ impl Told {
     }
 }
 
-/// The network of a pod that runs on this machine.
-fn network_of(pod: &Value) -> File {
-    File::open(format!("/proc/{}/ns/net", process_of(pod))).unwrap()
+/// Ends a program of a pod at once; it learns nothing of it.
+///
+/// # Panics
+/// If it does not run on this machine.
+pub fn kill_in(pod: &Value, program: &str) {
+    let is_it = |id: &u32| {
+        let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        line.split('\0').next() == Some(program)
+    };
+    let id = processes_of(pod).find(is_it);
+    signal(id.unwrap_or_else(|| panic!("no {program} runs in {}", pod["metadata"]["name"])), Signal::KILL);
 }
 
 /// A command that runs where a pod is, in its network: for its neighbours it is the pod's.
 ///
 /// # Panics
 /// If the pod does not run on this machine.
-pub fn command_in(pod: &Value, program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
-    let mut command = std::process::Command::new("nsenter");
+pub fn command_in(pod: &Value, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
     command.arg(format!("--net=/proc/{}/ns/net", process_of(pod))).arg("--").arg(program);
     command
 }
 
-/// A process of a pod that runs on this machine.
+/// The network of a pod that runs on this machine.
+fn network_of(pod: &Value) -> File {
+    File::open(format!("/proc/{}/ns/net", process_of(pod))).unwrap()
+}
+
 fn process_of(pod: &Value) -> u32 {
+    processes_of(pod).next().unwrap_or_else(|| panic!("nothing of {} runs here", pod["metadata"]["name"]))
+}
+
+/// The processes of a pod that run on this machine.
+fn processes_of(pod: &Value) -> impl Iterator<Item = u32> {
     let group = format!("pod{}", pod["metadata"]["uid"].as_str().unwrap());
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let mut ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
-    let inside = |id: &u32| fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|text| text.contains(&group));
-    ids.find(inside).unwrap_or_else(|| panic!("no process of {group} runs here"))
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(move |id| fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|text| text.contains(&group)))
 }

@@ -22,7 +22,7 @@ pub struct EnrollResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<sidecar_message::Kind>,
 }
 /// Nested message and enum types in `SidecarMessage`.
@@ -35,6 +35,8 @@ pub mod sidecar_message {
         Ack(super::Ack),
         #[prost(message, tag = "3")]
         Lookup(super::Lookup),
+        #[prost(message, tag = "4")]
+        RevocationsApplied(super::RevocationsApplied),
     }
 }
 /// The first message of a stream.
@@ -62,6 +64,12 @@ pub struct Ack {
     /// Why the snapshot was refused; empty: it is in force.
     #[prost(string, tag = "2")]
     pub nack_reason: ::prost::alloc::string::String,
+}
+/// The answer to revocations: they are in force. Those that are refused have no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationsApplied {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
 }
 /// Asks what an authority stands for. It is answered at once, and again whenever the answer changes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -151,6 +159,67 @@ pub struct Destination {
 /// Renew the certificate now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renew {}
+/// What one replica of the operator tells another. The one that holds the Lease tells keys only.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaMessage {
+    #[prost(oneof = "replica_message::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<replica_message::Kind>,
+}
+/// Nested message and enum types in `ReplicaMessage`.
+pub mod replica_message {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Pod(super::PodReport),
+        #[prost(message, tag = "2")]
+        Key(super::ClientKey),
+        #[prost(message, tag = "3")]
+        Delivered(super::KeysDelivered),
+    }
+}
+/// What a pod's sidecar has acknowledged to the replica that reports, in place of what it reported of this pod before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PodReport {
+    #[prost(string, tag = "1")]
+    pub pod_uid: ::prost::alloc::string::String,
+    /// Its open streams there; 0: it has none any more, and the rest says nothing.
+    #[prost(uint32, tag = "2")]
+    pub streams: u32,
+    /// The version in force; empty if none was acknowledged.
+    #[prost(string, tag = "3")]
+    pub acked: ::prost::alloc::string::String,
+    /// The last version that it refused, and why; empty if there is none.
+    #[prost(string, tag = "4")]
+    pub nacked: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub nack_reason: ::prost::alloc::string::String,
+    /// The epoch of the revocations in force.
+    #[prost(uint64, tag = "6")]
+    pub revocation_epoch: u64,
+}
+/// The public key of a sidecar that signs client assertions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientKey {
+    #[prost(string, tag = "1")]
+    pub pod_uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub service_account: ::prost::alloc::string::String,
+    /// A JWK with kid, JSON.
+    #[prost(bytes = "vec", tag = "4")]
+    pub jwk: ::prost::alloc::vec::Vec<u8>,
+    /// When the sidecar said so, seconds since 1970: of two keys of a pod the later one counts.
+    #[prost(uint64, tag = "5")]
+    pub reported: u64,
+}
+/// The issuer's keys that every sidecar with a stream there was sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeysDelivered {
+    /// As in KeySet; empty if there are none such.
+    #[prost(string, tag = "1")]
+    pub digest: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod control_client {
     #![allow(
@@ -279,6 +348,32 @@ pub mod control_client {
                 .insert(GrpcMethod::new("fapi_mesh.control.v1.Control", "Connect"));
             self.inner.streaming(req, path, codec).await
         }
+        /// From each replica of the operator to the one that holds the Lease. Needs the operator's own certificate. What is said on a
+        /// stream counts for as long as it is open.
+        pub async fn share(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::ReplicaMessage>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReplicaMessage>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fapi_mesh.control.v1.Control/Share",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fapi_mesh.control.v1.Control", "Share"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -311,6 +406,18 @@ pub mod control_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::SidecarMessage>>,
         ) -> std::result::Result<tonic::Response<Self::ConnectStream>, tonic::Status>;
+        /// Server streaming response type for the Share method.
+        type ShareStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReplicaMessage, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// From each replica of the operator to the one that holds the Lease. Needs the operator's own certificate. What is said on a
+        /// stream counts for as long as it is open.
+        async fn share(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ReplicaMessage>>,
+        ) -> std::result::Result<tonic::Response<Self::ShareStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct ControlServer<T> {
@@ -464,6 +571,54 @@ pub mod control_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConnectSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fapi_mesh.control.v1.Control/Share" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShareSvc<T: Control>(pub Arc<T>);
+                    impl<
+                        T: Control,
+                    > tonic::server::StreamingService<super::ReplicaMessage>
+                    for ShareSvc<T> {
+                        type Response = super::ReplicaMessage;
+                        type ResponseStream = T::ShareStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ReplicaMessage>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Control>::share(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShareSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

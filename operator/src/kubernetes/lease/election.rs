@@ -1,5 +1,6 @@
 //! The election, without API server and clock.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -19,6 +20,8 @@ pub(super) struct Record {
     pub(super) lasts: Duration,
     pub(super) transitions: i32,
     pub(super) version: String,
+    /// Where the holder's control server is, if it says so.
+    pub(super) control: Option<SocketAddr>,
 }
 
 /// What to do.
@@ -98,6 +101,7 @@ mod tests {
             lasts: DURATION,
             transitions: 0,
             version: version.to_string(),
+            control: None,
         }
     }
 

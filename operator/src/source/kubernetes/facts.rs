@@ -63,7 +63,9 @@ pub(super) fn key(object: &DynamicObject) -> Key {
 /// Reads an object.
 pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
     match watched {
-        Watched::Client | Watched::Issuer | Watched::Mesh | Watched::Policy => Fact::Custom(custom(watched, object)),
+        Watched::Client | Watched::Issuer | Watched::Mesh | Watched::Policy | Watched::Revocation => {
+            Fact::Custom(custom(watched, object))
+        }
         Watched::Namespace => {
             let labels = object.metadata.labels.unwrap_or_default();
             Fact::Namespace(labels.get(INJECT).is_some_and(|value| value == ENABLED))

@@ -141,7 +141,7 @@ impl Objects {
         }
         Desired {
             model: self.model.clone(),
-            revocations: Vec::new(),
+            revocations: expand::revocations(&self.settled),
             problems: self.settled.problems.clone(),
             faults: self.faults(),
             order: Some(self.order()),
@@ -165,9 +165,10 @@ impl Objects {
         with_pods.map(|(name, _)| name.clone()).chain(self.asking.iter().cloned()).collect()
     }
 
-    /// Grows with the version of every kind, so whoever knows less has less of it, in this process or another.
+    /// Grows with the version of every kind that snapshots are made of, so whoever knows less has less of it, in this process or another.
     fn order(&self) -> u64 {
-        self.versions.values().fold(0, |order, version| order.saturating_add(*version))
+        let counted = self.versions.iter().filter(|(watched, _)| watched.is_in_snapshots());
+        counted.fold(0, |order, (_, version)| order.saturating_add(*version))
     }
 
     fn list(&mut self, watched: Watched, all: Vec<(Key, Fact)>) {

@@ -17,10 +17,11 @@ pub(crate) enum Watched {
     EndpointSlice,
     /// The ConfigMaps of one name.
     TrustBundle,
+    Revocation,
 }
 
 impl Watched {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Client,
         Self::Issuer,
         Self::Mesh,
@@ -30,6 +31,7 @@ impl Watched {
         Self::Service,
         Self::EndpointSlice,
         Self::TrustBundle,
+        Self::Revocation,
     ];
 
     /// Ours, if it is one of ours.
@@ -39,6 +41,7 @@ impl Watched {
             Self::Issuer => Some(Kind::FapiIssuer),
             Self::Mesh => Some(Kind::FapiMesh),
             Self::Policy => Some(Kind::FapiPolicy),
+            Self::Revocation => Some(Kind::Revocation),
             Self::Namespace | Self::Pod | Self::Service | Self::EndpointSlice | Self::TrustBundle => None,
         }
     }
@@ -65,10 +68,16 @@ impl Watched {
         Self::ALL.into_iter().find(|watched| watched.custom() == Some(kind))
     }
 
+    /// Whether snapshots are made of it. Not of revocations, which have epochs of their own: a kind that came later must not
+    /// make the order of snapshots of an earlier version look old.
+    pub(super) const fn is_in_snapshots(self) -> bool {
+        !matches!(self, Self::Revocation)
+    }
+
     /// Where an API server has it.
     pub(crate) fn resource(self) -> ApiResource {
         let (group, version) = match self {
-            Self::Client | Self::Issuer | Self::Mesh | Self::Policy => (crds::GROUP, crds::VERSION),
+            Self::Client | Self::Issuer | Self::Mesh | Self::Policy | Self::Revocation => (crds::GROUP, crds::VERSION),
             Self::Namespace | Self::Pod | Self::Service | Self::TrustBundle => ("", "v1"),
             Self::EndpointSlice => ("discovery.k8s.io", "v1"),
         };
@@ -82,6 +91,7 @@ impl Watched {
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
             Self::TrustBundle => "configmaps",
+            Self::Revocation => "revocations",
         };
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.name()), plural)
     }

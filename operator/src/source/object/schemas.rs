@@ -9,7 +9,6 @@ use super::id::{Kind, ObjectId};
 use crate::model::PolicyTarget;
 use crate::source::located::{Node, Value};
 use crate::source::problem::Finding;
-use crate::source::revocation::Revocation;
 use crate::source::schema::Schema;
 use crate::source::workload::Workload;
 
@@ -26,7 +25,7 @@ impl Schemas {
                 Kind::FapiIssuer => crds::FapiIssuer::crd(),
                 Kind::FapiMesh => crds::FapiMesh::crd(),
                 Kind::FapiPolicy => crds::FapiPolicy::crd(),
-                Kind::Revocation => Revocation::crd(),
+                Kind::Revocation => crds::Revocation::crd(),
                 Kind::Workload => Workload::crd(),
             };
             (kind, Schema::new(document(kind, &spec(&crd))))

@@ -221,3 +221,22 @@ fn namespaces_with_pods_that_ask_get_what_sidecars_need() {
     let names: Vec<String> = world.objects.desired().opted_in.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["bank", "next"]);
 }
+
+#[test]
+fn revocations_are_read_and_are_no_part_of_snapshots() {
+    let mut world = World::new();
+    let before = world.objects.desired();
+    world.put(
+        "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {name: stolen}\n\
+         spec: {podUid: uid-1, expires: \"2126-01-01T00:00:00Z\"}\n---\n\
+         apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {name: wrong}\n\
+         spec: {podUid: uid-1, expires: \"2126-02-31T00:00:00Z\"}\n",
+    );
+    let after = world.objects.desired();
+    assert_eq!((after.to_revoke().len(), after.revocations.len()), (1, 2));
+    assert!(after.revocations.values().any(|object| object.spec.is_none() && object.fault.is_some()));
+    // An earlier version of the operator does not know the kind, and its snapshots must not look older for that.
+    assert_eq!((after.order, &after.model), (before.order, &before.model));
+    world.remove(Watched::Revocation, "", "stolen");
+    assert_eq!(world.objects.desired().to_revoke(), []);
+}

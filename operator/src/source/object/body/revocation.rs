@@ -1,8 +1,8 @@
+use crds::revocation::{IssuedId, RevocationSpec};
 use fapi::{CertThumbprint, InvalidValue, Issuer, Revocation, Revoked, SpiffeId, UnixTime};
 use k8s_openapi::jiff::Timestamp;
 
 use super::BodyProblem;
-use crate::source::revocation::{IssuedId, RevocationSpec};
 
 /// Reads a Revocation.
 pub(super) fn read(spec: RevocationSpec) -> Result<Revocation, Vec<BodyProblem>> {
@@ -10,11 +10,11 @@ pub(super) fn read(spec: RevocationSpec) -> Result<Revocation, Vec<BodyProblem>>
     let issued_before = spec.issued_before.as_ref().and_then(|text| time("issuedBefore", text, &mut problems));
     let expires = time("expires", &spec.expires, &mut problems);
     let named = [
-        spec.token.map(|token| ("token", token.issuer().map(|(issuer, id)| Revoked::Token { issuer, id }))),
+        spec.token.map(|token| ("token", issued(token).map(|(issuer, id)| Revoked::Token { issuer, id }))),
         spec.certificate.map(|text| ("certificate", CertThumbprint::parse(&text).map(Revoked::Certificate))),
         spec.pod_uid.map(|uid| ("podUid", Ok(Revoked::Pod(uid.into())))),
         spec.spiffe_id.map(|id| ("spiffeId", SpiffeId::parse(&id).map(Revoked::SpiffeId))),
-        spec.client.map(|client| ("client", client.issuer().map(|(issuer, id)| Revoked::Client { issuer, id }))),
+        spec.client.map(|client| ("client", issued(client).map(|(issuer, id)| Revoked::Client { issuer, id }))),
     ];
     let mut named = named.into_iter().flatten();
     let revoked = match (named.next(), named.next()) {
@@ -30,10 +30,8 @@ pub(super) fn read(spec: RevocationSpec) -> Result<Revocation, Vec<BodyProblem>>
     Revocation::new(revoked, issued_before, expires).map_err(|error| vec![problem("issuedBefore", &error)])
 }
 
-impl IssuedId {
-    fn issuer(self) -> Result<(Issuer, std::sync::Arc<str>), InvalidValue> {
-        Ok((Issuer::parse(&self.issuer)?, self.id.into()))
-    }
+fn issued(id: IssuedId) -> Result<(Issuer, std::sync::Arc<str>), InvalidValue> {
+    Ok((Issuer::parse(&id.issuer)?, id.id.into()))
 }
 
 fn problem(field: &str, error: &InvalidValue) -> BodyProblem {
