@@ -111,7 +111,7 @@ where
             match tls.acceptor() {
                 Ok(renewed) => acceptor = renewed,
                 Err(error) => {
-                    tracing::error!(%error, "the renewed identity or roots cannot be used; serving with the old ones")
+                    tracing::error!(%error, "the renewed identity or roots cannot be used; serving with the old ones");
                 }
             }
         }

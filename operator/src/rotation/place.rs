@@ -36,7 +36,7 @@ pub fn is_name(text: &str) -> bool {
 /// Where.
 pub(crate) enum Place {
     /// This state folder.
-    Folder(Folder),
+    Folder(Box<Folder>),
     /// The operator's namespace.
     Cluster(Box<Namespace>),
 }
@@ -93,7 +93,7 @@ fn signer(roots: &Roots) -> String {
 
 impl Place {
     pub(crate) fn folder(state: PathBuf) -> Self {
-        Self::Folder(Folder { state, shown: None })
+        Self::Folder(Box::new(Folder { state, shown: None }))
     }
 
     /// `me` is a name that no other process has.
