@@ -77,6 +77,7 @@ struct Load {
 }
 
 impl Load {
+    #[expect(clippy::disallowed_methods, reason = "a pause between calls, nothing is awaited")]
     fn start(kubectl: &Kubectl) -> Self {
         let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
         let address = shop.address();

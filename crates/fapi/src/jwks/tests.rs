@@ -28,6 +28,7 @@ fn a_key_without_kid_is_found_only_by_tokens_without_one() {
     assert_eq!(set.candidates(None, SigningAlg::Es256).len(), 1);
     assert!(set.candidates(Some(""), SigningAlg::Es256).is_empty());
     set = read(&json!({"keys": [ISSUER_KEY.public_jwk(), published(&OTHER_KEY, "x")]})).unwrap();
+    assert_eq!(set.len(), 2);
     assert!(set.candidates(None, SigningAlg::Es256).is_empty(), "a choice is no key");
 }
 
@@ -40,5 +41,8 @@ fn documents_are_strict_and_bounded() {
     assert_eq!(KeySet::from_jwks_json(b"<html>").unwrap_err(), JwksError::NotAKeySet);
     assert_eq!(read(&json!({"keys": vec![json!({}); 65]})).unwrap_err(), JwksError::TooManyKeys);
     assert!(read(&json!({"keys": vec![json!({}); 64]})).is_ok());
-    assert_eq!(read(&json!({"keys": [], "x": "y".repeat(65536)})).unwrap_err(), JwksError::TooLarge);
+    let of_length = |length: usize| format!("{{\"keys\":[],\"x\":\"{}\"}}", "y".repeat(length - 18));
+    assert_eq!(of_length(65536).len(), 65536);
+    assert!(KeySet::from_jwks_json(of_length(65536).as_bytes()).is_ok());
+    assert_eq!(KeySet::from_jwks_json(of_length(65537).as_bytes()).unwrap_err(), JwksError::TooLarge);
 }
