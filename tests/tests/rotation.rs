@@ -23,6 +23,7 @@ struct Load {
 }
 
 impl Load {
+    #[expect(clippy::disallowed_methods, reason = "a pause between calls, nothing is awaited")]
     fn start(outbound: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let caller = |_| {
