@@ -35,3 +35,21 @@ impl<T, const PLACES: usize> Recent<T, PLACES> {
         self.known.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut recent = Recent::<u8, 3>::default();
+        for value in 0..8 {
+            recent.keep(&[value], &Arc::new(value));
+            assert_eq!(recent.len(), usize::from(value + 1).min(3));
+            for older in 0..=value {
+                let kept = older + 3 > value;
+                assert_eq!(recent.find(&[older]).as_deref(), kept.then_some(&older), "{older} after {value}");
+            }
+        }
+    }
+}

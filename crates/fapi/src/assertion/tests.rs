@@ -188,4 +188,10 @@ fn what_we_sign_is_taken() {
     let good = assertion.verify(ISSUER, &keys, now()).unwrap();
     assert_eq!((assertion.client(), good.id(), good.until()), (SHOP, "a-1", now().plus(65)));
     assert_eq!(assertion.verify("https://other", &keys, now()), Err(AssertionFault::Audience));
+    let of_length = |more: usize| {
+        let mut claims = claims();
+        claims["more"] = "x".repeat(more).into();
+        ClientAssertion::parse(&OTHER_KEY.sign_jwt("JWT", &claims).unwrap()).is_ok()
+    };
+    assert!(of_length(2048) && !of_length(4096));
 }

@@ -90,7 +90,20 @@ mod tests {
     fn judge(policy: &PortPolicy, id: &str) -> Result<AdmissionKind, Rejection> {
         let now = UnixTime::from_secs(50);
         let judged = decide_connection(policy, &peer(id), &Revocations::none(), now);
-        judged.map(|admission| admission.kind()).map_err(|refusal| refusal.rejection)
+        // Whatever is decided by a policy is told under its name.
+        let named = |name: &str| assert!(["bank/db", "bank/payments"].contains(&name), "{name}");
+        match judged {
+            Ok(admission) => {
+                named(admission.policy());
+                Ok(admission.kind())
+            }
+            Err(refusal) => {
+                let name = refusal.policy.as_deref();
+                assert_eq!(name.is_none(), refusal.rejection == Rejection::PolicyMissing);
+                name.map(named);
+                Err(refusal.rejection)
+            }
+        }
     }
 
     fn tcp(wire: &WireTcpPolicy) -> PortPolicy {

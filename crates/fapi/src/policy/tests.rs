@@ -199,6 +199,7 @@ fn an_exemption_says_exactly_what_passes() {
         |port, paths: &[&str], sources: &[&str]| WireExemption { port, paths: texts(paths), sources: texts(sources) };
     let with = |exempt| Policy::compile(&domain(), &WirePolicy { exempt, ..wire_policy() });
     assert!(with(vec![one(9090, &["/metrics"], &["10.0.0.0/8", "::1/128"]); 8]).is_ok());
+    assert!(with(vec![one(9090, &["/a"; 8], &["10.0.0.0/8"; 8])]).is_ok());
     let (paths, sources) = (["/a"; 9], ["10.0.0.0/8"; 9]);
     for (exemption, field) in [
         (one(0, &["/metrics"], &["10.0.0.0/8"]), "exempt[0].port"),

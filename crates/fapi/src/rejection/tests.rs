@@ -21,6 +21,7 @@ fn every_rejection_has_a_source_a_hint_and_its_place() {
     for (place, rejection) in Rejection::ALL.iter().enumerate() {
         assert_eq!(rejection.index(), place);
         assert_eq!(Rejection::from_id(rejection.id()), Some(*rejection));
+        assert_eq!(rejection.to_string(), rejection.id());
         assert!(
             ["RFC ", "FAPI 2.0 SP ", "SPIFFE "].iter().any(|start| rejection.source().starts_with(start)),
             "{rejection}"

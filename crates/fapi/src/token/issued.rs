@@ -129,6 +129,9 @@ mod tests {
         assert_eq!((token.id(), token.client_id(), token.expires().as_secs()), ("id", SHOP, NOW + 60));
         assert_eq!(token.audiences().collect::<Vec<_>>(), ["https://a.b", "https://c.d"]);
         assert!(token.has_proof_key());
+        let mut by_certificate = claims();
+        by_certificate["cnf"] = json!({"x5t#S256": "955WEa_3vF5KeiVztgxBS462GolunNTQAls2ajYOtD0"});
+        assert!(!known(&ISSUER_KEY, "at+jwt", &by_certificate).unwrap().has_proof_key());
         assert_eq!(Value::Object(token.claims().clone()), claims());
     }
 

@@ -51,6 +51,13 @@ fn spiffe_ids_are_equal_and_ordered_as_texts() {
 }
 
 #[test]
+fn sender_constraints_are_shown_as_they_are_written() {
+    for constraint in [SenderConstraint::Mtls, SenderConstraint::Dpop] {
+        assert_eq!(serde_json::to_value(constraint).unwrap(), constraint.to_string());
+    }
+}
+
+#[test]
 fn longest_names_fit() {
     let domain = TrustDomain::parse(&"d".repeat(255)).unwrap();
     let account = ["a"; 127].join(".");
