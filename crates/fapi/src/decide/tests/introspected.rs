@@ -202,6 +202,10 @@ fn no_token_is_shown_to_a_server_that_it_is_not_of() {
     world.unread(&Call::bearer(&mesh.claim("iss", BANK_AS).issued()));
     let long = "a".repeat(crate::MAX_TOKEN_BYTES + 1);
     assert_eq!(world.bearer_reason(&long), Some(Rejection::TokenMalformed));
+    // What only resembles a JWT is an opaque token.
+    for opaque in ["eyJhbGciOiJFUzI1NiJ9", "eyJ.a", "a.b.c", &"a".repeat(crate::MAX_TOKEN_BYTES)] {
+        world.unread(&Call::bearer(opaque));
+    }
     // Nor for whoever can be none of its clients.
     world.peer.spiffe_id = id("spiffe://bank.example/ns/web/sa/web");
     assert_eq!(world.bearer_reason(TOKEN), Some(Rejection::CallerMismatch));
