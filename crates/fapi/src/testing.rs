@@ -184,7 +184,11 @@ impl World {
         };
         let request =
             Request { method: &call.method, path: &call.path, query: call.query.as_deref(), headers: &call.headers };
-        decide(&ctx, &request, &mut self.proven)
+        let verdict = decide(&ctx, &request, &mut self.proven);
+        if let Verdict::Refuse(Refusal { policy, rejection, .. }) = &verdict {
+            assert_eq!(policy.is_none(), *rejection == Rejection::PolicyMissing, "{rejection}: under no policy's name");
+        }
+        verdict
     }
 
     pub(crate) fn admission(&mut self, call: &Call) -> Admission {

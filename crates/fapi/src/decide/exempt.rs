@@ -107,7 +107,16 @@ mod tests {
     }
 
     fn judged(policy: &PortPolicy, request: PlainRequest<'_>) -> Result<(), Rejection> {
-        decide_exempt(policy, &request).map(|_| ()).map_err(|refusal| refusal.rejection)
+        match decide_exempt(policy, &request) {
+            Ok(admission) => {
+                assert_eq!(admission.policy(), "bank/payments");
+                Ok(())
+            }
+            Err(refusal) => {
+                assert_eq!(refusal.policy.is_none(), refusal.rejection == Rejection::PolicyMissing);
+                Err(refusal.rejection)
+            }
+        }
     }
 
     fn from(source: &str) -> PlainRequest<'static> {
