@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::{
-    AdmissionKind, PortPolicy, Rejection, SpiffeId, TokenHash,
-    testing::{Call, SHOP, World},
+    AdmissionKind, Mode, PortPolicy, Rejection, SpiffeId, TcpPolicy, TokenHash, TrustDomain, WireTcpPolicy,
+    testing::{Call, SHOP, World, namespace},
 };
 
 #[test]
@@ -35,6 +35,11 @@ fn without_a_policy_nothing_passes() {
     world.policy = Some(PortPolicy::Invalid { name: Arc::from("bank/broken") });
     let refusal = world.refusal(&call);
     assert_eq!((refusal.rejection, refusal.policy.as_deref()), (Rejection::PolicyInvalid, Some("bank/broken")));
+    let wire = WireTcpPolicy { name: "bank/db".to_owned(), mode: Mode::Audit, callers: vec![namespace("bank")] };
+    let domain = TrustDomain::parse("bank.example").unwrap();
+    world.policy = Some(PortPolicy::Tcp(Arc::new(TcpPolicy::compile(&domain, &wire).unwrap())));
+    let refusal = world.refusal(&call);
+    assert_eq!((refusal.rejection, refusal.policy.as_deref()), (Rejection::OpaqueNotAllowed, Some("bank/db")));
 }
 
 #[test]
