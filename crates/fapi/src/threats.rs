@@ -94,14 +94,13 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 13] = [
+    const ELSEWHERE: [Rejection; 12] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
         Rejection::BindingCertAbsent,
         Rejection::EdgeSourceUntrusted,
         Rejection::HeaderTooLarge,
-        Rejection::OpaqueNotAllowed,
         Rejection::PlaintextNotAllowed,
         Rejection::DestinationUnknown,
         Rejection::PeerIdentityMismatch,
