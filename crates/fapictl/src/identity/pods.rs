@@ -59,6 +59,7 @@ struct Config {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Snapshot {
     pod_uid: String,
 }
@@ -167,7 +168,7 @@ fn render(rows: &[Row], output: Output) -> String {
 mod tests {
     use super::*;
 
-    const CONFIG: &str = r#"{"snapshotVersion": "3f2a", "snapshot": {"pod_uid": "u-1", "ports": []},
+    const CONFIG: &str = r#"{"snapshotVersion": "3f2a", "snapshot": {"podUid": "u-1", "ports": []},
         "certificate": {"spiffeId": "spiffe://bank.example/ns/bank/sa/shop", "x5t#S256": "abc", "notAfter": 1800000000}}"#;
 
     fn row(pod: &str, told: Seen<Told>) -> Row {
