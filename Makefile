@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom mutants mutants-changed generate tools \
+.PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom flips mutants mutants-changed generate tools \
 	cluster-programs cluster cluster-down test-cluster images
 
 CARGO ?= cargo
@@ -76,6 +76,9 @@ fuzz-short: ## All fuzz targets together for ten minutes
 loom: ## Every interleaving of a few threads at what they share, by a model checker
 	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p fapi --lib replay::models
 	CARGO_TARGET_DIR=$(abspath $(TARGET_DIR))/loom RUSTFLAGS="--cfg loom" $(CARGO) test --locked -q -p models
+
+flips: ## A million requests with one flipped bit in token or proof: none may be admitted (two minutes)
+	FAPI_FLIPS=1000000 $(CARGO) test --locked -q -p fapi --test vectors flipped
 
 mutants: ## Changes the rules of `fapi` one by one; each change must turn a test red (MUTANTS_FLAGS="-f crates/fapi/src/path.rs")
 	@$(CARGO) mutants --version | grep -q '$(CARGO_MUTANTS_VERSION)' || { echo "cargo-mutants $(CARGO_MUTANTS_VERSION) is missing: make tools"; exit 1; }
