@@ -47,7 +47,7 @@ pub(crate) struct Desk {
     pub(crate) proof_keys: RefCell<Vec<String>>,
     nonces: NonceMinter,
     replay: ReplaySet,
-    clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Desk {
