@@ -1,10 +1,10 @@
-//! How often a server is asked for its keys, whatever callers send.
+//! How often a server is asked for its keys, whatever callers send, and for how long its keys serve.
 
 use std::rc::Rc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::*;
 use crate::random;
@@ -68,4 +68,34 @@ async fn n26_a_thousand_key_ids_that_nobody_knows_cause_one_fetch_in_a_cooldown(
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn by_default_a_key_id_is_looked_for_every_ten_seconds_and_keys_serve_for_an_hour() {
+    // Time goes by faster here than a test may last.
+    let hours = async {
+        let server = KeyServer::start().await;
+        let shared = shared();
+        let _keepers = keepers(&shared, Pace::default(), &server);
+        until("keys", || has_keys(&shared, &server)).await;
+        let unknown = async || shared.issuers.fresh(&server.issuer()).await;
+        for (more, asked) in [(0, 1), (5, 1), (5, 2), (5, 2), (5, 3)] {
+            pass(Duration::from_secs(more)).await;
+            unknown().await;
+            assert_eq!(server.asked.get(), asked, "a key id that is not known");
+        }
+        pass(Duration::from_secs(200)).await;
+        assert_eq!(server.asked.get(), 3, "nobody has asked for any");
+        *server.serves.borrow_mut() = Serves::Text(500, String::new());
+        pass(Duration::from_secs(100)).await;
+        until("keys are fetched again", || fetches(&shared).1 > 0).await;
+        // A minute less than the hour since they came.
+        pass(Duration::from_secs(3600 - 300 - 60)).await;
+        let failed = fetches(&shared).1;
+        until("another failure", || fetches(&shared).1 > failed).await;
+        assert!(has_keys(&shared, &server), "they serve");
+        pass(Duration::from_secs(60)).await;
+        until("they are withdrawn", || !has_keys(&shared, &server)).await;
+    };
+    LocalSet::new().run_until(hours).await;
 }
