@@ -111,6 +111,7 @@ async fn a_call_carries_a_token_of_the_issuer_that_the_client_names() {
             assert_eq!((field("client_id"), field("resource")), (Some("shop-7"), Some(API)));
             assert_eq!((field("scope"), field("client_assertion")), (Some("transfers:write"), None));
             assert_eq!(brought.peer.as_ref().unwrap().spiffe_id, workload("shop"), "tls_client_auth");
+            assert_eq!(brought.url, format!("{}/mtls/token", world.server.url()), "where its alias is");
             assert_eq!(brought.proof.is_some(), constraint == Dpop);
             // The first proof had no nonce of the server yet.
             assert_eq!(world.server.desk.count(), if constraint == Dpop { 2 } else { 1 });
