@@ -92,7 +92,7 @@ impl Outbound {
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Ok(websocket::switch(response, app_side, lease))
+                Ok(websocket::switch(response, app_side, lease, &self.local.shared, &target))
             }
             _ => Ok(pass(response, lease)),
         }

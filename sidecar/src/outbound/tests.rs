@@ -7,3 +7,4 @@ mod proofs;
 mod redirected;
 mod refusals;
 mod rotation;
+mod websockets;
