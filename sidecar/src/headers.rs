@@ -45,13 +45,26 @@ pub(crate) struct Wishes {
 /// # Errors
 /// [`Rejection::RequestMalformed`] for what can be read in two ways, [`Rejection::HeaderTooLarge`] for too many fields.
 pub(crate) fn clean_request(parts: &mut request::Parts) -> Result<Wishes, Rejection> {
+    clean(parts, names::claims_identity)
+}
+
+/// The same for a request to what is not in the mesh: what an app tells it about identities is between the two, and only what
+/// is ours stays here.
+///
+/// # Errors
+/// As [`clean_request`].
+pub(crate) fn clean_request_outside(parts: &mut request::Parts) -> Result<Wishes, Rejection> {
+    clean(parts, names::is_ours)
+}
+
+fn clean(parts: &mut request::Parts, is_dropped: impl Fn(&str) -> bool) -> Result<Wishes, Rejection> {
     if parts.method == Method::CONNECT {
         return Err(Rejection::RequestMalformed);
     }
     if parts.headers.len() > MAX_FIELDS {
         return Err(Rejection::HeaderTooLarge);
     }
-    let found = Found::in_request(&parts.headers)?;
+    let found = Found::in_request(&parts.headers, is_dropped)?;
     let wishes = Wishes {
         websocket: found.websocket
             && found.connection_upgrade
@@ -131,10 +144,13 @@ struct Found {
 }
 
 impl Found {
-    fn in_request(headers: &HeaderMap) -> Result<Self, Rejection> {
+    fn in_request(headers: &HeaderMap, is_dropped: impl Fn(&str) -> bool) -> Result<Self, Rejection> {
         let mut found = Self::default();
         for (name, value) in headers {
             found.field(name, value)?;
+            if names::is_hop_by_hop(name) || is_dropped(name.as_str()) {
+                found.drop.name(name);
+            }
         }
         // RFC 9112 section 6.1: whoever reads the length differently than the app smuggles a request.
         if found.content_lengths + found.transfer_encodings > 1 {
@@ -161,9 +177,6 @@ impl Found {
             if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 return Err(Rejection::RequestMalformed);
             }
-        }
-        if names::is_hop_by_hop(name) || names::claims_identity(name.as_str()) {
-            self.drop.name(name);
         }
         Ok(())
     }

@@ -64,6 +64,13 @@ pub(super) fn claims_identity(name: &str) -> bool {
         || OVERRIDES.iter().any(|whole| compared == whole.as_bytes() && name.len() == length)
 }
 
+/// Whether a name (in lower case) is one that only sidecars and their apps use.
+pub(super) fn is_ours(name: &str) -> bool {
+    const OURS: &[u8] = b"x-fapi-";
+    let alike = |(ours, &found): (&u8, &u8)| *ours == found || (*ours == b'-' && found == b'_');
+    name.len() >= OURS.len() && OURS.iter().zip(name.as_bytes()).all(alike)
+}
+
 /// Fields that steer how a message is read or whom it is from, and so come before its body (RFC 9110 section 6.5.1).
 pub(super) fn never_in_trailers(name: &HeaderName) -> bool {
     [HOST, AUTHORIZATION, COOKIE, SET_COOKIE, CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING].contains(name)

@@ -55,6 +55,28 @@ fn what_claims_an_identity_is_taken_out_however_it_is_spelled() {
 }
 
 #[test]
+fn what_goes_out_of_the_mesh_loses_only_what_is_ours_and_what_ends_here() {
+    let mut out = parts(&[
+        ("host", "a"),
+        ("x-http-method-override", "PUT"),
+        ("client-cert", ":AAAA:"),
+        ("x-ssl-client-verify", "NONE"),
+        ("authorization", "Bearer x"),
+        ("x-fapi-context", "c"),
+        ("X_Fapi-Caller", "me"),
+        ("x-fapi", "1"),
+        ("connection", "x-private"),
+        ("x-private", "1"),
+        ("te", "trailers"),
+    ]);
+    assert!(clean_request_outside(&mut out).unwrap().trailers);
+    let left = ["host", "x-http-method-override", "client-cert", "x-ssl-client-verify", "authorization", "x-fapi"];
+    assert_eq!(names(&out.headers), left);
+    let two = [("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")];
+    assert_eq!(clean_request_outside(&mut parts(&two)), Err(Rejection::RequestMalformed));
+}
+
+#[test]
 fn names_that_only_look_alike_stay() {
     for name in ["x-forwarded-for", "x-http-methods", "x-original-url-2", "x-fapi", "client", "ssl", "content-type"] {
         assert_eq!(names(&cleaned(&[("host", "a"), (name, "v")]).unwrap()), ["host", name]);

@@ -61,10 +61,6 @@ impl Life {
     fn plaintext() -> Self {
         Self { terms: Terms::plaintext(), peer: None }
     }
-
-    pub(super) fn is_plaintext(&self) -> bool {
-        self.peer.is_none()
-    }
 }
 
 /// A connection that carries no HTTP.

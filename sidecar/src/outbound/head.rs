@@ -49,14 +49,15 @@ pub(super) fn refuse_credentials(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes out of the app's request what ends here or claims an identity. A proxy replaces `Host` by the authority of the
-/// URL (RFC 9112 section 3.2.2).
+/// Takes out of the app's request what ends here, and for a service of the mesh what claims an identity. A proxy replaces
+/// `Host` by the authority of the URL (RFC 9112 section 3.2.2).
 ///
 /// # Errors
 /// What can be read in two ways.
-pub(super) fn clean_request(head: &mut Parts, target: &Target) -> Result<Wishes, Failure> {
+pub(super) fn clean_request(head: &mut Parts, target: &Target, meshed: bool) -> Result<Wishes, Failure> {
     head.headers.insert(header::HOST, target.host.clone());
-    Ok(headers::clean_request(head)?)
+    let wishes = if meshed { headers::clean_request(head) } else { headers::clean_request_outside(head) };
+    Ok(wishes?)
 }
 
 /// Writes the request as a connection of this protocol wants it.
@@ -92,9 +93,9 @@ pub(super) fn uri(path: PathAndQuery, target: &Target, protocol: Protocol) -> Ur
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Takes out of a response what is between the sidecars: hop-by-hop headers, and challenges that only a sidecar can
-/// answer.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+/// Takes out of a response hop-by-hop headers and, if it comes from a sidecar, challenges that only a sidecar can answer. Those
+/// of a server outside the mesh are for the app (RFC 9110 section 11.6.1).
+pub(super) fn clean_response(headers: &mut HeaderMap, meshed: bool) {
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -104,8 +105,11 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    headers.remove(&DPOP_NONCE);
     headers.remove(&CONTEXT);
+    if !meshed {
+        return;
+    }
+    headers.remove(&DPOP_NONCE);
     if headers.contains_key(header::WWW_AUTHENTICATE) {
         drop_challenges(headers);
     }

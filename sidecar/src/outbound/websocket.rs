@@ -23,13 +23,14 @@ pub(super) fn switch(
 ) -> Response<OutBody> {
     let peer = hyper::upgrade::on(&mut response);
     let (shared, cell) = (Arc::clone(shared), Arc::clone(&target.cell));
+    let meshed = lease.peer().expect.is_some();
     tokio::task::spawn_local(async move {
         let both = async { tokio::try_join!(app, peer) };
         if let (Some(life), Ok(Ok((app, peer)))) = (lease.life(), timeout(SWITCH_WITHIN, both).await) {
             let joined = tunnel::join(TokioIo::new(app), TokioIo::new(peer));
             tokio::select! {
                 () = connect::until_end(&shared, &life, joined) => {}
-                () = cell.until(|resolved| !is_unmeshed(resolved)), if life.is_plaintext() => {
+                () = cell.until(|resolved| !is_unmeshed(resolved)), if !meshed => {
                     tracing::warn!("a destination came into the mesh: the WebSocket to it is closed");
                 }
             }
@@ -38,12 +39,12 @@ pub(super) fn switch(
     });
     let mut answer = Response::new(OutBody::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *answer.headers_mut() = agreement(response.into_parts().0.headers);
+    *answer.headers_mut() = agreement(response.into_parts().0.headers, meshed);
     answer
 }
 
-fn agreement(mut headers: HeaderMap) -> HeaderMap {
-    head::clean_response(&mut headers);
+fn agreement(mut headers: HeaderMap, meshed: bool) -> HeaderMap {
+    head::clean_response(&mut headers, meshed);
     headers::upgrade(&mut headers);
     headers
 }
