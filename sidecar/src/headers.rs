@@ -2,9 +2,12 @@
 //! believe is put in here, nowhere else.
 
 mod authority;
+mod challenges;
 mod names;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use challenges::{Challenge, challenges, drop_challenges};
 
 use fapi::Rejection;
 use http::{
@@ -115,7 +118,8 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
         }
     }
     if headers.contains_key(WWW_AUTHENTICATE) {
-        keep_foreign_challenges(headers);
+        // `DPoP` challenges are between sidecars: one of the app's would make the caller's sidecar try again.
+        drop_challenges(headers, |challenge| challenge.is("DPoP"));
     }
     drop.remove_from(headers);
 }
@@ -213,18 +217,5 @@ fn join_cookies(headers: &mut HeaderMap) {
     // Values of a header joined by legal bytes are a legal value.
     if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, whole);
-    }
-}
-
-/// `DPoP` challenges are between sidecars: one of the app's would make the caller's sidecar try again.
-fn keep_foreign_challenges(headers: &mut HeaderMap) {
-    let is_foreign = |value: &&HeaderValue| {
-        let mut items = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii_start);
-        !items.any(|item| item.len() >= 4 && item[..4].eq_ignore_ascii_case(b"dpop"))
-    };
-    let kept: Vec<_> = headers.get_all(WWW_AUTHENTICATE).iter().filter(is_foreign).cloned().collect();
-    headers.remove(WWW_AUTHENTICATE);
-    for value in kept {
-        headers.append(WWW_AUTHENTICATE, value);
     }
 }

@@ -2,14 +2,13 @@
 
 use fapi::Rejection;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{self, Entry},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
 use super::{failure::Failure, own::Protocol, target::Target};
-use crate::headers::{self, CONTEXT, DPOP, DPOP_NONCE, Wishes};
+use crate::headers::{self, CONTEXT, Challenge, DPOP, DPOP_NONCE, Wishes};
 
 /// Headers of a response that belong to one connection (RFC 9110 section 7.6.1), beside `Connection` itself.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -111,23 +110,13 @@ pub(super) fn clean_response(headers: &mut HeaderMap, meshed: bool) {
     }
     headers.remove(&DPOP_NONCE);
     if headers.contains_key(header::WWW_AUTHENTICATE) {
-        drop_challenges(headers);
+        headers::drop_challenges(headers, is_about_token);
     }
 }
 
 /// Whether a challenge is about the token.
-pub(super) fn is_challenge(value: &HeaderValue) -> bool {
-    let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-    scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")
-}
-
-fn drop_challenges(headers: &mut HeaderMap) {
-    let Entry::Occupied(found) = headers.entry(header::WWW_AUTHENTICATE) else { return };
-    let (_, values) = found.remove_entry_mult();
-    let kept: Vec<_> = values.filter(|value| !is_challenge(value)).collect();
-    for value in kept {
-        headers.append(header::WWW_AUTHENTICATE, value);
-    }
+pub(super) fn is_about_token(challenge: &Challenge<'_>) -> bool {
+    challenge.is("Bearer") || challenge.is("DPoP")
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -33,13 +33,14 @@ fn only_challenges_about_tokens_are_taken_out_of_answers() {
         ("www-authenticate", "DPoP error=\"use_dpop_nonce\""),
         ("www-authenticate", "Basic realm=\"x\""),
         ("www-authenticate", "bearer"),
+        ("www-authenticate", "Bearer error=\"invalid_token\", Digest realm=\"bearer, dpop\""),
         ("dpop-nonce", "n"),
         ("content-type", "text/plain"),
     ]);
     clean_response(&mut found, true);
     let left: Vec<_> = found.get_all(header::WWW_AUTHENTICATE).iter().collect();
-    assert_eq!(left, ["Basic realm=\"x\""]);
-    assert_eq!(found.len(), 2);
+    assert_eq!(left, ["Basic realm=\"x\"", "Digest realm=\"bearer, dpop\""]);
+    assert_eq!(found.len(), 3);
 }
 
 #[test]
