@@ -1,5 +1,8 @@
 //! Asks an issuer about tokens that only it can read (RFC 7662, RFC 9701). The answers are kept by the hash of the token, for
 //! a short while and never beyond its end; whoever wants the same answer waits for the same question.
+//!
+//! Each caller has answers of its own, as its tokens are bound to it: what one sends in a loop must not use up the patience of
+//! the issuer, or the room here, for all.
 
 use std::{
     collections::HashMap,
@@ -9,7 +12,7 @@ use std::{
 };
 
 use control::ExternalIssuer;
-use fapi::{Audience, Introspection, IntrospectionFault, Issuer, TokenHash, Unread};
+use fapi::{Audience, Introspection, IntrospectionFault, Issuer, SpiffeId, TokenHash, UnixTime, Unread};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::{
@@ -35,15 +38,23 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Most questions at one time, and those that wait for their turn.
 const AT_ONCE: usize = 8;
 const WAITING: usize = 64;
+/// What all pods of one caller may have waiting: many begin with new tokens at one time.
+const WAITING_OF_ONE: usize = WAITING / 2;
 const MAX_KNOWN: usize = 4096;
+/// Most tokens of one caller that turned out not to be active and still count. Good callers have next to none, and a server that
+/// is asked about many begins to refuse questions (429), for all callers.
+const INACTIVE_OF_ONE: usize = 64;
 
 const SIGNED: &str = "application/token-introspection+jwt";
 
 /// What is known of the tokens of one issuer, as workers see it.
 pub(super) struct Introspections {
-    known: Mutex<HashMap<TokenHash, Known>>,
+    known: Mutex<HashMap<SpiffeId, Answers>>,
     questions: mpsc::Sender<Question>,
 }
+
+/// What is known of the tokens of one caller.
+type Answers = HashMap<TokenHash, Known>;
 
 enum Known {
     Said(Arc<Introspection>),
@@ -54,6 +65,7 @@ enum Known {
 }
 
 struct Question {
+    caller: SpiffeId,
     token: Box<str>,
     hash: TokenHash,
     audiences: Vec<Audience>,
@@ -102,62 +114,77 @@ impl Introspections {
     }
 
     /// What the issuer says of a token, asked now or a short while ago; `None` if it did not say in time.
-    pub(super) async fn ask(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
-        let mut asked = match self.look(unread, shared) {
+    pub(super) async fn ask(&self, caller: &SpiffeId, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
+        let mut asked = match self.look(caller, unread, shared.clock.now()) {
             Known::Said(said) => return Some(said),
             Known::Silent(_) => return None,
             Known::Asked(asked) => asked,
         };
         // Its end is an error.
         let _ = timeout(WAIT, asked.changed()).await;
-        match self.lock().get(&unread.hash) {
+        match self.lock().get(caller)?.get(&unread.hash) {
             Some(Known::Said(said)) => Some(Arc::clone(said)),
             _ => None,
         }
     }
 
     /// What is known, after a question was asked if nothing was.
-    fn look(&self, unread: &Unread, shared: &Shared) -> Known {
+    fn look(&self, caller: &SpiffeId, unread: &Unread, now: UnixTime) -> Known {
         let mut known = self.lock();
-        match known.get(&unread.hash) {
-            Some(Known::Said(said)) if shared.clock.now() < said.until() => return Known::Said(Arc::clone(said)),
+        let own = known.get(caller);
+        match own.and_then(|own| own.get(&unread.hash)) {
+            Some(Known::Said(said)) if now < said.until() => return Known::Said(Arc::clone(said)),
             Some(Known::Silent(until)) if monotonic() < *until => return Known::Silent(*until),
             Some(Known::Asked(asked)) => return Known::Asked(asked.clone()),
             _ => {}
         }
         let (done, asked) = watch::channel(());
         let (token, audiences) = (unread.token.clone(), unread.audiences.clone());
-        let question = Question { token, hash: unread.hash, audiences, done };
-        if self.questions.try_send(question).is_err() {
+        let question = Question { caller: caller.clone(), token, hash: unread.hash, audiences, done };
+        if own.is_some_and(|own| has_its_share(own, now)) || self.questions.try_send(question).is_err() {
             return Known::Silent(monotonic());
         }
-        make_room(&mut known, shared);
-        known.insert(unread.hash, Known::Asked(asked.clone()));
+        make_room(&mut known, now);
+        known.entry(caller.clone()).or_default().insert(unread.hash, Known::Asked(asked.clone()));
         Known::Asked(asked)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenHash, Known>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SpiffeId, Answers>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Forgets what has ended; if that is nothing, one answer, which can be asked for again.
-fn make_room(known: &mut HashMap<TokenHash, Known>, shared: &Shared) {
-    if known.len() < MAX_KNOWN {
+/// Whether nobody is asked for a caller now: it has too much waiting, or sent too much that is good for nothing.
+fn has_its_share(own: &Answers, now: UnixTime) -> bool {
+    let asked = own.values().filter(|known| matches!(known, Known::Asked(_))).count();
+    let is_inactive = |known: &&Known| matches!(known, Known::Said(said) if !said.is_active() && now < said.until());
+    asked >= WAITING_OF_ONE || asked + own.values().filter(is_inactive).count() >= INACTIVE_OF_ONE
+}
+
+/// Forgets what has ended; if that is nothing, one answer of the caller with most, which can be asked for again.
+fn make_room(known: &mut HashMap<SpiffeId, Answers>, now: UnixTime) {
+    if count(known) < MAX_KNOWN {
         return;
     }
-    let now = shared.clock.now();
-    known.retain(|_, known| match known {
-        Known::Said(said) => now < said.until(),
-        Known::Silent(until) => monotonic() < *until,
-        Known::Asked(_) => true,
+    known.retain(|_, own| {
+        own.retain(|_, known| match known {
+            Known::Said(said) => now < said.until(),
+            Known::Silent(until) => monotonic() < *until,
+            Known::Asked(_) => true,
+        });
+        !own.is_empty()
     });
     let answered = |(hash, known): (&TokenHash, &Known)| (!matches!(known, Known::Asked(_))).then_some(*hash);
-    if known.len() >= MAX_KNOWN
-        && let Some(one) = known.iter().find_map(answered)
+    if count(known) >= MAX_KNOWN
+        && let Some(most) = known.values_mut().max_by_key(|own| own.len())
+        && let Some(one) = most.iter().find_map(answered)
     {
-        known.remove(&one);
+        most.remove(&one);
     }
+}
+
+fn count(known: &HashMap<SpiffeId, Answers>) -> usize {
+    known.values().map(HashMap::len).sum()
 }
 
 impl Asker {
@@ -176,7 +203,6 @@ impl Asker {
     }
 
     async fn answer(&self, question: Question) {
-        let hash = question.hash;
         let asked = timeout(ANSWER_WITHIN, self.introspect(&question)).await.unwrap_or(Err(NoAnswer::TooSlow));
         let attempts = &self.shared.metrics.introspections;
         if asked.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
@@ -187,7 +213,7 @@ impl Asker {
                 Known::Silent(monotonic() + SILENCE_FOR)
             }
         };
-        self.introspections.lock().insert(hash, known);
+        self.introspections.lock().entry(question.caller).or_default().insert(question.hash, known);
         drop(question.done);
     }
 
