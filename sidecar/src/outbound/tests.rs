@@ -3,6 +3,7 @@
 mod calls;
 mod exchanged;
 mod foreign;
+mod names;
 mod proofs;
 mod redirected;
 mod refusals;
