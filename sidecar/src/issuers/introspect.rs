@@ -252,7 +252,9 @@ impl Asker {
         let (hash, now) = (question.hash, self.shared.clock.now());
         let until = now.plus(COUNTS_FOR);
         let media_type = answered.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_signed = media_type.and_then(|text| text.split(';').next()).is_some_and(|text| text.trim() == SIGNED);
+        // RFC 9110 section 8.3.1: in any case, maybe with parameters.
+        let media_type = media_type.and_then(|text| text.split(';').next());
+        let is_signed = media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case(SIGNED));
         if !is_signed {
             return Introspection::parse(&self.issuer, hash, &answered.body, until);
         }
