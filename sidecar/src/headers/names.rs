@@ -8,15 +8,19 @@ use http::{
     },
 };
 
-/// Claims about who calls or with which certificate: true only when this sidecar made them.
+/// Claims about who calls or with which certificate: true only when this sidecar made them. Names of people (`Remote-User` and
+/// its like) are no such claims: a proxy that signs people in is a caller like any other, and tells its app so.
 const IDENTITY_PREFIXES: &[&str] = &[
     "x-fapi-",
     "x-forwarded-client-cert",
     "x-forwarded-tls-client-cert",
     "client-cert",
+    "cf-client-cert",
     "x-client-cert",
+    "x-wso2-client-cert",
     "ssl-client-",
     "x-ssl-client-",
+    "x-ssl-cert",
     "x-tls-client-",
     "x-amzn-mtls-",
     "x-arr-clientcert",

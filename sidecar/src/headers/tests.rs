@@ -39,6 +39,11 @@ fn what_claims_an_identity_is_taken_out_however_it_is_spelled() {
         "ssl-client-cert",
         "x-ssl-client-verify",
         "X_SSL_CLIENT_S_DN",
+        "X-SSL-Cert",
+        "x_ssl_certificate_verified",
+        "cf-client-cert-der-base64",
+        "Cf_Client_Cert_Sha256",
+        "X-WSO2-CLIENT-CERTIFICATE",
         "txn-token",
         "x-original-url",
         "x_rewrite_url",
@@ -78,7 +83,9 @@ fn what_goes_out_of_the_mesh_loses_only_what_is_ours_and_what_ends_here() {
 
 #[test]
 fn names_that_only_look_alike_stay() {
-    for name in ["x-forwarded-for", "x-http-methods", "x-original-url-2", "x-fapi", "client", "ssl", "content-type"] {
+    let people = ["remote-user", "x-remote-user", "x-forwarded-user"];
+    let alike = ["x-forwarded-for", "x-http-methods", "x-original-url-2", "x-fapi", "client", "ssl", "cf-ray", "x-ssl"];
+    for name in alike.into_iter().chain(people) {
         assert_eq!(names(&cleaned(&[("host", "a"), (name, "v")]).unwrap()), ["host", name]);
     }
 }
