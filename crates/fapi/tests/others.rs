@@ -36,8 +36,8 @@ struct Case {
     expect: Value,
 }
 
+/// Whether it is a good leaf is asked in `control`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Certificate {
     der: String,
     thumbprint: String,

@@ -152,7 +152,7 @@ fn refused(reason: &str, status: u16, challenge: Option<&str>) -> Expected {
 
 /// No credentials that are understood: both schemes, no error.
 fn no_credentials() -> Expected {
-    refused("token_missing", 401, Some(r#"Bearer, DPoP algs="ES256 PS256 EdDSA""#))
+    refused("token_missing", 401, Some(r#"Bearer realm="fapi-mesh", DPoP algs="ES256 PS256 EdDSA""#))
 }
 
 fn bad_request() -> Expected {
