@@ -227,7 +227,7 @@ impl PodStream {
                 Status::resource_exhausted(limit)
             })?,
             // A newer sidecar may say what this operator does not know.
-            None => {}
+            Some(Kind::WouldRefuse(_)) | None => {}
         }
         Ok(())
     }

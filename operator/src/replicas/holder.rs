@@ -97,7 +97,7 @@ async fn hear(
             Some(Kind::Key(key)) => books.take_key(&key, told),
             Some(Kind::Delivered(pb::KeysDelivered { digest })) => delivery.sent(&digest),
             // A newer replica may say what this one does not know.
-            None => {}
+            Some(Kind::WouldRefuse(_)) | None => {}
         }
     }
     None
