@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use control::pod;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
-use super::{ENABLED, INJECT};
+use super::{DISABLED, ENABLED, INJECT};
 use crate::inject::{INTERCEPTION, SIDECAR, has_sidecar};
 
 const PROXY: &str = "proxy";
@@ -24,7 +24,8 @@ pub(crate) struct PodFact {
     /// Declared TCP ports, by number.
     pub(crate) ports: BTreeMap<u16, Option<String>>,
     pub(crate) meshed: bool,
-    pub(crate) opted_in: bool,
+    /// What its own labels and annotations say about a sidecar; `None`: what its namespace says.
+    wish: Option<bool>,
     pub(crate) interception: Interception,
 }
 
@@ -45,9 +46,7 @@ impl PodFact {
             return None;
         }
         let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
-        let asks = |texts: &BTreeMap<String, String>| texts.get(INJECT).is_some_and(|value| value == ENABLED);
         let proxy = annotations.get(INTERCEPTION).is_some_and(|value| value == PROXY);
-        let meshed = has_sidecar(&spec);
         Some(Self {
             uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.clone(),
@@ -55,8 +54,8 @@ impl PodFact {
             addresses: addresses(&status),
             on_host: spec.host_network.unwrap_or_default(),
             ports: ports(&spec),
-            meshed,
-            opted_in: meshed || asks(&labels) || asks(&annotations),
+            meshed: has_sidecar(&spec),
+            wish: wish(&labels, &annotations),
             interception: if proxy { Interception::Proxy } else { Interception::Redirect },
             labels,
             service_account: spec
@@ -66,10 +65,25 @@ impl PodFact {
         })
     }
 
+    /// Whether it has a sidecar or asked for one, in a namespace that asks for its pods or does not. Injection is about new
+    /// pods, and this is about those that are there: one that came before its namespace asked is no less opted in.
+    pub(crate) fn opted_in(&self, namespace_asks: bool) -> bool {
+        self.meshed || self.wish.unwrap_or(namespace_asks)
+    }
+
     /// The number of a port by its name.
     pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
         self.ports.iter().find(|(_, known)| known.as_deref() == Some(name)).map(|(number, _)| *number)
     }
+}
+
+/// As injection reads it: one word against a sidecar counts more than any for it.
+fn wish(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<bool> {
+    let words = [labels, annotations].map(|texts| texts.get(INJECT).map(String::as_str));
+    if words.contains(&Some(DISABLED)) {
+        return Some(false);
+    }
+    words.contains(&Some(ENABLED)).then_some(true)
 }
 
 /// Init containers that stay (KEP-753).
