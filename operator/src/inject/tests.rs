@@ -193,9 +193,13 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
         ("probe_port", app(json!({"livenessProbe": {"tcpSocket": {"port": 70000}}}))),
         ("probe_protocol", app(json!({"livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP2"}}}))),
     ];
-    for (id, spec) in cases {
+    let by_the_kernel = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_MODULE", "CAP_SYS_RAWIO"];
+    let by_the_kernel = by_the_kernel.map(|name| ("capability", context(json!({"capabilities": {"add": [name]}}))));
+    for (id, spec) in cases.into_iter().chain(by_the_kernel) {
         assert_eq!(ids(&inject(&pod(json!({}), spec.clone()), &settings(), &opted_in())), [id], "{spec}");
     }
+    let harmless = context(json!({"capabilities": {"add": ["NET_BIND_SERVICE", "CHOWN"]}}));
+    injected(inject(&pod(json!({}), harmless), &settings(), &opted_in()));
     let all = json!({"hostNetwork": true, "hostPID": true});
     assert_eq!(ids(&inject(&pod(json!({}), all), &settings(), &opted_in())).len(), 2, "all at once");
 }
