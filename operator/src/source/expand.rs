@@ -136,7 +136,7 @@ fn add_workload(model: &mut Model, body: &WorkloadBody) {
             service: key.clone(),
             service_port: port.name.clone(),
             pod_uid: pod.uid.clone(),
-            pod_port: port.name.clone(),
+            pod_port: port.number,
             address: port.listen,
             state: EndpointState::Ready,
         });

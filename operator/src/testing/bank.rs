@@ -110,7 +110,7 @@ fn serve(model: &mut Model, name: &str, port: u16) {
         service: key.clone(),
         service_port: "http".to_owned(),
         pod_uid: uid,
-        pod_port: "http".to_owned(),
+        pod_port: 80,
         address: at(port),
         state: EndpointState::Ready,
     };

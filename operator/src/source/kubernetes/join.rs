@@ -116,7 +116,7 @@ impl<'a> Join<'a> {
                     service: key.clone(),
                     service_port: port.name.clone(),
                     pod_uid: pod.uid.clone(),
-                    pod_port: port_name(pod, number),
+                    pod_port: number,
                     address: SocketAddr::new(*pod.addresses.first()?, number),
                     state: state.copied().unwrap_or(EndpointState::Unready),
                 })
@@ -182,12 +182,12 @@ fn target(pod: &PodFact, port: &ServicePortFact) -> Option<u16> {
 
 /// Declared names have a letter in them, so a number is nobody's name.
 fn port_name(pod: &PodFact, number: u16) -> String {
-    pod.ports.get(&number).cloned().flatten().unwrap_or_else(|| number.to_string())
+    pod.name_of(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// A pod as the model has it, with these ports beside those that it declares, by its own word alone.
 pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSet<u16>) -> Pod {
-    let numbers: BTreeSet<u16> = fact.ports.keys().chain(targets).copied().collect();
+    let numbers: BTreeSet<u16> = fact.ports.iter().map(|(number, _)| number).chain(targets).copied().collect();
     let port = |number: u16, address: IpAddr| {
         let listen = SocketAddr::new(address, number);
         let app = match fact.interception {

@@ -21,8 +21,9 @@ pub(crate) struct PodFact {
     pub(crate) addresses: Vec<IpAddr>,
     /// Its addresses are its machine's.
     pub(crate) on_host: bool,
-    /// Declared TCP ports, by number.
-    pub(crate) ports: BTreeMap<u16, Option<String>>,
+    /// Declared TCP ports: number and name, in the order in which Kubernetes looks for a name. Containers know nothing of each
+    /// other, so a name may stand for several numbers and a number have several names.
+    pub(crate) ports: Vec<(u16, Option<String>)>,
     pub(crate) meshed: bool,
     /// What its own labels and annotations say about a sidecar; `None`: what its namespace says.
     wish: Option<bool>,
@@ -71,9 +72,15 @@ impl PodFact {
         self.meshed || self.wish.unwrap_or(namespace_asks)
     }
 
-    /// The number of a port by its name.
+    /// The number of a port by its name: of several the first, as kube-proxy is told.
     pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
         self.ports.iter().find(|(_, known)| known.as_deref() == Some(name)).map(|(number, _)| *number)
+    }
+
+    /// A name of a port, for display.
+    pub(crate) fn name_of(&self, number: u16) -> Option<&str> {
+        let mut names = self.ports.iter().filter(|(known, _)| *known == number).map(|(_, name)| name.as_deref());
+        names.find_map(|name| name)
     }
 }
 
@@ -92,17 +99,11 @@ fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     init.filter(|container| container.restart_policy.as_deref() == Some("Always"))
 }
 
-fn ports(spec: &PodSpec) -> BTreeMap<u16, Option<String>> {
+fn ports(spec: &PodSpec) -> Vec<(u16, Option<String>)> {
     let containers = spec.containers.iter().chain(sidecars(spec)).filter(|container| container.name != SIDECAR);
     let declared = containers.flat_map(|container| container.ports.iter().flatten());
-    let mut ports: BTreeMap<u16, Option<String>> = BTreeMap::new();
-    for port in declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")) {
-        let Some(number) = number(port.container_port) else { continue };
-        let known = ports.entry(number).or_default();
-        // Declared twice, and named once.
-        *known = known.take().or_else(|| port.name.clone());
-    }
-    ports
+    let tcp = declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    tcp.filter_map(|port| Some((number(port.container_port)?, port.name.clone()))).collect()
 }
 
 /// The number of a port that a sidecar guards; `None` for what cannot be one, and for the sidecar's own.
