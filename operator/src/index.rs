@@ -12,7 +12,7 @@ mod plan;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control::{ClientAuthentication, GrantType};
@@ -119,8 +119,8 @@ impl Index {
         self.namespace(&pod.namespace).and_then(|namespace| namespace.fronts.get(&pod.uid)).into_iter().flatten()
     }
 
-    /// Who has this address.
-    pub(crate) fn holder(&self, address: IpAddr) -> Option<Holder<'_>> {
+    /// Who is at this address.
+    pub(crate) fn holder(&self, address: SocketAddr) -> Option<Holder<'_>> {
         self.addresses.holder(&self.model, address)
     }
 

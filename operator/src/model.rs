@@ -74,6 +74,8 @@ pub(crate) struct Service {
     pub(crate) ports: Vec<ServicePort>,
     /// The addresses that stand for it as a whole; none for one whose pods are dialled themselves.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Where load balancers stand for it, port by port: at another port of such an address is another Service, or a machine.
+    pub(crate) balancers: Vec<SocketAddr>,
     /// What else answers for it, and is no pod: a port's name, and where.
     pub(crate) others: Vec<(String, SocketAddr)>,
     /// Whether it is a mere alias for a name outside.

@@ -151,6 +151,7 @@ fn add_service(services: &mut Table<Key, Service>, key: &Key, body: &WorkloadBod
         key: key.clone(),
         ports: Vec::new(),
         addresses: Vec::new(),
+        balancers: Vec::new(),
         others: Vec::new(),
         alias: false,
     });

@@ -96,7 +96,15 @@ impl<'a> Join<'a> {
             .collect();
         others.sort();
         others.dedup();
-        Service { key: key.clone(), ports, addresses: fact.addresses.clone(), others, alias: fact.alias }
+        let at = |address: &IpAddr| {
+            let address = *address;
+            fact.ports.iter().map(move |port| SocketAddr::new(address, port.number))
+        };
+        let mut balancers: Vec<SocketAddr> = fact.balancers.iter().flat_map(at).collect();
+        balancers.sort();
+        balancers.dedup();
+        let addresses = fact.addresses.clone();
+        Service { key: key.clone(), ports, addresses, balancers, others, alias: fact.alias }
     }
 
     fn endpoints(&self, key: &Key, name: &str, fact: &ServiceFact) -> Vec<Endpoint> {

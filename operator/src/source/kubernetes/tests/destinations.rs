@@ -153,3 +153,27 @@ fn a_slice_cannot_put_a_pod_of_the_mesh_outside() {
     world.put(&slice.replace("ADDRESS", "192.0.2.7"));
     assert_eq!(of(&mut world, "trick.web"), "outside 10.96.0.66:80");
 }
+
+#[test]
+fn an_address_of_load_balancers_is_told_apart_by_port() {
+    let mut world = bank();
+    let at = |service: String, port: u16, address: &str| {
+        let balanced = format!("status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}\n");
+        service.replace("port: 80", &format!("port: {port}")) + &balanced
+    };
+    // A node, as k3s says it, or an address that MetalLB lets two Services share.
+    world.put(&at(service("payments", "payments", "10.96.0.7"), 80, "192.0.2.10"));
+    world.put(&at(service("old", "old", "10.96.0.9"), 81, "192.0.2.10"));
+    assert_eq!(of(&mut world, "192.0.2.10:80"), "payments.bank 10.0.0.7:8080");
+    assert_eq!(of(&mut world, "192.0.2.10:81"), "outside 10.96.0.9:81");
+    assert_eq!(of(&mut world, "192.0.2.10:10250"), "outside 192.0.2.10:10250", "the machine's own");
+    assert_eq!(of(&mut world, "old:81"), "outside 10.96.0.9:81");
+    world.put(&at(service("third", "old", "10.96.0.10"), 80, "192.0.2.10"));
+    assert_eq!(of(&mut world, "192.0.2.10:80"), "unknown", "two at one port");
+    // Who says that a pod or a Service of the mesh is its load balancer changes nothing about it.
+    world.put(&at(service("third", "old", "10.96.0.10"), 80, "10.96.0.7"));
+    assert_eq!(of(&mut world, "10.96.0.7:80"), "payments.bank 10.0.0.7:8080");
+    world.put(&at(service("third", "old", "10.96.0.10"), 8080, "10.0.0.7"));
+    world.put(&CLIENT.replace("NAME", "payments"));
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
+}
