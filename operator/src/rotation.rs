@@ -3,6 +3,7 @@
 //! What each step means stands in [`Step`]; keys and steps are kept by `pki`. Whoever leads takes the steps; other operators
 //! follow what is kept and tell the leader which sidecars they hear. A sidecar that says nothing has not followed.
 
+mod anchors;
 mod judge;
 mod place;
 mod progress;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fapi::UnixTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
 use self::judge::{Facts, Judgement, Sidecar, judge};
@@ -25,6 +27,7 @@ use crate::source::Desired;
 use crate::status::timestamp;
 use crate::view::View;
 
+pub(crate) use self::anchors::{Anchors, Told as ToldAnchors};
 pub(crate) use self::place::Place;
 pub use self::place::{PROGRESS, REQUEST, is_name};
 pub use self::progress::{Oldest, Progress, Refused};
@@ -47,13 +50,21 @@ pub(crate) struct Rotator {
     of: Option<Rotation>,
     /// What cannot be done for the last that was asked.
     refused: Option<Refused>,
+    /// What statuses and metrics say.
+    anchors: watch::Sender<Arc<Anchors>>,
 }
 
 impl Rotator {
     /// A rotator of this authority's root, asked and told of at this place.
     pub(crate) fn new(authority: Arc<Authority>, place: Place, streams: Arc<Streams>, clock: Clock) -> Self {
         let started = clock.now();
-        Self { authority, place, streams, clock, started, waiting: HashMap::new(), of: None, refused: None }
+        let anchors = watch::Sender::new(Arc::new(Anchors::of(&authority, None)));
+        Self { authority, place, streams, clock, started, waiting: HashMap::new(), of: None, refused: None, anchors }
+    }
+
+    /// What is told of the roots, now and whenever that changes.
+    pub(crate) fn anchors(&self) -> ToldAnchors {
+        self.anchors.subscribe()
     }
 
     /// Goes on until `shutdown` says true. What fails is logged and tried again; until then nothing changes.
@@ -89,24 +100,32 @@ impl Rotator {
         }
     }
 
-    /// Does what is asked and what is due.
+    /// Does what is asked and what is due, and tells how far that is.
     fn lead(&mut self, led: bool, view: &View, desired: &Desired) -> Result<(), PkiError> {
+        let progress = self.go_on(led, view, desired)?;
+        self.tell_of_anchors(progress);
+        Ok(())
+    }
+
+    fn go_on(&mut self, led: bool, view: &View, desired: &Desired) -> Result<Option<Progress>, PkiError> {
         if !led {
             // Whoever led before may have taken a step last, and not have come to its end.
             self.authority.follow(self.clock.now())?;
             self.authority.forget_removed()?;
         }
         self.take_request()?;
-        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
+        let Some(rotation) = self.authority.rotation() else { return Ok(None) };
         if rotation.step == Step::Begun {
-            return self.begin(&rotation.name);
+            self.begin(&rotation.name)?;
+            return Ok(None);
         }
         let now = self.clock.now();
         if !rotation.runs() && now > rotation.since().plus(EPILOGUE) {
-            return Ok(self.place.forget_told()?);
+            self.place.forget_told()?;
+            return Ok(None);
         }
         if !view.synced() {
-            return Ok(());
+            return Ok(None);
         }
         self.authority.keep_bundle()?;
         let judgement = self.judge(&rotation, view, desired)?;
@@ -114,11 +133,23 @@ impl Rotator {
             self.authority.advance_rotation(&rotation, now)?;
             self.authority.forget_removed()?;
             tell(&self.authority);
-            let Some(next) = self.authority.rotation() else { return Ok(()) };
+            let Some(next) = self.authority.rotation() else { return Ok(None) };
             let judgement = self.judge(&next, view, desired)?;
-            return self.show(&next, &judgement);
+            return self.show(&next, &judgement).map(Some);
         }
-        self.show(&rotation, &judgement)
+        self.show(&rotation, &judgement).map(Some)
+    }
+
+    /// Nobody is told what he knows.
+    fn tell_of_anchors(&self, progress: Option<Progress>) {
+        let now = Anchors::of(&self.authority, progress);
+        self.anchors.send_if_modified(|told| {
+            let is_new = **told != now;
+            if is_new {
+                *told = Arc::new(now);
+            }
+            is_new
+        });
     }
 
     /// Follows whoever leads, and tells him of our sidecars.
@@ -126,6 +157,7 @@ impl Rotator {
         let now = self.clock.now();
         let before = self.authority.rotation();
         self.authority.follow(now)?;
+        self.tell_of_anchors(None);
         let Some(rotation) = self.authority.rotation() else { return Ok(()) };
         if before.as_ref() != Some(&rotation) {
             tell(&self.authority);
@@ -196,7 +228,7 @@ impl Rotator {
         Ok(judgement)
     }
 
-    fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<(), PkiError> {
+    fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<Progress, PkiError> {
         let oldest = judgement.waiting.first();
         let progress = Progress {
             name: rotation.name.clone(),
@@ -206,13 +238,14 @@ impl Rotator {
             followed: judgement.sidecars - judgement.waiting.len(),
             oldest: oldest.map(|waits| Oldest {
                 pod: waits.name.clone(),
-                since: timestamp(waits.since).to_string(),
+                since: Time(timestamp(waits.since)),
                 why: waits.why.clone(),
             }),
             waits_for: judgement.waits_for(),
             refused: self.refused.clone(),
         };
-        Ok(self.place.show(&progress)?)
+        self.place.show(&progress)?;
+        Ok(progress)
     }
 }
 

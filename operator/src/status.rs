@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::files::FileError;
 use crate::kubernetes::Leadership;
 use crate::revocations::InForce;
+use crate::rotation::ToldAnchors;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -48,6 +49,7 @@ pub(crate) struct Reporter {
     issuer: MeshIssuer,
     acks: Arc<Acks>,
     in_force: watch::Receiver<Arc<InForce>>,
+    anchors: ToldAnchors,
     clock: Clock,
     place: Place,
     pods: Pods,
@@ -68,7 +70,7 @@ impl Reporter {
     pub(crate) fn new(
         place: Place,
         issuer: &MeshIssuer,
-        (acks, in_force): (Arc<Acks>, watch::Receiver<Arc<InForce>>),
+        (acks, in_force, anchors): (Arc<Acks>, watch::Receiver<Arc<InForce>>, ToldAnchors),
         clock: Clock,
     ) -> Self {
         let last = match &place {
@@ -76,7 +78,7 @@ impl Reporter {
             Place::Objects(_) => Documents::new(),
         };
         let (issuer, pods, since) = (issuer.clone(), Pods::default(), Since::default());
-        Self { issuer, acks, in_force, clock, place, pods, since, last }
+        Self { issuer, acks, in_force, anchors, clock, place, pods, since, last }
     }
 
     /// Reports until `shutdown` says true. What fails is logged and tried again.
@@ -86,13 +88,15 @@ impl Reporter {
         mut desired: watch::Receiver<Arc<Desired>>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let (mut acks, mut in_force) = (self.acks.subscribe(), self.in_force.clone());
+        let (mut acks, mut in_force, mut anchors) =
+            (self.acks.subscribe(), self.in_force.clone(), self.anchors.clone());
         let mut leadership = self.leadership();
         loop {
             let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
             let heard = wanted.statuses.clone();
             acks.mark_unchanged();
             in_force.mark_unchanged();
+            anchors.mark_unchanged();
             // Compiling and writing to disk would hold up what shares this thread.
             let step = tokio::task::spawn_blocking(move || {
                 let outcome = self.step(&now, &wanted);
@@ -115,6 +119,7 @@ impl Reporter {
                 changed = desired.changed() => if changed.is_err() { return },
                 changed = acks.changed() => if changed.is_err() { return },
                 changed = in_force.changed() => if changed.is_err() { return },
+                changed = anchors.changed() => if changed.is_err() { return },
                 () = leadership.changed() => {}
                 () = sleep(AGAIN), if look_again => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -145,7 +150,8 @@ impl Reporter {
         }
         let now = self.clock.now();
         self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
-        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
+        let anchors = self.anchors.borrow().clone();
+        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, anchors: &anchors, now };
         let mut new = documents(&facts, &self.last);
         self.since.look(&desired.revocations, &self.in_force.borrow());
         new.extend(revocations(&desired.revocations, &self.since, &self.pods, now, &self.last));
@@ -161,6 +167,7 @@ impl Reporter {
 #[cfg(test)]
 pub(crate) fn client_of(view: &View, key: &crate::model::Key) -> crds::client::FapiClientStatus {
     let issuer = crate::issuer::names("https://127.0.0.1:1");
-    let facts = Facts { view, pods: &Pods::default(), issuer: &issuer, now: crate::testing::NOW };
+    let facts =
+        Facts { view, pods: &Pods::default(), issuer: &issuer, anchors: &Default::default(), now: crate::testing::NOW };
     client::status(&facts, key, view.index().model().clients.get(key).unwrap_or_else(|| panic!("no FapiClient {key}")))
 }

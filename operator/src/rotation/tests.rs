@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
+use crds::mesh::AnchorPhase;
+
 use super::judge::{LONGEST_CERTIFICATE, Pace};
 use super::streams::Heard;
 use super::*;
@@ -139,6 +141,13 @@ impl World {
         self.rotator.authority.rotation().unwrap().step
     }
 
+    /// The phases of the roots as they are told, and the one that is followed, by how many of how many.
+    fn told(&self) -> (Vec<AnchorPhase>, Option<(usize, usize, usize)>) {
+        let told = self.rotator.anchors().borrow().clone();
+        let followed = told.followed().map(|(at, progress)| (at, progress.followed, progress.sidecars));
+        (told.all.iter().map(|anchor| anchor.phase).collect(), followed)
+    }
+
     fn progress(&self) -> Progress {
         serde_json::from_slice(&fs::read(self.dir.path().join("status").join(PROGRESS)).unwrap()).unwrap()
     }
@@ -157,6 +166,13 @@ impl World {
         }
     }
 }
+
+const PHASES: [[AnchorPhase; 2]; 4] = [
+    [AnchorPhase::Active, AnchorPhase::Prepared],
+    [AnchorPhase::Active, AnchorPhase::Active],
+    [AnchorPhase::Tainted, AnchorPhase::Active],
+    [AnchorPhase::Removed, AnchorPhase::Active],
+];
 
 const ALL: [&str; 4] = ["bank/shop-1", "bank/payments-1", "bank/ledger-1", "web/web-1"];
 
@@ -181,6 +197,9 @@ fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
         }
         world.lead(at > 0);
         assert_eq!((world.step(), world.progress().step), (step, step));
+        let (phases, followed) = world.told();
+        assert_eq!(phases, PHASES[at]);
+        assert_eq!(followed.unwrap().0, usize::from(step < Step::Tainted), "the root that this step is about");
         assert!(!world.dir.path().join(REQUEST).exists(), "it is taken once");
         world.restart();
         assert_eq!(world.step(), step);
@@ -190,6 +209,44 @@ fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
     world.lead(false);
     let Progress { name, followed, oldest, waits_for, .. } = world.progress();
     assert_eq!((&*name, followed, oldest, waits_for), ("first", 4, None, None));
+    assert_eq!(world.told(), (PHASES[3].to_vec(), Some((0, 4, 4))));
+    // Later nobody is told who runs what.
+    let mut told = world.rotator.anchors();
+    told.mark_unchanged();
+    world.lead(true);
+    assert!(!told.has_changed().unwrap(), "nothing is told twice");
+    world.clock.advance(Duration::from_secs(EPILOGUE + 1));
+    world.lead(true);
+    assert_eq!(world.told(), (PHASES[3].to_vec(), None));
+    world.restart();
+    assert_eq!(world.told(), (PHASES[3].to_vec(), None));
+}
+
+#[test]
+fn scrapers_are_told_the_phases_of_roots_and_how_long_a_step_has_lasted() {
+    let mut world = World::new();
+    let scrape = |world: &World| {
+        let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+        world.rotator.anchors().borrow().register(&mut registry, world.clock.now());
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let text = scrape(&world);
+    assert!(text.contains("fapi_operator_roots{phase=\"Active\"} 1\n"), "{text}");
+    assert!(text.contains("fapi_operator_roots{phase=\"Prepared\"} 0\n"), "{text}");
+    assert!(!text.contains("fapi_operator_rotation_step_seconds"), "no rotation runs: {text}");
+    world.ask("first");
+    world.lead(false);
+    world.clock.advance(Duration::from_secs(90));
+    let text = scrape(&world);
+    for line in [
+        "fapi_operator_roots{phase=\"Active\"} 1",
+        "fapi_operator_roots{phase=\"Prepared\"} 1",
+        "fapi_operator_roots{phase=\"Removed\"} 0",
+        "fapi_operator_rotation_step_seconds{step=\"Prepared\"} 90",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::replicas::Follower;
 use crate::revocations::Revocations;
-use crate::rotation::{self, Rotator, Streams};
+use crate::rotation::{Rotator, Streams};
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
@@ -79,7 +79,7 @@ struct Shared {
     behind: Behind,
     acks: Arc<Acks>,
     streams: Arc<Streams>,
-    rotations: rotation::Place,
+    rotator: Rotator,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
     revocations: Arc<Revocations>,
@@ -215,6 +215,8 @@ impl Parts {
             desired: desired.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            anchors: shared.rotator.anchors(),
+            clock: clock.clone(),
             events: shared.events.clone(),
             meter: shared.meter.clone(),
         };
@@ -228,10 +230,12 @@ impl Parts {
 
     fn start_keepers(&mut self, shared: Shared) {
         let leadership = shared.leadership();
-        let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
+        let Shared {
+            authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, rotator, ..
+        } = shared;
+        let anchors = rotator.anchors();
         let shutdown = self.shutdown();
         let (mut keys_changed, mut revoked, mut rotated) = (Changes::none(), Changes::none(), Changes::none());
-        let rotator = Rotator::new(authority.clone(), shared.rotations, shared.streams, clock.clone());
         let place = match tokens {
             Tokens::Directory(tokens, state) => {
                 let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
@@ -253,7 +257,7 @@ impl Parts {
         };
         let rotating_root = rotator.run((view.clone(), desired.clone()), leadership.clone(), rotated, shutdown.clone());
         self.spawn("rotating the root", rotating_root);
-        let reporter = Reporter::new(place, &names, (acks, revocations.subscribe()), clock);
+        let reporter = Reporter::new(place, &names, (acks, revocations.subscribe(), anchors), clock);
         let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
         let reporting = reporter.run(view, desired, shutdown.clone());
         let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
@@ -329,6 +333,7 @@ impl Shared {
             Tokens::Cluster(_, replica) => replica.candidate.me(),
         });
         let (acks, streams) = (Arc::new(Acks::default()), Arc::<Streams>::default());
+        let rotator = Rotator::new(authority.clone(), rotations, streams.clone(), clock.clone());
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {
@@ -339,7 +344,7 @@ impl Shared {
             behind,
             acks,
             streams,
-            rotations,
+            rotator,
             view,
             desired,
             revocations,

@@ -16,6 +16,7 @@ use super::pods::Pods;
 use super::revocation::Since;
 use super::{client, issuer, mesh, policy, revocation};
 use crate::model::Key;
+use crate::rotation::Anchors;
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::view::View;
 
@@ -38,6 +39,7 @@ pub(super) struct Facts<'a> {
     pub(super) view: &'a View,
     pub(super) pods: &'a Pods,
     pub(super) issuer: &'a MeshIssuer,
+    pub(super) anchors: &'a Anchors,
     pub(super) now: UnixTime,
 }
 
