@@ -37,7 +37,6 @@ use crate::kubernetes::Leadership;
 use crate::pki::Roots;
 use crate::replicas::Books;
 use crate::revocations::Revocations;
-use crate::rotation::Streams;
 use crate::view::View;
 use service::ControlService;
 
@@ -72,8 +71,6 @@ pub(crate) struct Deps {
     pub(crate) issuer: MeshIssuer,
     /// The roots of the mesh.
     pub(crate) roots: watch::Receiver<Arc<Roots>>,
-    /// Told which roots each sidecar trusts.
-    pub(crate) streams: Arc<Streams>,
     /// Told of sidecars that run newer snapshots than the view has.
     pub(crate) behind: Behind,
     /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at

@@ -1,13 +1,12 @@
 //! Rotating the root of the mesh: when the next step is taken, and who is waited for.
 //!
 //! What each step means stands in [`Step`]; keys and steps are kept by `pki`. Whoever leads takes the steps; other operators
-//! follow what is kept and tell the leader which sidecars they hear. A sidecar that says nothing has not followed.
+//! follow what is kept and report their sidecars, as `replicas` does. What nobody has told the leader has not happened.
 
 mod anchors;
 mod judge;
 mod place;
 mod progress;
-mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +17,8 @@ use fapi::UnixTime;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
-use self::judge::{Facts, Judgement, Sidecar, judge};
-use self::place::Told;
+use self::judge::{Facts, Heard, Judgement, Sidecar, judge};
+use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::kubernetes::{Changes, Leadership};
 use crate::pki::{Authority, PkiError, Rotation};
@@ -31,7 +30,6 @@ pub(crate) use self::anchors::{Anchors, Told as ToldAnchors};
 pub(crate) use self::place::Place;
 pub use self::place::{PROGRESS, REQUEST, is_name};
 pub use self::progress::{Oldest, Progress, Refused};
-pub(crate) use self::streams::{Stream, Streams};
 pub use crate::pki::Step;
 
 /// How long after its end others are still told how far the sidecars are.
@@ -41,7 +39,7 @@ const EPILOGUE: u64 = 600;
 pub(crate) struct Rotator {
     authority: Arc<Authority>,
     place: Place,
-    streams: Arc<Streams>,
+    acks: Arc<Acks>,
     clock: Clock,
     started: UnixTime,
     /// Since when each sidecar is waited for, by the uid of its pod.
@@ -56,10 +54,10 @@ pub(crate) struct Rotator {
 
 impl Rotator {
     /// A rotator of this authority's root, asked and told of at this place.
-    pub(crate) fn new(authority: Arc<Authority>, place: Place, streams: Arc<Streams>, clock: Clock) -> Self {
+    pub(crate) fn new(authority: Arc<Authority>, place: Place, acks: Arc<Acks>, clock: Clock) -> Self {
         let started = clock.now();
         let anchors = watch::Sender::new(Arc::new(Anchors::of(&authority, None)));
-        Self { authority, place, streams, clock, started, waiting: HashMap::new(), of: None, refused: None, anchors }
+        Self { authority, place, acks, clock, started, waiting: HashMap::new(), of: None, refused: None, anchors }
     }
 
     /// What is told of the roots, now and whenever that changes.
@@ -79,7 +77,7 @@ impl Rotator {
         loop {
             let (now, wanted, leads) = (view.borrow().clone(), desired.borrow().clone(), leadership.holds());
             let step = tokio::task::spawn_blocking(move || {
-                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow(&now) };
+                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow() };
                 (self, outcome)
             });
             let Ok((back, outcome)) = step.await else {
@@ -120,21 +118,21 @@ impl Rotator {
             return Ok(None);
         }
         let now = self.clock.now();
+        // Nobody needs to be told any more.
         if !rotation.runs() && now > rotation.since().plus(EPILOGUE) {
-            self.place.forget_told()?;
             return Ok(None);
         }
         if !view.synced() {
             return Ok(None);
         }
         self.authority.keep_bundle()?;
-        let judgement = self.judge(&rotation, view, desired)?;
+        let judgement = self.judge(&rotation, view, desired);
         if judgement.is_due {
             self.authority.advance_rotation(&rotation, now)?;
             self.authority.forget_removed()?;
             tell(&self.authority);
             let Some(next) = self.authority.rotation() else { return Ok(None) };
-            let judgement = self.judge(&next, view, desired)?;
+            let judgement = self.judge(&next, view, desired);
             return self.show(&next, &judgement).map(Some);
         }
         self.show(&rotation, &judgement).map(Some)
@@ -152,20 +150,14 @@ impl Rotator {
         });
     }
 
-    /// Follows whoever leads, and tells him of our sidecars.
-    fn follow(&mut self, view: &View) -> Result<(), PkiError> {
-        let now = self.clock.now();
+    /// Follows whoever leads.
+    fn follow(&mut self) -> Result<(), PkiError> {
         let before = self.authority.rotation();
-        self.authority.follow(now)?;
-        self.tell_of_anchors(None);
-        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
-        if before.as_ref() != Some(&rotation) {
+        self.authority.follow(self.clock.now())?;
+        if self.authority.rotation() != before {
             tell(&self.authority);
         }
-        if view.synced() && (rotation.runs() || now <= rotation.since().plus(EPILOGUE)) {
-            let roots = self.authority.roots().borrow().clone();
-            self.place.tell(&Told::of(&roots, self.streams.heard(&roots), now), now)?;
-        }
+        self.tell_of_anchors(None);
         Ok(())
     }
 
@@ -198,20 +190,16 @@ impl Rotator {
         Ok(())
     }
 
-    fn judge(&mut self, rotation: &Rotation, view: &View, desired: &Desired) -> Result<Judgement, PkiError> {
+    fn judge(&mut self, rotation: &Rotation, view: &View, desired: &Desired) -> Judgement {
         let now = self.clock.now();
         if self.of.as_ref() != Some(rotation) {
             (self.of, self.waiting) = (Some(rotation.clone()), HashMap::new());
         }
         let roots = self.authority.roots().borrow().clone();
-        let mut heard = self.streams.heard(&roots);
-        for (uid, told) in self.place.told(&roots, now)? {
-            heard.entry(uid).or_default().add(told);
-        }
         let in_cluster = self.place.is_cluster();
         let sidecars = view.pods().filter(|pod| pod.meshed && (pod.node.is_some() || !in_cluster));
         let sidecars = sidecars.map(|pod| {
-            let heard = heard.remove(&pod.uid).unwrap_or_default();
+            let heard = Heard::of(self.acks.of(&pod.uid), &roots);
             let since = self.waiting.get(&pod.uid).copied().unwrap_or(now);
             (pod.uid.clone(), Sidecar { name: format!("{}/{}", pod.namespace, pod.name), heard, since })
         });
@@ -220,12 +208,12 @@ impl Rotator {
         let facts = Facts {
             sidecars: sidecars.collect(),
             outdated: if in_cluster { outdated.collect() } else { Vec::new() },
-            started: self.started,
+            started: (!in_cluster).then_some(self.started),
             now,
         };
         let judgement = judge(rotation, &facts, &self.place.pace());
         self.waiting = judgement.waiting.iter().map(|waits| (waits.uid.clone(), waits.since)).collect();
-        Ok(judgement)
+        judgement
     }
 
     fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<Progress, PkiError> {

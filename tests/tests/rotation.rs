@@ -132,11 +132,11 @@ fn progress(state: &str) -> Value {
 }
 
 /// The phases of the roots as the status of the FapiMesh tells them, the older one first, and what is told of each.
-fn anchors(mesh: &Mesh) -> (Vec<String>, Vec<Value>) {
-    let status = fs::read_to_string(mesh.folder().join("status/FapiMesh/default.yaml")).unwrap();
+fn anchors(mesh: &Mesh) -> Option<(Vec<String>, Vec<Value>)> {
+    let status = fs::read_to_string(mesh.folder().join("status/FapiMesh/default.yaml")).ok()?;
     let status: Value = serde_saphyr::from_str(&status).unwrap();
     let anchors = status["status"]["trustAnchors"].as_array().unwrap().clone();
-    (anchors.iter().map(|anchor| anchor["phase"].as_str().unwrap().to_owned()).collect(), anchors)
+    Some((anchors.iter().map(|anchor| anchor["phase"].as_str().unwrap().to_owned()).collect(), anchors))
 }
 
 /// The reason with which payments refuses a handshake of this certificate; none if it takes it.
@@ -168,7 +168,7 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
     let thief = mesh.folder().join("thief");
     fapictl(&["identity", "--state", &state, "--workload", "bank/shop-1", "--out", &thief.display().to_string()])
         .unwrap();
-    let (phases, first) = anchors(&mesh);
+    let (phases, first) = wait_for("the status of the FapiMesh", 20, || anchors(&mesh));
     assert_eq!(phases, ["Active"]);
     let fingerprint = fs::read_to_string(mesh.folder().join("pki/fingerprint")).unwrap();
     assert_eq!(first[0]["fingerprint"], fingerprint.trim_end());
@@ -189,7 +189,7 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
         let waits = ("bank/teller-1", "it has no control stream");
         assert_eq!((oldest["pod"].as_str().unwrap(), oldest["why"].as_str().unwrap()), waits);
         wait_for("the status of the FapiMesh to say the same", 20, || {
-            let (phases, told) = anchors(&mesh);
+            let (phases, told) = anchors(&mesh)?;
             assert_eq!(told[0]["fingerprint"], first[0]["fingerprint"]);
             let said = &told[usize::from(at < 2)]["acknowledgements"];
             let (pods, followed) = (said["pods"].as_u64()?, said["acknowledged"].as_u64()?);
@@ -210,7 +210,7 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
         (now["followed"] == now["sidecars"] && now.get("waitsFor").is_none()).then_some(())
     });
     wait_for("the FapiMesh to say that they do", 20, || {
-        let (phases, told) = anchors(&mesh);
+        let (phases, told) = anchors(&mesh)?;
         let said = &told[0]["acknowledgements"];
         (phases == PHASES[3] && said["pods"].as_u64() > Some(1) && said["acknowledged"] == said["pods"]).then_some(())
     });

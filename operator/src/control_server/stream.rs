@@ -19,7 +19,6 @@ use crate::caller::Caller;
 use crate::issuer::{Delivery, Published};
 use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
-use crate::rotation;
 use crate::view::View;
 
 /// A sidecar introduces itself at once.
@@ -48,8 +47,6 @@ pub(super) struct PodStream {
     delivery: Delivery,
     /// The key that signed the certificate of the sidecar.
     authority: Option<Vec<u8>>,
-    /// Where it is kept which roots the sidecar trusts.
-    trusts: rotation::Stream,
 }
 
 /// How a stream ends: the sidecar went, or is told why.
@@ -95,27 +92,12 @@ impl PodStream {
         // They are sent at the beginning in any case; the certificate is looked at.
         roots.mark_changed();
         let authority = authority_of(&caller.leaf);
-        let trusts = deps.streams.open(&pod_uid, authority.clone());
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
         let mut revocations = deps.revocations.subscribe();
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
-        deps.acks.record(&pod_uid, AckEvent::Connected);
-        Self {
-            deps,
-            caller,
-            pod_uid,
-            view,
-            keys,
-            revocations,
-            renew,
-            roots,
-            shutdown,
-            outbox,
-            delivery,
-            authority,
-            trusts,
-        }
+        deps.acks.record(&pod_uid, AckEvent::Connected { authority: authority.clone() });
+        Self { deps, caller, pod_uid, view, keys, revocations, renew, roots, shutdown, outbox, delivery, authority }
     }
 
     /// Runs until the sidecar, its certificate, its pod or the operator ends.
@@ -260,7 +242,7 @@ impl PodStream {
         let event = if nack_reason.is_empty() {
             AckEvent::Acked { version }
         } else {
-            let reason: String = nack_reason.chars().filter(|c| !c.is_control()).collect();
+            let reason = printable(&nack_reason);
             tracing::warn!(event = "nack", pod_uid = %self.pod_uid, version, reason);
             AckEvent::Nacked { version, reason }
         };
@@ -273,7 +255,12 @@ impl PodStream {
         if digest.is_empty() || digest.len() > MAX_VERSION {
             return Err(Status::invalid_argument("an acknowledgement names the bundle it is for").into());
         }
-        self.trusts.answered(digest, &nack_reason);
+        let event = if nack_reason.is_empty() {
+            AckEvent::Trusted { bundle: digest }
+        } else {
+            AckEvent::Distrusted { bundle: digest, reason: printable(&nack_reason) }
+        };
+        self.deps.acks.record(&self.pod_uid, event);
         Ok(())
     }
 
@@ -290,6 +277,11 @@ impl PodStream {
         }
         Some(message)
     }
+}
+
+/// A text of a sidecar, on one line.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 impl Drop for PodStream {

@@ -236,7 +236,12 @@ async fn a_rotation_is_told_on_open_streams() {
     let mesh = Mesh::start().await;
     let (authority, now) = (&mesh.authority, mesh.clock.now());
     let (mut sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
-    let known = || mesh.streams.of(&mesh.pod("payments-1").uid, &authority.roots().borrow());
+    // Whether it trusts the roots, has a certificate of the authority that signs, and why it refuses the roots.
+    let known = || {
+        let (acks, roots) = (mesh.acks.of(&mesh.pod("payments-1").uid), authority.roots().borrow().clone());
+        let refused = acks.distrusted.filter(|(digest, _)| *digest == roots.digest).map(|(_, why)| why);
+        (acks.trusted.as_ref() == Some(&roots.digest), roots.signed(acks.authority.as_deref()), refused)
+    };
     let answer = async |sidecar: &Sidecar, bundle: pb::TrustBundle, reason: &str| {
         let ack = pb::BundleAck { digest: bundle.digest, nack_reason: reason.to_owned() };
         sidecar.say(sidecar_message::Kind::BundleAck(ack)).await;

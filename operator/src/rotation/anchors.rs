@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use super::{Progress, Step};
-use crate::pki::{Anchor, Authority};
+use crate::pki::{Anchor, Authority, Rotation};
 
 const PHASES: [AnchorPhase; 4] =
     [AnchorPhase::Prepared, AnchorPhase::Active, AnchorPhase::Tainted, AnchorPhase::Removed];
@@ -42,7 +42,7 @@ pub(crate) type Told = watch::Receiver<Arc<Anchors>>;
 
 impl Anchors {
     pub(super) fn of(authority: &Authority, progress: Option<Progress>) -> Self {
-        let rotation = authority.rotation().filter(|rotation| rotation.runs());
+        let rotation = authority.rotation().filter(Rotation::runs);
         let step = rotation.map(|rotation| (rotation.step, rotation.since()));
         Self { all: authority.anchors(), step, progress }
     }

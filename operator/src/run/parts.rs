@@ -33,7 +33,7 @@ use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::replicas::Follower;
 use crate::revocations::Revocations;
-use crate::rotation::{Rotator, Streams};
+use crate::rotation::Rotator;
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
@@ -78,7 +78,6 @@ struct Shared {
     tokens: Tokens,
     behind: Behind,
     acks: Arc<Acks>,
-    streams: Arc<Streams>,
     rotator: Rotator,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
@@ -192,7 +191,6 @@ impl Parts {
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
             roots: authority.roots(),
-            streams: shared.streams.clone(),
             behind: behind.clone(),
             renew: self.renew.subscribe(),
             operator: shared.operator.clone(),
@@ -328,12 +326,8 @@ impl Shared {
             }
         };
         let names = issuer::names(&addresses.issuer);
-        let rotations = home.rotations(match &tokens {
-            Tokens::Directory(..) => "",
-            Tokens::Cluster(_, replica) => replica.candidate.me(),
-        });
-        let (acks, streams) = (Arc::new(Acks::default()), Arc::<Streams>::default());
-        let rotator = Rotator::new(authority.clone(), rotations, streams.clone(), clock.clone());
+        let acks = Arc::new(Acks::default());
+        let rotator = Rotator::new(authority.clone(), home.rotations(), acks.clone(), clock.clone());
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {
@@ -343,7 +337,6 @@ impl Shared {
             tokens,
             behind,
             acks,
-            streams,
             rotator,
             view,
             desired,

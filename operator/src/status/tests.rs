@@ -368,7 +368,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     assert!(read(client).is_err(), "the object is gone");
 
     let uid = "uid-of-bank-payments-1";
-    acks.record(uid, AckEvent::Connected);
+    acks.record(uid, AckEvent::Connected { authority: None });
     acks.record(uid, AckEvent::Acked { version: now.snapshot(uid, &issuer).unwrap().version.clone() });
     reporter.step(&now, &Desired::default()).unwrap();
     assert!(read(policy).unwrap().contains("1 of 1 pods run"));

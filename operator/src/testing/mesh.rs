@@ -33,7 +33,6 @@ use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::replicas::{Books, Follower};
 use crate::revocations::Revocations;
-use crate::rotation::Streams;
 use crate::shelf::Shelf;
 use crate::view::View;
 
@@ -55,7 +54,6 @@ pub(crate) struct Mesh {
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
     pub(crate) authority: Arc<Authority>,
-    pub(crate) streams: Arc<Streams>,
     operator: SpiffeId,
     books: Books,
     servers: JoinSet<()>,
@@ -116,7 +114,7 @@ impl Mesh {
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
         let leads = watch::Sender::new(Some(Instant::now() + 100 * SOON));
-        let (client_keys, streams) = (Arc::new(ClientKeys::default()), Arc::<Streams>::default());
+        let client_keys = Arc::new(ClientKeys::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
             kept,
@@ -143,7 +141,6 @@ impl Mesh {
             delivered: keys.delivered(),
             issuer: names,
             roots: authority.roots(),
-            streams: streams.clone(),
             behind: Behind::default(),
             renew: renew.subscribe(),
             operator: operator.clone(),
@@ -170,7 +167,6 @@ impl Mesh {
             control,
             shutdown,
             authority,
-            streams,
             operator,
             books,
             servers,
