@@ -4,6 +4,7 @@
 //! only ever read its own policy.
 
 mod outbox;
+mod renewal;
 mod service;
 mod stream;
 #[cfg(test)]
@@ -73,8 +74,8 @@ pub(crate) struct Deps {
     pub(crate) roots: watch::Receiver<Arc<Roots>>,
     /// Told of sidecars that run newer snapshots than the view has.
     pub(crate) behind: Behind,
-    /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at
-    /// once, others when they connect.
+    /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream soon,
+    /// others when they connect.
     pub(crate) renew: watch::Receiver<UnixTime>,
     /// Who other replicas are.
     pub(crate) operator: SpiffeId,

@@ -13,9 +13,11 @@ use tonic::{Status, Streaming};
 
 use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
+use super::renewal::{self, Soon};
 use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
 use crate::caller::Caller;
+use crate::crypto;
 use crate::issuer::{Delivery, Published};
 use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
@@ -44,6 +46,8 @@ pub(super) struct PodStream {
     roots: watch::Receiver<Arc<Roots>>,
     shutdown: watch::Receiver<bool>,
     outbox: Outbox,
+    /// When the sidecar is asked for a new certificate.
+    renewal: Soon,
     delivery: Delivery,
     /// The key that signed the certificate of the sidecar.
     authority: Option<Vec<u8>>,
@@ -61,6 +65,7 @@ enum Happened<'a> {
     Keys,
     Revocations,
     Renew,
+    RenewalDue,
     Roots,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
@@ -82,14 +87,9 @@ impl PodStream {
         pod_uid: Arc<str>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let mut renew = deps.renew.clone();
-        let mut outbox = Outbox::new();
-        // A certificate of the same second may be older: better renewed once more than not at all.
-        if caller.peer.issued <= *renew.borrow_and_update() {
-            outbox.renew();
-        }
-        let mut roots = deps.roots.clone();
-        // They are sent at the beginning in any case; the certificate is looked at.
+        let (mut renew, mut roots) = (deps.renew.clone(), deps.roots.clone());
+        // Roots are sent at the beginning in any case; for these two the certificate is looked at.
+        renew.mark_changed();
         roots.mark_changed();
         let authority = authority_of(&caller.leaf);
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
@@ -97,7 +97,22 @@ impl PodStream {
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
         deps.acks.record(&pod_uid, AckEvent::Connected { authority: authority.clone() });
-        Self { deps, caller, pod_uid, view, keys, revocations, renew, roots, shutdown, outbox, delivery, authority }
+        let (outbox, renewal) = (Outbox::new(), Soon::default());
+        Self {
+            deps,
+            caller,
+            pod_uid,
+            view,
+            keys,
+            revocations,
+            renew,
+            roots,
+            shutdown,
+            outbox,
+            renewal,
+            delivery,
+            authority,
+        }
     }
 
     /// Runs until the sidecar, its certificate, its pod or the operator ends.
@@ -132,6 +147,7 @@ impl PodStream {
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
                 changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
+                () = self.renewal.come() => Happened::RenewalDue,
                 changed = self.roots.changed() => changed.map_or(Happened::Gone, |()| Happened::Roots),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
@@ -156,7 +172,8 @@ impl PodStream {
             Happened::View => self.view_changed()?,
             Happened::Keys => self.outbox.keys_changed(),
             Happened::Revocations => self.revocations_changed()?,
-            Happened::Renew => self.outbox.renew(),
+            Happened::Renew => self.renew_asked(),
+            Happened::RenewalDue => self.outbox.renew(),
             Happened::Roots => self.roots_changed(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
@@ -181,10 +198,21 @@ impl PodStream {
 
     fn roots_changed(&mut self) {
         self.outbox.roots_changed();
-        let roots = self.roots.borrow_and_update();
+        let roots = self.roots.borrow_and_update().clone();
         if roots.replace && !roots.signed(self.authority.as_deref()) {
-            self.outbox.renew();
+            self.renew_soon();
         }
+    }
+
+    fn renew_asked(&mut self) {
+        // A certificate of the same second may be older: better renewed once more than not at all.
+        if self.caller.peer.issued <= *self.renew.borrow_and_update() {
+            self.renew_soon();
+        }
+    }
+
+    fn renew_soon(&mut self) {
+        self.renewal.after(renewal::delay(self.deps.acks.connected(), crypto::random()));
     }
 
     fn revocations_changed(&mut self) -> Result<(), End> {

@@ -265,7 +265,6 @@ async fn a_rotation_is_told_on_open_streams() {
     assert!(matches!(renewed.next().await, Got::Bundle(_)));
     assert!(matches!(renewed.next().await, Got::Keys(_)));
     until(|| known() == (true, true, None)).await;
-    // One that comes with a certificate of the old root is asked at once.
     drop(sidecar);
     mesh.end().await;
 }
@@ -350,11 +349,7 @@ async fn whose_certificate_is_older_is_told_to_renew() {
     assert!(matches!(early.next().await, Got::Renew));
     let mut back = Sidecar::connect(&mesh, &away).await.unwrap();
     back.hello(0).await;
-    let mut told = Vec::new();
-    while told.len() < 4 {
-        told.push(back.next().await);
-    }
-    assert!(told.iter().any(|got| matches!(got, Got::Renew)), "{told:?}");
+    while !matches!(back.next().await, Got::Renew) {}
     let (mut late, _) = Sidecar::greeted(&mesh, "ledger-1").await;
     late.lookup("nobody.bank").await;
     assert!(matches!(late.next().await, Got::Destination(_)));
