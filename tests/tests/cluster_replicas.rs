@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use e2e::cluster::{Kubectl, Operator, Operators, tell_of_webhooks};
-use e2e::{Running, get, program, wait_for};
+use e2e::{Running, fapictl, get, program, wait_for};
 use serde_json::{Value, json};
 
 /// The issuer as all of them name it. Nobody dials it here.
@@ -86,12 +86,6 @@ fn workload_token(kubectl: &Kubectl, pod: &str) -> String {
     let account = pod.split_once('-').map_or(pod, |(account, _)| account);
     let args = ["create", "token", account, "-n", "bank", "--audience=fapi-mesh.dev", "--bound-object-kind=Pod", &name];
     kubectl.run(&args).trim().to_owned()
-}
-
-fn fapictl(args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program("fapictl")).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// Keeps the roots of the mesh in a file.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use e2e::{Mesh, Running, get, program, wait_for};
+use e2e::{Mesh, Running, fapictl, get, program, wait_for};
 use serde_json::Value;
 
 const STEPS: [&str; 4] = ["Prepared", "Active", "Tainted", "Removed"];
@@ -117,12 +117,6 @@ impl<'a> Teller<'a> {
         });
         sidecar
     }
-}
-
-fn fapictl(args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program("fapictl")).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// How far the rotation is.
