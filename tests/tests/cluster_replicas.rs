@@ -147,6 +147,16 @@ fn is_active(identity: &Path, issuer: SocketAddr, token: &str) -> bool {
 }
 
 /// A sidecar, which finds operators by a Service.
+/// A pod gets its node.
+fn is_placed(kubectl: &Kubectl, name: &str) {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": "bank"},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+    });
+    let place = format!("/api/v1/namespaces/bank/pods/{name}/binding");
+    kubectl.with_input(&["create", "--raw", &place, "-f", "-"], &binding.to_string()).unwrap();
+}
+
 struct Sidecar {
     admin: SocketAddr,
     _process: Running,
@@ -325,6 +335,18 @@ fn replicas_know_together_what_the_sidecars_of_each_say_and_what_is_revoked() {
     for issuer in [issuer_of_first, issuer_of_second] {
         wait_for("the keys of both sidecars", 30, || published(issuer).filter(|count| *count == 2));
     }
+
+    // A rotation of the root hears of the sidecars of both.
+    for (pod, _) in placed {
+        is_placed(kubectl, pod);
+    }
+    kubectl.fapictl(&["rotate-root", "--name", "spring"]).unwrap();
+    wait_for("all sidecars to trust both roots", 60, || {
+        let status = kubectl.fapictl(&["status", "-A", "-o", "json"]).unwrap();
+        let rotation = serde_json::from_str::<Value>(&status).unwrap()["rotation"].clone();
+        assert_eq!(rotation["step"], "Prepared", "{rotation}");
+        (rotation["sidecars"] == 4 && rotation["followed"] == 4).then_some(())
+    });
 
     // What a person revokes counts at the pods of both.
     let stolen = enrol(&operators, &second, "shop-3");
