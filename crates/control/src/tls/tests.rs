@@ -7,7 +7,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::{
-    ClientConnection, HandshakeKind, ServerConnection, pki_types::ServerName, server::ServerSessionMemoryCache,
+    ClientConnection, HandshakeKind, ServerConnection,
+    client::danger::ServerCertVerifier,
+    pki_types::ServerName,
+    server::{ServerSessionMemoryCache, danger::ClientCertVerifier},
 };
 
 use super::*;
@@ -235,4 +238,29 @@ fn the_root_of_a_peer_is_known_among_several() {
     }
     assert_eq!(both.root_of(Authority::new().identity(SHOP).chain(), now), None);
     assert_eq!(both.root_of(&[], now), None);
+}
+
+#[test]
+fn no_flipped_bit_of_a_chain_is_ever_accepted() {
+    let authority = Authority::new();
+    let members = MemberVerifier::new(&authority.bundle(), ClientAuth::Required).unwrap();
+    let servers = ServerIdentityVerifier::new(&authority.bundle(), vec![SpiffeId::parse(SHOP).unwrap()]);
+    let (name, now) = (ServerName::try_from("mesh.invalid").unwrap(), rustls::pki_types::UnixTime::now());
+    let verdicts = |chain: &[CertificateDer<'_>]| {
+        let (leaf, above) = chain.split_first().unwrap();
+        let as_client = members.verify_client_cert(leaf, above, now).is_ok();
+        (as_client, servers.verify_server_cert(leaf, above, &name, &[], now).is_ok())
+    };
+    let shop = authority.identity_below(SHOP, vec![]);
+    let chain: Vec<_> = shop.chain().iter().map(|certificate| certificate.to_vec()).collect();
+    let mut asked = 0;
+    for (at, bit) in (0..chain.len()).flat_map(|at| (0..chain[at].len() * 8).map(move |bit| (at, bit))) {
+        let mut bad = chain.clone();
+        bad[at][bit / 8] ^= 1 << (bit % 8);
+        let bad: Vec<_> = bad.into_iter().map(CertificateDer::from).collect();
+        assert_eq!(verdicts(&bad), (false, false), "bit {bit} of certificate {at}");
+        asked += 1;
+    }
+    assert!(asked > 5_000, "{asked}");
+    assert_eq!(verdicts(shop.chain()), (true, true));
 }
