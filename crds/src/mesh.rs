@@ -1,11 +1,11 @@
 //! FapiMesh: the settings of the whole mesh.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::patterns::{DURATION, LABEL, TRUST_DOMAIN};
+use crate::patterns::{BASE64URL, DURATION, LABEL, TRUST_DOMAIN};
 
 /// The settings of the whole mesh. There is at most one, named `default`; without it the mesh runs on the defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -107,6 +107,81 @@ pub struct FapiMeshStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 2048))]
     pub issuer: Option<String>,
+
+    /// The roots that certificates of the mesh end in, the older one first. Before its first rotation a mesh has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub trust_anchors: Vec<TrustAnchor>,
+}
+
+/// A root of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustAnchor {
+    /// Of its certificate: SHA-256 in base64url.
+    #[schemars(length(min = 43, max = 43), regex(pattern = BASE64URL))]
+    pub fingerprint: String,
+
+    /// When its certificate ends. Nothing of a root that was removed: the certificate is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Time")]
+    pub not_after: Option<Time>,
+
+    /// What it is good for.
+    pub phase: AnchorPhase,
+
+    /// Who has followed it into this phase. There while the root is rotated and shortly after, for the root whose phase is
+    /// the step of the rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Acknowledgements")]
+    pub acknowledgements: Option<Acknowledgements>,
+}
+
+/// What a root is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum AnchorPhase {
+    /// It is trusted, and signs nothing yet.
+    Prepared,
+    /// It is trusted, and what it has signed stays. Of two such roots the younger one signs.
+    Active,
+    /// It is still trusted, and whoever has a certificate of it is to replace that.
+    Tainted,
+    /// It is not trusted any more.
+    Removed,
+}
+
+/// Which pods have followed a root into its phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledgements {
+    /// Pods with a sidecar: those that must.
+    #[schemars(range(min = 0))]
+    pub pods: i32,
+
+    /// Those that have. The next step waits for all.
+    #[schemars(range(min = 0))]
+    pub acknowledged: i32,
+
+    /// The pod that is waited for longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WaitedFor")]
+    pub oldest: Option<WaitedFor>,
+}
+
+/// A pod that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitedFor {
+    /// `namespace/name`.
+    #[schemars(length(max = 317))]
+    pub pod: String,
+
+    /// Since when.
+    pub since: Time,
+
+    /// What it has not done.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 fn certificate_lifetime() -> String {

@@ -34,7 +34,10 @@ pub(crate) struct Reported {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AckEvent {
     /// A stream was opened.
-    Connected,
+    Connected {
+        /// The key that signed the certificate of its connection.
+        authority: Option<Vec<u8>>,
+    },
     /// The sidecar runs this version.
     Acked {
         /// The version it named.
@@ -52,6 +55,18 @@ pub(crate) enum AckEvent {
         /// Their epoch.
         epoch: u64,
     },
+    /// The sidecar trusts these roots, and no others.
+    Trusted {
+        /// Their digest.
+        bundle: String,
+    },
+    /// The sidecar refused these roots and keeps those before.
+    Distrusted {
+        /// Their digest.
+        bundle: String,
+        /// Why, in the sidecar's words.
+        reason: String,
+    },
     /// A stream ended.
     Disconnected,
 }
@@ -67,6 +82,12 @@ pub(crate) struct PodAcks {
     pub(crate) nacked: Option<(String, String)>,
     /// The epoch of the revocations that it has in force; 0 if it did not say.
     pub(crate) revocations: u64,
+    /// The digest of the roots that it trusts, as far as it told on a stream that is still open.
+    pub(crate) trusted: Option<String>,
+    /// The last roots that it refused, with its reason; gone once it takes some.
+    pub(crate) distrusted: Option<(String, String)>,
+    /// The key that signed its certificate: that of the latest stream.
+    pub(crate) authority: Option<Vec<u8>>,
 }
 
 /// A sidecar's reason is cut to this many characters: it ends in a status.
@@ -80,40 +101,14 @@ impl Acks {
     pub(crate) fn record(&self, pod_uid: &str, event: AckEvent) {
         let mut books = self.books();
         let pods = &mut books.own;
-        match event {
-            AckEvent::Disconnected => {
-                let Some(pod) = pods.get_mut(pod_uid) else {
-                    return;
-                };
-                pod.streams = pod.streams.saturating_sub(1);
-                // What a sidecar without a stream runs is not known.
-                if pod.streams == 0 {
-                    pods.remove(pod_uid);
-                }
-            }
-            AckEvent::Connected => {
-                let pod = pods.entry(pod_uid.to_owned()).or_default();
-                pod.streams = pod.streams.saturating_add(1);
-            }
-            AckEvent::Acked { version } => {
-                let Some(pod) = pods.get_mut(pod_uid) else {
-                    return;
-                };
-                pod.acked = Some(version);
-                pod.nacked = None;
-            }
-            AckEvent::Revoked { epoch } => {
-                let Some(pod) = pods.get_mut(pod_uid) else {
-                    return;
-                };
-                pod.revocations = epoch;
-            }
-            AckEvent::Nacked { version, reason } => {
-                let Some(pod) = pods.get_mut(pod_uid) else {
-                    return;
-                };
-                pod.nacked = Some((version, shorten(&reason)));
-            }
+        if matches!(event, AckEvent::Connected { .. }) {
+            pods.entry(pod_uid.to_owned()).or_default();
+        }
+        let Some(pod) = pods.get_mut(pod_uid) else { return };
+        pod.note(event);
+        // What a sidecar without a stream runs is not known.
+        if pod.streams == 0 {
+            pods.remove(pod_uid);
         }
         drop(books);
         self.changed.send_replace(());
@@ -164,6 +159,21 @@ impl Acks {
 }
 
 impl PodAcks {
+    /// Takes in what happened on one of its streams.
+    fn note(&mut self, event: AckEvent) {
+        match event {
+            AckEvent::Connected { authority } => {
+                (self.streams, self.authority) = (self.streams.saturating_add(1), authority);
+            }
+            AckEvent::Disconnected => self.streams = self.streams.saturating_sub(1),
+            AckEvent::Acked { version } => (self.acked, self.nacked) = (Some(version), None),
+            AckEvent::Nacked { version, reason } => self.nacked = Some((version, shorten(&reason))),
+            AckEvent::Revoked { epoch } => self.revocations = epoch,
+            AckEvent::Trusted { bundle } => (self.trusted, self.distrusted) = (Some(bundle), None),
+            AckEvent::Distrusted { bundle, reason } => self.distrusted = Some((bundle, shorten(&reason))),
+        }
+    }
+
     /// Together with what another replica knows of the same pod.
     fn and(self, other: Self) -> Self {
         Self {
@@ -171,6 +181,9 @@ impl PodAcks {
             acked: self.acked.filter(|version| other.acked.as_ref() == Some(version)),
             nacked: self.nacked.or(other.nacked),
             revocations: self.revocations.min(other.revocations),
+            trusted: self.trusted.filter(|bundle| other.trusted.as_ref() == Some(bundle)),
+            distrusted: self.distrusted.or(other.distrusted),
+            authority: self.authority.filter(|key| other.authority.as_ref() == Some(key)),
         }
     }
 }
@@ -186,7 +199,9 @@ impl Reported {
         } else if pods.len() >= MAX_REPORTED && !pods.contains_key(pod_uid) {
             return false;
         } else {
-            acks.nacked = acks.nacked.map(|(version, reason)| (version, shorten(&reason)));
+            for (_, reason) in acks.nacked.iter_mut().chain(&mut acks.distrusted) {
+                *reason = shorten(reason);
+            }
             pods.insert(pod_uid.to_owned(), acks);
         }
         drop(books);
@@ -213,9 +228,9 @@ mod tests {
     #[test]
     fn a_second_stream_keeps_what_the_first_acknowledged() {
         let acks = Acks::default();
-        acks.record("p", AckEvent::Connected);
+        acks.record("p", AckEvent::Connected { authority: None });
         acks.record("p", AckEvent::Acked { version: "v1".into() });
-        acks.record("p", AckEvent::Connected);
+        acks.record("p", AckEvent::Connected { authority: None });
         acks.record("p", AckEvent::Disconnected);
         assert_eq!(acks.of("p").acked.as_deref(), Some("v1"));
         acks.record("p", AckEvent::Disconnected);
@@ -226,13 +241,35 @@ mod tests {
     #[test]
     fn a_nack_stays_until_an_ack() {
         let acks = Acks::default();
-        acks.record("p", AckEvent::Connected);
+        acks.record("p", AckEvent::Connected { authority: None });
         let version = "v2".to_owned();
         acks.record("p", AckEvent::Nacked { version: version.clone(), reason: "no".into() });
         assert_eq!(acks.of("p").nacked, Some((version.clone(), "no".to_owned())));
         acks.record("p", AckEvent::Acked { version });
         assert_eq!(acks.of("p").nacked, None);
     }
+
+    #[test]
+    fn roots_are_trusted_until_the_last_stream_ends_and_the_latest_one_shows_the_certificate() {
+        let acks = Acks::default();
+        let connected = |key: u8| AckEvent::Connected { authority: Some(vec![key]) };
+        acks.record("p", AckEvent::Trusted { bundle: "d0".into() });
+        assert_eq!(acks.of("p"), PodAcks::default(), "it has no stream");
+        acks.record("p", connected(1));
+        acks.record("p", AckEvent::Trusted { bundle: "d1".into() });
+        acks.record("p", AckEvent::Distrusted { bundle: "d2".into(), reason: "n".repeat(1000) });
+        // Over a new certificate, before the stream of the old one ends.
+        acks.record("p", connected(2));
+        acks.record("p", AckEvent::Disconnected);
+        let PodAcks { trusted, distrusted, authority, .. } = acks.of("p");
+        assert_eq!((trusted.as_deref(), authority), (Some("d1"), Some(vec![2])));
+        assert_eq!(distrusted.unwrap().1.len(), REASON_LIMIT);
+        acks.record("p", AckEvent::Trusted { bundle: "d2".into() });
+        assert_eq!(acks.of("p").distrusted, None);
+        acks.record("p", AckEvent::Disconnected);
+        assert_eq!(acks.of("p"), PodAcks::default());
+    }
+
     #[test]
     fn what_replicas_report_counts_while_they_do_and_where_they_agree() {
         let acks = Arc::new(Acks::default());
@@ -242,19 +279,36 @@ mod tests {
         assert!(other.put("p", runs("v1")));
         assert_eq!(acks.of("p"), runs("v1"));
         // The sidecar comes over before the other one has noticed.
-        acks.record("p", AckEvent::Connected);
+        acks.record("p", AckEvent::Connected { authority: None });
         assert_eq!(acks.of("p").acked, None, "it may be another process of this pod");
+        acks.record("p", AckEvent::Trusted { bundle: "d1".into() });
+        assert_eq!(acks.of("p").trusted, None, "the other one says nothing of roots");
         acks.record("p", AckEvent::Acked { version: "v2".into() });
         assert_eq!(acks.of("p").acked, None);
         assert!(other.put("p", PodAcks::default()));
-        assert_eq!(acks.of("p"), runs("v2"));
+        assert_eq!(acks.of("p"), PodAcks { trusted: Some("d1".into()), ..runs("v2") });
+        let trusts = |bundle: &str, key: u8| {
+            let (trusted, authority) = (Some(bundle.to_owned()), Some(vec![key]));
+            PodAcks { trusted, authority, ..runs("v2") }
+        };
+        acks.record("p", AckEvent::Connected { authority: Some(vec![1]) });
+        acks.record("p", AckEvent::Disconnected);
+        for (reported, together) in [
+            (trusts("d1", 1), (Some("d1".to_owned()), Some(vec![1]))),
+            (trusts("d2", 1), (None, Some(vec![1]))),
+            (trusts("d1", 2), (Some("d1".to_owned()), None)),
+        ] {
+            assert!(other.put("p", reported));
+            let PodAcks { trusted, authority, .. } = acks.of("p");
+            assert_eq!((trusted, authority), together, "what both say");
+        }
         let nacked = Some(("v2".to_owned(), "n".repeat(1000)));
         assert!(other.put("p", PodAcks { streams: 1, nacked, revocations: 7, ..PodAcks::default() }));
         acks.record("p", AckEvent::Revoked { epoch: 9 });
         assert_eq!(acks.of("p").revocations, 7);
         assert_eq!(acks.of("p").nacked.map(|(_, reason)| reason.len()), Some(REASON_LIMIT));
         drop(other);
-        let own = PodAcks { revocations: 9, ..runs("v2") };
+        let own = PodAcks { revocations: 9, ..trusts("d1", 1) };
         assert_eq!((acks.replicas(), acks.of("p"), acks.connected()), (0, own, 1));
     }
 

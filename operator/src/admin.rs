@@ -20,8 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::acks::Acks;
+use crate::clock::Clock;
 use crate::events::Events;
 use crate::revocations::Revocations;
+use crate::rotation::ToldAnchors;
 use crate::source::Desired;
 use crate::view::View;
 use crate::webhook::Meter;
@@ -40,6 +42,8 @@ pub(crate) struct Shown {
     pub(crate) desired: watch::Receiver<Arc<Desired>>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) anchors: ToldAnchors,
+    pub(crate) clock: Clock,
     pub(crate) events: Events,
     pub(crate) meter: Meter,
 }
@@ -117,6 +121,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
         "Other replicas that report to this one, which holds the Lease",
         shown.acks.replicas(),
     );
+    shown.anchors.borrow().register(&mut registry, shown.clock.now());
     shown.events.fates().register(&mut registry);
     shown.meter.register(&mut registry);
     let mut body = String::new();

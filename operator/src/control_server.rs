@@ -4,6 +4,7 @@
 //! only ever read its own policy.
 
 mod outbox;
+mod renewal;
 mod service;
 mod stream;
 #[cfg(test)]
@@ -38,7 +39,6 @@ use crate::kubernetes::Leadership;
 use crate::pki::Roots;
 use crate::replicas::Books;
 use crate::revocations::Revocations;
-use crate::rotation::Streams;
 use crate::view::View;
 use service::ControlService;
 
@@ -74,12 +74,10 @@ pub(crate) struct Deps {
     pub(crate) issuer: MeshIssuer,
     /// The roots of the mesh.
     pub(crate) roots: watch::Receiver<Arc<Roots>>,
-    /// Told which roots each sidecar trusts.
-    pub(crate) streams: Arc<Streams>,
     /// Told of sidecars that run newer snapshots than the view has.
     pub(crate) behind: Behind,
-    /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream at
-    /// once, others when they connect.
+    /// Sidecars whose certificates were not issued after this second are told to renew them: those with an open stream soon,
+    /// others when they connect.
     pub(crate) renew: watch::Receiver<UnixTime>,
     /// Who other replicas are.
     pub(crate) operator: SpiffeId,

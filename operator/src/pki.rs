@@ -20,12 +20,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use crds::mesh::AnchorPhase;
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use line::{Issuing, Line};
+use rotation::Mark;
 use store::{Kept, Store};
 
 use crate::shelf::Shelf;
@@ -56,6 +58,17 @@ struct InForce {
     signing: Arc<Line>,
     issuing: Issuing,
     other: Option<Arc<Line>>,
+}
+
+/// A root, as people are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    /// SHA-256 of its certificate, base64url.
+    pub(crate) fingerprint: String,
+    /// When its certificate ends; none once that is removed.
+    pub(crate) not_after: Option<UnixTime>,
+    /// What it is good for.
+    pub(crate) phase: AnchorPhase,
 }
 
 /// A certificate that was just made.
@@ -107,6 +120,21 @@ impl Authority {
     /// The roots in PEM.
     pub(crate) fn bundle_pem(&self) -> Arc<str> {
         self.roots.borrow().pem.clone()
+    }
+
+    /// The root that counts; after a rotation also the one before it, and meanwhile both. The older one first.
+    pub(crate) fn anchors(&self) -> Vec<Anchor> {
+        let in_force = self.in_force();
+        let InForce { rotation, signing, other, .. } = &*in_force;
+        let Some(rotation) = rotation else {
+            return vec![signing.anchor(AnchorPhase::Active)];
+        };
+        let lines = || [Some(signing), other.as_ref()].into_iter().flatten();
+        let anchor = |(mark, phase): (&Mark, AnchorPhase)| match lines().find(|line| line.number == mark.number) {
+            Some(line) => Some(line.anchor(phase)),
+            None => Some(Anchor { fingerprint: mark.fingerprint.clone()?, not_after: None, phase }),
+        };
+        rotation.phases().filter_map(anchor).collect()
     }
 
     /// The last rotation of the root, or the one that runs.

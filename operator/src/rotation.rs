@@ -1,12 +1,12 @@
 //! Rotating the root of the mesh: when the next step is taken, and who is waited for.
 //!
 //! What each step means stands in [`Step`]; keys and steps are kept by `pki`. Whoever leads takes the steps; other operators
-//! follow what is kept and tell the leader which sidecars they hear. A sidecar that says nothing has not followed.
+//! follow what is kept and report their sidecars, as `replicas` does. What nobody has told the leader has not happened.
 
+mod anchors;
 mod judge;
 mod place;
 mod progress;
-mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fapi::UnixTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
-use self::judge::{Facts, Judgement, Sidecar, judge};
-use self::place::Told;
+use self::judge::{Facts, Heard, Judgement, Sidecar, judge};
+use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::kubernetes::{Changes, Leadership};
 use crate::pki::{Authority, PkiError, Rotation};
@@ -25,10 +26,10 @@ use crate::source::Desired;
 use crate::status::timestamp;
 use crate::view::View;
 
+pub(crate) use self::anchors::{Anchors, Told as ToldAnchors};
 pub(crate) use self::place::Place;
 pub use self::place::{PROGRESS, REQUEST, is_name};
 pub use self::progress::{Oldest, Progress, Refused};
-pub(crate) use self::streams::{Stream, Streams};
 pub use crate::pki::Step;
 
 /// How long after its end others are still told how far the sidecars are.
@@ -38,7 +39,7 @@ const EPILOGUE: u64 = 600;
 pub(crate) struct Rotator {
     authority: Arc<Authority>,
     place: Place,
-    streams: Arc<Streams>,
+    acks: Arc<Acks>,
     clock: Clock,
     started: UnixTime,
     /// Since when each sidecar is waited for, by the uid of its pod.
@@ -47,13 +48,21 @@ pub(crate) struct Rotator {
     of: Option<Rotation>,
     /// What cannot be done for the last that was asked.
     refused: Option<Refused>,
+    /// What statuses and metrics say.
+    anchors: watch::Sender<Arc<Anchors>>,
 }
 
 impl Rotator {
     /// A rotator of this authority's root, asked and told of at this place.
-    pub(crate) fn new(authority: Arc<Authority>, place: Place, streams: Arc<Streams>, clock: Clock) -> Self {
+    pub(crate) fn new(authority: Arc<Authority>, place: Place, acks: Arc<Acks>, clock: Clock) -> Self {
         let started = clock.now();
-        Self { authority, place, streams, clock, started, waiting: HashMap::new(), of: None, refused: None }
+        let anchors = watch::Sender::new(Arc::new(Anchors::of(&authority, None)));
+        Self { authority, place, acks, clock, started, waiting: HashMap::new(), of: None, refused: None, anchors }
+    }
+
+    /// What is told of the roots, now and whenever that changes.
+    pub(crate) fn anchors(&self) -> ToldAnchors {
+        self.anchors.subscribe()
     }
 
     /// Goes on until `shutdown` says true. What fails is logged and tried again; until then nothing changes.
@@ -68,7 +77,7 @@ impl Rotator {
         loop {
             let (now, wanted, leads) = (view.borrow().clone(), desired.borrow().clone(), leadership.holds());
             let step = tokio::task::spawn_blocking(move || {
-                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow(&now) };
+                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow() };
                 (self, outcome)
             });
             let Ok((back, outcome)) = step.await else {
@@ -89,51 +98,66 @@ impl Rotator {
         }
     }
 
-    /// Does what is asked and what is due.
+    /// Does what is asked and what is due, and tells how far that is.
     fn lead(&mut self, led: bool, view: &View, desired: &Desired) -> Result<(), PkiError> {
+        let progress = self.go_on(led, view, desired)?;
+        self.tell_of_anchors(progress);
+        Ok(())
+    }
+
+    fn go_on(&mut self, led: bool, view: &View, desired: &Desired) -> Result<Option<Progress>, PkiError> {
         if !led {
             // Whoever led before may have taken a step last, and not have come to its end.
             self.authority.follow(self.clock.now())?;
             self.authority.forget_removed()?;
         }
         self.take_request()?;
-        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
+        let Some(rotation) = self.authority.rotation() else { return Ok(None) };
         if rotation.step == Step::Begun {
-            return self.begin(&rotation.name);
+            self.begin(&rotation.name)?;
+            return Ok(None);
         }
         let now = self.clock.now();
+        // Nobody needs to be told any more.
         if !rotation.runs() && now > rotation.since().plus(EPILOGUE) {
-            return Ok(self.place.forget_told()?);
+            return Ok(None);
         }
         if !view.synced() {
-            return Ok(());
+            return Ok(None);
         }
         self.authority.keep_bundle()?;
-        let judgement = self.judge(&rotation, view, desired)?;
+        let judgement = self.judge(&rotation, view, desired);
         if judgement.is_due {
             self.authority.advance_rotation(&rotation, now)?;
             self.authority.forget_removed()?;
             tell(&self.authority);
-            let Some(next) = self.authority.rotation() else { return Ok(()) };
-            let judgement = self.judge(&next, view, desired)?;
-            return self.show(&next, &judgement);
+            let Some(next) = self.authority.rotation() else { return Ok(None) };
+            let judgement = self.judge(&next, view, desired);
+            return self.show(&next, &judgement).map(Some);
         }
-        self.show(&rotation, &judgement)
+        self.show(&rotation, &judgement).map(Some)
     }
 
-    /// Follows whoever leads, and tells him of our sidecars.
-    fn follow(&mut self, view: &View) -> Result<(), PkiError> {
-        let now = self.clock.now();
+    /// Nobody is told what he knows.
+    fn tell_of_anchors(&self, progress: Option<Progress>) {
+        let now = Anchors::of(&self.authority, progress);
+        self.anchors.send_if_modified(|told| {
+            let is_new = **told != now;
+            if is_new {
+                *told = Arc::new(now);
+            }
+            is_new
+        });
+    }
+
+    /// Follows whoever leads.
+    fn follow(&mut self) -> Result<(), PkiError> {
         let before = self.authority.rotation();
-        self.authority.follow(now)?;
-        let Some(rotation) = self.authority.rotation() else { return Ok(()) };
-        if before.as_ref() != Some(&rotation) {
+        self.authority.follow(self.clock.now())?;
+        if self.authority.rotation() != before {
             tell(&self.authority);
         }
-        if view.synced() && (rotation.runs() || now <= rotation.since().plus(EPILOGUE)) {
-            let roots = self.authority.roots().borrow().clone();
-            self.place.tell(&Told::of(&roots, self.streams.heard(&roots), now), now)?;
-        }
+        self.tell_of_anchors(None);
         Ok(())
     }
 
@@ -166,20 +190,16 @@ impl Rotator {
         Ok(())
     }
 
-    fn judge(&mut self, rotation: &Rotation, view: &View, desired: &Desired) -> Result<Judgement, PkiError> {
+    fn judge(&mut self, rotation: &Rotation, view: &View, desired: &Desired) -> Judgement {
         let now = self.clock.now();
         if self.of.as_ref() != Some(rotation) {
             (self.of, self.waiting) = (Some(rotation.clone()), HashMap::new());
         }
         let roots = self.authority.roots().borrow().clone();
-        let mut heard = self.streams.heard(&roots);
-        for (uid, told) in self.place.told(&roots, now)? {
-            heard.entry(uid).or_default().add(told);
-        }
         let in_cluster = self.place.is_cluster();
         let sidecars = view.pods().filter(|pod| pod.meshed && (pod.node.is_some() || !in_cluster));
         let sidecars = sidecars.map(|pod| {
-            let heard = heard.remove(&pod.uid).unwrap_or_default();
+            let heard = Heard::of(self.acks.of(&pod.uid), &roots);
             let since = self.waiting.get(&pod.uid).copied().unwrap_or(now);
             (pod.uid.clone(), Sidecar { name: format!("{}/{}", pod.namespace, pod.name), heard, since })
         });
@@ -188,15 +208,15 @@ impl Rotator {
         let facts = Facts {
             sidecars: sidecars.collect(),
             outdated: if in_cluster { outdated.collect() } else { Vec::new() },
-            started: self.started,
+            started: (!in_cluster).then_some(self.started),
             now,
         };
         let judgement = judge(rotation, &facts, &self.place.pace());
         self.waiting = judgement.waiting.iter().map(|waits| (waits.uid.clone(), waits.since)).collect();
-        Ok(judgement)
+        judgement
     }
 
-    fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<(), PkiError> {
+    fn show(&mut self, rotation: &Rotation, judgement: &Judgement) -> Result<Progress, PkiError> {
         let oldest = judgement.waiting.first();
         let progress = Progress {
             name: rotation.name.clone(),
@@ -206,13 +226,14 @@ impl Rotator {
             followed: judgement.sidecars - judgement.waiting.len(),
             oldest: oldest.map(|waits| Oldest {
                 pod: waits.name.clone(),
-                since: timestamp(waits.since).to_string(),
+                since: Time(timestamp(waits.since)),
                 why: waits.why.clone(),
             }),
             waits_for: judgement.waits_for(),
             refused: self.refused.clone(),
         };
-        Ok(self.place.show(&progress)?)
+        self.place.show(&progress)?;
+        Ok(progress)
     }
 }
 

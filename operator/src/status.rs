@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use crate::files::FileError;
 use crate::kubernetes::Leadership;
 use crate::revocations::InForce;
+use crate::rotation::ToldAnchors;
 use crate::source::Desired;
 use crate::view::View;
 
@@ -54,6 +55,7 @@ pub(crate) struct Reporter {
     acks: Arc<Acks>,
     audits: Arc<Audits>,
     in_force: watch::Receiver<Arc<InForce>>,
+    anchors: ToldAnchors,
     clock: Clock,
     place: Place,
     pods: Pods,
@@ -77,7 +79,7 @@ impl Reporter {
     pub(crate) fn new(
         place: Place,
         issuer: &MeshIssuer,
-        (acks, audits, in_force): (Arc<Acks>, Arc<Audits>, watch::Receiver<Arc<InForce>>),
+        (acks, audits, in_force, anchors): (Arc<Acks>, Arc<Audits>, watch::Receiver<Arc<InForce>>, ToldAnchors),
         clock: Clock,
     ) -> Self {
         let last = match &place {
@@ -86,7 +88,7 @@ impl Reporter {
         };
         let (issuer, pods, since) = (issuer.clone(), Pods::default(), Since::default());
         let (counts, pace) = (Counts::new(), Pace::new(&audits, COUNTS_EVERY));
-        Self { issuer, acks, audits, in_force, clock, place, pods, counts, pace, since, last }
+        Self { issuer, acks, audits, in_force, anchors, clock, place, pods, counts, pace, since, last }
     }
 
     /// Reports until `shutdown` says true. What fails is logged and tried again.
@@ -96,13 +98,15 @@ impl Reporter {
         mut desired: watch::Receiver<Arc<Desired>>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let (mut acks, mut in_force) = (self.acks.subscribe(), self.in_force.clone());
+        let (mut acks, mut in_force, mut anchors) =
+            (self.acks.subscribe(), self.in_force.clone(), self.anchors.clone());
         let mut leadership = self.leadership();
         loop {
             let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
             let heard = wanted.statuses.clone();
             acks.mark_unchanged();
             in_force.mark_unchanged();
+            anchors.mark_unchanged();
             // Compiling and writing to disk would hold up what shares this thread.
             let step = tokio::task::spawn_blocking(move || {
                 let outcome = self.step(&now, &wanted);
@@ -126,6 +130,7 @@ impl Reporter {
                 changed = acks.changed() => if changed.is_err() { return },
                 changed = in_force.changed() => if changed.is_err() { return },
                 changed = self.pace.due(&self.clock) => if changed.is_err() { return },
+                changed = anchors.changed() => if changed.is_err() { return },
                 () = leadership.changed() => {}
                 () = sleep(AGAIN), if look_again => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -159,7 +164,9 @@ impl Reporter {
         if self.pace.is_due(now) {
             self.counts = self.audits.all();
         }
-        let facts = Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, now };
+        let anchors = self.anchors.borrow().clone();
+        let (pods, counts) = (&self.pods, &self.counts);
+        let facts = Facts { view, pods, counts, issuer: &self.issuer, anchors: &anchors, now };
         let mut new = documents(&facts, &self.last);
         self.since.look(&desired.revocations, &self.in_force.borrow());
         new.extend(revocations(&desired.revocations, &self.since, &self.pods, now, &self.last));
@@ -176,6 +183,6 @@ impl Reporter {
 pub(crate) fn client_of(view: &View, key: &crate::model::Key) -> crds::client::FapiClientStatus {
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let (pods, counts) = (&Pods::default(), &Counts::new());
-    let facts = Facts { view, pods, counts, issuer: &issuer, now: crate::testing::NOW };
+    let facts = Facts { view, pods, counts, issuer: &issuer, anchors: &Default::default(), now: crate::testing::NOW };
     client::status(&facts, key, view.index().model().clients.get(key).unwrap_or_else(|| panic!("no FapiClient {key}")))
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod cluster;
+mod fapictl;
 mod http;
 mod mesh;
 #[cfg(target_os = "linux")]
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use fapictl::fapictl;
 pub use http::{Answer, exchange, get};
 pub use mesh::Mesh;
 #[cfg(target_os = "linux")]

@@ -2,44 +2,38 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use e2e::cluster::{ApiServer, Kubectl, WithWebhooks, pod_to_inject};
 use e2e::{Scratch, program, repository};
 use serde_json::{Value, json};
 
-/// What a command says, and the code that it ends with.
-fn fapictl(kubeconfig: &Path, args: &[&str]) -> (i32, String) {
-    let output = Command::new(program("fapictl")).args(args).env("KUBECONFIG", kubeconfig).output().unwrap();
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
-}
-
-/// What is not in order, a line each: outcome, check, what was found.
-fn wrong(kubectl: &Kubectl, args: &[&str]) -> (i32, Vec<String>) {
-    let (code, text) = fapictl(kubectl.kubeconfig(), &[&["check", "-o", "json"], args].concat());
+/// Whether a mesh passes, and what is not in order, a line each: outcome, check, what was found.
+fn wrong(kubectl: &Kubectl, args: &[&str]) -> (bool, Vec<String>) {
+    let said = kubectl.fapictl(&[&["check", "-o", "json"], args].concat());
+    let passes = said.is_ok();
+    let (Ok(text) | Err(text)) = said;
     let document: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(document["passes"], code == 0, "{text}");
+    assert_eq!(document["passes"], passes, "{text}");
     let findings = document["findings"].as_array().unwrap();
     let wrong = findings.iter().filter(|finding| finding["outcome"] != "ok").map(|finding| {
         assert!(finding["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{finding}");
         let text = |name: &str| finding[name].as_str().unwrap().to_owned();
         format!("{} {}: {}", text("outcome"), text("check"), text("found"))
     });
-    (code, wrong.collect())
+    (passes, wrong.collect())
 }
 
 /// Exactly one thing is wrong, and this is said of it.
 fn one(kubectl: &Kubectl, args: &[&str], outcome: &str, check: &str, says: &str) {
-    let (code, wrong) = wrong(kubectl, args);
-    assert_eq!(code, i32::from(outcome == "failed"), "{wrong:#?}");
+    let (passes, wrong) = wrong(kubectl, args);
+    assert_eq!(passes, outcome != "failed", "{wrong:#?}");
     assert!(wrong.len() == 1 && wrong[0].starts_with(&format!("{outcome} {check}: ")), "{check}: {wrong:#?}");
     assert!(wrong[0].contains(says), "{says}: {wrong:#?}");
 }
 
 fn in_order(kubectl: &Kubectl, args: &[&str]) {
-    assert_eq!(wrong(kubectl, args), (0, Vec::new()));
+    assert_eq!(wrong(kubectl, args), (true, Vec::new()));
 }
 
 fn node(kubectl: &Kubectl, name: &str, system: &str, kubelet: &str) {
@@ -128,15 +122,14 @@ fn a_user_with_few_rights_is_told_which_are_missing_and_sees_the_rest() {
     fs::write(&file, config.to_string()).unwrap();
 
     let as_guest = ["--kubeconfig", file.to_str().unwrap(), "--context", "guest"];
-    let (code, wrong) = wrong(kubectl, &[&["--pre"], &as_guest[..]].concat());
-    assert_eq!(code, 1, "{wrong:#?}");
+    let (passes, wrong) = wrong(kubectl, &[&["--pre"], &as_guest[..]].concat());
+    assert!(!passes, "{wrong:#?}");
     let said = |start: &str, says: &str| wrong.iter().any(|line| line.starts_with(start) && line.contains(says));
     assert!(said("failed rights: ", "customresourcedefinitions.apiextensions.k8s.io"), "{wrong:#?}");
     assert!(said("warning nodes: ", "cannot list resource \"nodes\""), "{wrong:#?}");
 
     // Whose namespace is that of the context.
-    let (code, text) = fapictl(kubectl.kubeconfig(), &[&["status"], &as_guest[..]].concat());
-    assert_eq!(code, 0);
+    let text = kubectl.fapictl(&[&["status"], &as_guest[..]].concat()).unwrap();
     assert!(text.contains("not seen: Pods: ") && text.contains("in the namespace \"web\""), "{text}");
 
     let none = Command::new(program("fapictl")).args(["check", "--context", "nobody"]).args(&as_guest[..2]).output();
@@ -333,9 +326,9 @@ fn status_shows_who_runs_what_also_as_a_plugin_of_kubectl() {
     assert!(plain.unwrap()["spec"]["initContainers"].is_null());
     drop(operator);
 
-    let (code, text) = fapictl(kubectl.kubeconfig(), &["status", "-n", "bank", "-o", "json"]);
+    let text = kubectl.fapictl(&["status", "-n", "bank", "-o", "json"]).unwrap();
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((code, &report["unseen"]), (0, &json!([])), "{text}");
+    assert_eq!(report["unseen"], json!([]), "{text}");
     let joined = json!({"name": "bank", "optedIn": true, "withSidecar": 1, "withoutSidecar": 0});
     assert_eq!(report["namespaces"], json!([joined]));
     assert_eq!(report["policies"][0]["target"], "Service ledger");
@@ -344,8 +337,8 @@ fn status_shows_who_runs_what_also_as_a_plugin_of_kubectl() {
     let out = json!({"place": "Pod bank/plain", "why": "no sidecar: it says that it wants none"});
     assert_eq!(report["holes"], json!([out]));
 
-    let (_, everywhere) = fapictl(kubectl.kubeconfig(), &["status", "-A"]);
-    let (_, elsewhere) = fapictl(kubectl.kubeconfig(), &["status", "-n", "web"]);
+    let everywhere = kubectl.fapictl(&["status", "-A"]).unwrap();
+    let elsewhere = kubectl.fapictl(&["status", "-n", "web"]).unwrap();
     assert!(everywhere.contains("bank/ledger") && !elsewhere.contains("bank/ledger"), "{everywhere}\n{elsewhere}");
 
     let folder = Scratch::new("plugin");

@@ -5,13 +5,13 @@
 #[path = "cluster_install/uninstall.rs"]
 mod uninstall;
 
-use std::{fs, net::SocketAddr, process::Command, time::Instant};
+use std::{fs, net::SocketAddr, time::Instant};
 
 use e2e::cluster::Forward;
 use e2e::cluster::bank::{SHOP, call, caller, check_passed};
 use e2e::cluster::loot::{curl, enrol};
 use e2e::cluster::platform::{HOME, Platform, chart, took};
-use e2e::{Scratch, program, wait_for};
+use e2e::{Scratch, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -78,15 +78,9 @@ fn statuses_say_so(platform: &Platform) {
 
 /// As somebody looks who has just installed it.
 fn nothing_is_amiss(platform: &Platform) {
-    let mut check = Command::new(program("fapictl"));
-    check.args(["check", "-n", "bank"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
-    let output = check.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let mut identity = Command::new(program("fapictl"));
-    identity.args(["identity", "-n", "bank", "-o", "json"]).env("KUBECONFIG", platform.kubectl().kubeconfig());
-    let output = identity.output().unwrap();
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(output.status.success(), "{told}");
+    platform.kubectl().fapictl(&["check", "-n", "bank"]).unwrap();
+    let told = platform.kubectl().fapictl(&["identity", "-n", "bank", "-o", "json"]).unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
     let pods = platform.kubectl().get(&["pods", "-n", "bank"]);
     for (account, name) in [(SHOP, "shop"), ("spiffe://bank.example/ns/bank/sa/payments", "payments")] {
         let of_account = |pod: &&Value| pod["spec"]["serviceAccountName"] == name;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use e2e::cluster::{Kubectl, Operator, Operators, tell_of_webhooks};
-use e2e::{Running, get, program, wait_for};
+use e2e::{Running, fapictl, get, program, wait_for};
 use serde_json::{Value, json};
 
 /// The issuer as all of them name it. Nobody dials it here.
@@ -88,12 +88,6 @@ fn workload_token(kubectl: &Kubectl, pod: &str) -> String {
     kubectl.run(&args).trim().to_owned()
 }
 
-fn fapictl(args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program("fapictl")).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
 /// Keeps the roots of the mesh in a file.
 fn keep_roots(operators: &Operators) {
     let roots = wait_for("the roots", 30, || {
@@ -153,6 +147,16 @@ fn is_active(identity: &Path, issuer: SocketAddr, token: &str) -> bool {
 }
 
 /// A sidecar, which finds operators by a Service.
+/// A pod gets its node.
+fn is_placed(kubectl: &Kubectl, name: &str) {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": "bank"},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "node"},
+    });
+    let place = format!("/api/v1/namespaces/bank/pods/{name}/binding");
+    kubectl.with_input(&["create", "--raw", &place, "-f", "-"], &binding.to_string()).unwrap();
+}
+
 struct Sidecar {
     admin: SocketAddr,
     _process: Running,
@@ -331,6 +335,18 @@ fn replicas_know_together_what_the_sidecars_of_each_say_and_what_is_revoked() {
     for issuer in [issuer_of_first, issuer_of_second] {
         wait_for("the keys of both sidecars", 30, || published(issuer).filter(|count| *count == 2));
     }
+
+    // A rotation of the root hears of the sidecars of both.
+    for (pod, _) in placed {
+        is_placed(kubectl, pod);
+    }
+    kubectl.fapictl(&["rotate-root", "--name", "spring"]).unwrap();
+    wait_for("all sidecars to trust both roots", 60, || {
+        let status = kubectl.fapictl(&["status", "-A", "-o", "json"]).unwrap();
+        let rotation = serde_json::from_str::<Value>(&status).unwrap()["rotation"].clone();
+        assert_eq!(rotation["step"], "Prepared", "{rotation}");
+        (rotation["sidecars"] == 4 && rotation["followed"] == 4).then_some(())
+    });
 
     // What a person revokes counts at the pods of both.
     let stolen = enrol(&operators, &second, "shop-3");

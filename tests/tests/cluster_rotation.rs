@@ -2,30 +2,34 @@
 //! killed, and pods start in every step.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::process::Command;
 use std::time::Instant;
 
 use e2e::cluster::bank::{passed, try_call};
 use e2e::cluster::load::Load;
 use e2e::cluster::platform::Platform;
 use e2e::cluster::{Forward, Kubectl};
-use e2e::{program, wait_for};
+use e2e::wait_for;
 use serde_json::Value;
 
 /// Where the operator is.
 const HOME: &str = "fapi-mesh";
 const STEPS: [&str; 4] = ["Prepared", "Active", "Tainted", "Removed"];
-
-fn fapictl(kubectl: &Kubectl, args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program("fapictl")).args(args).env("KUBECONFIG", kubectl.kubeconfig()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
+/// What the old root and the new one are good for in each.
+const PHASES: [[&str; 2]; 4] =
+    [["Active", "Prepared"], ["Active", "Active"], ["Tainted", "Active"], ["Removed", "Active"]];
+/// The settings of a mesh that is content with the defaults: its status tells of the roots.
+const MESH: &str = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\nspec: {}\n";
 
 /// How far the rotation is.
 fn progress(kubectl: &Kubectl) -> Value {
-    let told = fapictl(kubectl, &["status", "-A", "-o", "json"]).unwrap();
+    let told = kubectl.fapictl(&["status", "-A", "-o", "json"]).unwrap();
     serde_json::from_str::<Value>(&told).unwrap()["rotation"].clone()
+}
+
+/// The phases of the roots as the FapiMesh tells them, the older one first, and what is told of each.
+fn anchors(kubectl: &Kubectl) -> Option<(Vec<String>, Vec<Value>)> {
+    let anchors = kubectl.get(&["fmesh", "default"])["status"]["trustAnchors"].as_array()?.clone();
+    Some((anchors.iter().map(|anchor| anchor["phase"].as_str().unwrap().to_owned()).collect(), anchors))
 }
 
 /// The roots that a namespace has.
@@ -51,13 +55,17 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
     let calls = || try_call(shop.address(), None).ok().filter(passed);
     wait_for("the first guarded call", 90, calls);
     let old = roots(kubectl, "bank");
+    kubectl.apply(MESH).unwrap();
+    let first = wait_for("the root in the status of the FapiMesh", 60, || Some(anchors(kubectl)?.1.remove(0)));
+    assert_eq!((&first["phase"], first.get("acknowledgements")), (&"Active".into(), None), "{first}");
+    assert!(first["notAfter"].is_string(), "{first}");
     let load = Load::by(&platform.pod("bank", "shop"), 1);
     let began = Instant::now();
-    let begun = fapictl(kubectl, &["rotate-root", "--name", "spring"]).unwrap();
+    let begun = kubectl.fapictl(&["rotate-root", "--name", "spring"]).unwrap();
     assert!(begun.starts_with("spring: Prepared since "), "{begun}");
-    let second = fapictl(kubectl, &["rotate-root", "--name", "summer"]).unwrap_err();
+    let second = kubectl.fapictl(&["rotate-root", "--name", "summer"]).unwrap_err();
     assert!(second.contains("the rotation spring runs; its step is Prepared"), "{second}");
-    fapictl(kubectl, &["rotate-root", "--name", "spring"]).unwrap();
+    kubectl.fapictl(&["rotate-root", "--name", "spring"]).unwrap();
 
     for (at, step) in STEPS.into_iter().enumerate() {
         wait_for(&format!("the step {step}"), 400, || {
@@ -65,6 +73,14 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
             STEPS.iter().position(|step| now["step"] == *step).filter(|now| *now >= at)
         });
         eprintln!("{step} after {:.0} s: {}", began.elapsed().as_secs_f64(), progress(kubectl));
+        wait_for("the FapiMesh to tell of the step", 60, || {
+            let (phases, told) = anchors(kubectl)?;
+            let now = PHASES.iter().position(|known| phases == known)?;
+            assert_eq!(told[0]["fingerprint"], first["fingerprint"]);
+            let said = &told[usize::from(now < 2)]["acknowledgements"];
+            eprintln!("{phases:?}: {said}");
+            (now >= at && said["pods"].as_u64() > Some(3)).then_some(())
+        });
         if step == "Prepared" {
             let of_operator = ["-n", HOME, "-l", "app.kubernetes.io/name=fapi-operator"];
             kubectl.run(&[&["delete", "pod", "--grace-period=0", "--force"], &of_operator[..]].concat());
@@ -84,11 +100,16 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
         let now = progress(kubectl);
         (now["followed"] == now["sidecars"] && now.get("waitsFor").is_none()).then_some(())
     });
+    wait_for("the FapiMesh to say that they do", 60, || {
+        let (phases, told) = anchors(kubectl)?;
+        let said = &told[0]["acknowledgements"];
+        (phases == PHASES[3] && said["acknowledged"] == said["pods"] && said.get("oldest").is_none()).then_some(())
+    });
     assert!(load.calls() > 100, "only {} calls", load.calls());
     load.all_passed("while the root was replaced");
     let left = ["fingerprint", "issuing-2.key", "issuing-2.pem", "root-2.key", "root-2.pem", "rotation.json"];
     wait_for("the old keys to be gone", 60, || (documents(kubectl) == left).then_some(()));
-    let shown = fapictl(kubectl, &["status", "-A"]).unwrap();
+    let shown = kubectl.fapictl(&["status", "-A"]).unwrap();
     assert!(shown.contains("spring") && shown.contains("Removed"), "{shown}");
 
     // All of it survives the operator, and whoever was in the mesh before is called by who comes now.

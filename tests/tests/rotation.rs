@@ -11,10 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use e2e::{Mesh, Running, get, program, wait_for};
+use e2e::{Mesh, Running, fapictl, get, program, wait_for};
 use serde_json::Value;
 
 const STEPS: [&str; 4] = ["Prepared", "Active", "Tainted", "Removed"];
+/// What the old root and the new one are good for in each.
+const PHASES: [[&str; 2]; 4] =
+    [["Active", "Prepared"], ["Active", "Active"], ["Tainted", "Active"], ["Removed", "Active"]];
 
 /// Calls of shop's programs to payments, and of payments to ledger, that go on until they are stopped.
 struct Load {
@@ -116,16 +119,18 @@ impl<'a> Teller<'a> {
     }
 }
 
-fn fapictl(args: &[&str]) -> Result<String, String> {
-    let output = Command::new(program("fapictl")).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
 /// How far the rotation is.
 fn progress(state: &str) -> Value {
     let told = fapictl(&["status", "--state", state, "-o", "json"]).unwrap();
     serde_json::from_str::<Value>(&told).unwrap()["rotation"].clone()
+}
+
+/// The phases of the roots as the status of the FapiMesh tells them, the older one first, and what is told of each.
+fn anchors(mesh: &Mesh) -> Option<(Vec<String>, Vec<Value>)> {
+    let status = fs::read_to_string(mesh.folder().join("status/FapiMesh/default.yaml")).ok()?;
+    let status: Value = serde_saphyr::from_str(&status).unwrap();
+    let anchors = status["status"]["trustAnchors"].as_array().unwrap().clone();
+    Some((anchors.iter().map(|anchor| anchor["phase"].as_str().unwrap().to_owned()).collect(), anchors))
 }
 
 /// The reason with which payments refuses a handshake of this certificate; none if it takes it.
@@ -157,13 +162,17 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
     let thief = mesh.folder().join("thief");
     fapictl(&["identity", "--state", &state, "--workload", "bank/shop-1", "--out", &thief.display().to_string()])
         .unwrap();
+    let (phases, first) = wait_for("the status of the FapiMesh", 20, || anchors(&mesh));
+    assert_eq!(phases, ["Active"]);
+    let fingerprint = fs::read_to_string(mesh.folder().join("pki/fingerprint")).unwrap();
+    assert_eq!(first[0]["fingerprint"], fingerprint.trim_end());
     assert_eq!(refused(&mesh, &thief), None, "it is good as long as its root counts");
 
     let teller = Teller::open(&mesh);
     let load = Load::start(mesh.address("shop", "outbound"));
     let begun = fapictl(&["rotate-root", "--state", &state, "--name", "spring"]).unwrap();
     assert!(begun.starts_with("spring: Prepared since "), "{begun}");
-    for (step, next) in STEPS.into_iter().zip(&STEPS[1..]) {
+    for (at, (step, next)) in STEPS.into_iter().zip(&STEPS[1..]).enumerate() {
         // It does not go on without the one that is away.
         let oldest = wait_for("everybody else to have followed", 60, || {
             let now = progress(&state);
@@ -173,6 +182,13 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
         });
         let waits = ("bank/teller-1", "it has no control stream");
         assert_eq!((oldest["pod"].as_str().unwrap(), oldest["why"].as_str().unwrap()), waits);
+        wait_for("the status of the FapiMesh to say the same", 20, || {
+            let (phases, told) = anchors(&mesh)?;
+            assert_eq!(told[0]["fingerprint"], first[0]["fingerprint"]);
+            let said = &told[usize::from(at < 2)]["acknowledgements"];
+            let (pods, followed) = (said["pods"].as_u64()?, said["acknowledged"].as_u64()?);
+            (phases == PHASES[at] && followed + 1 == pods && said["oldest"]["pod"] == waits.0).then_some(())
+        });
         assert_eq!(roots().matches("BEGIN CERTIFICATE").count(), 2);
         let second = fapictl(&["rotate-root", "--state", &state, "--name", "summer"]).unwrap_err();
         assert!(second.contains(&format!("the rotation spring runs; its step is {step}")), "{second}");
@@ -186,6 +202,11 @@ fn a_root_is_replaced_under_load_with_no_failed_call() {
     wait_for("everybody to trust the new root alone", 60, || {
         let now = progress(&state);
         (now["followed"] == now["sidecars"] && now.get("waitsFor").is_none()).then_some(())
+    });
+    wait_for("the FapiMesh to say that they do", 20, || {
+        let (phases, told) = anchors(&mesh)?;
+        let said = &told[0]["acknowledgements"];
+        (phases == PHASES[3] && said["pods"].as_u64() > Some(1) && said["acknowledged"] == said["pods"]).then_some(())
     });
     let calls = load.stop();
     assert!(calls > 100, "only {calls} calls");

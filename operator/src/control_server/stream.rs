@@ -13,14 +13,15 @@ use tonic::{Status, Streaming};
 
 use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
+use super::renewal::{self, Soon};
 use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
 use crate::audits::{Counted, Telling};
 use crate::caller::Caller;
+use crate::crypto;
 use crate::issuer::{Delivery, Published};
 use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
-use crate::rotation;
 use crate::view::View;
 
 /// A sidecar introduces itself at once.
@@ -46,11 +47,11 @@ pub(super) struct PodStream {
     roots: watch::Receiver<Arc<Roots>>,
     shutdown: watch::Receiver<bool>,
     outbox: Outbox,
+    /// When the sidecar is asked for a new certificate.
+    renewal: Soon,
     delivery: Delivery,
     /// The key that signed the certificate of the sidecar.
     authority: Option<Vec<u8>>,
-    /// Where it is kept which roots the sidecar trusts.
-    trusts: rotation::Stream,
     /// Where it is kept what policies in `Audit` have let pass.
     counts: Telling,
 }
@@ -67,6 +68,7 @@ enum Happened<'a> {
     Keys,
     Revocations,
     Renew,
+    RenewalDue,
     Roots,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
@@ -88,23 +90,18 @@ impl PodStream {
         pod_uid: Arc<str>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let mut renew = deps.renew.clone();
-        let mut outbox = Outbox::new();
-        // A certificate of the same second may be older: better renewed once more than not at all.
-        if caller.peer.issued <= *renew.borrow_and_update() {
-            outbox.renew();
-        }
-        let mut roots = deps.roots.clone();
-        // They are sent at the beginning in any case; the certificate is looked at.
+        let (mut renew, mut roots) = (deps.renew.clone(), deps.roots.clone());
+        // Roots are sent at the beginning in any case; for these two the certificate is looked at.
+        renew.mark_changed();
         roots.mark_changed();
         let authority = authority_of(&caller.leaf);
-        let trusts = deps.streams.open(&pod_uid, authority.clone());
         let counts = deps.audits.open();
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
         let mut revocations = deps.revocations.subscribe();
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
-        deps.acks.record(&pod_uid, AckEvent::Connected);
+        deps.acks.record(&pod_uid, AckEvent::Connected { authority: authority.clone() });
+        let (outbox, renewal) = (Outbox::new(), Soon::default());
         Self {
             deps,
             caller,
@@ -116,9 +113,9 @@ impl PodStream {
             roots,
             shutdown,
             outbox,
+            renewal,
             delivery,
             authority,
-            trusts,
             counts,
         }
     }
@@ -155,6 +152,7 @@ impl PodStream {
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
                 changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
+                () = self.renewal.come() => Happened::RenewalDue,
                 changed = self.roots.changed() => changed.map_or(Happened::Gone, |()| Happened::Roots),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
@@ -179,7 +177,8 @@ impl PodStream {
             Happened::View => self.view_changed()?,
             Happened::Keys => self.outbox.keys_changed(),
             Happened::Revocations => self.revocations_changed()?,
-            Happened::Renew => self.outbox.renew(),
+            Happened::Renew => self.renew_asked(),
+            Happened::RenewalDue => self.outbox.renew(),
             Happened::Roots => self.roots_changed(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
@@ -204,10 +203,21 @@ impl PodStream {
 
     fn roots_changed(&mut self) {
         self.outbox.roots_changed();
-        let roots = self.roots.borrow_and_update();
+        let roots = self.roots.borrow_and_update().clone();
         if roots.replace && !roots.signed(self.authority.as_deref()) {
-            self.outbox.renew();
+            self.renew_soon();
         }
+    }
+
+    fn renew_asked(&mut self) {
+        // A certificate of the same second may be older: better renewed once more than not at all.
+        if self.caller.peer.issued <= *self.renew.borrow_and_update() {
+            self.renew_soon();
+        }
+    }
+
+    fn renew_soon(&mut self) {
+        self.renewal.after(renewal::delay(self.deps.acks.connected(), crypto::random()));
     }
 
     fn revocations_changed(&mut self) -> Result<(), End> {
@@ -266,7 +276,7 @@ impl PodStream {
         let event = if nack_reason.is_empty() {
             AckEvent::Acked { version }
         } else {
-            let reason: String = nack_reason.chars().filter(|c| !c.is_control()).collect();
+            let reason = printable(&nack_reason);
             tracing::warn!(event = "nack", pod_uid = %self.pod_uid, version, reason);
             AckEvent::Nacked { version, reason }
         };
@@ -279,7 +289,12 @@ impl PodStream {
         if digest.is_empty() || digest.len() > MAX_VERSION {
             return Err(Status::invalid_argument("an acknowledgement names the bundle it is for").into());
         }
-        self.trusts.answered(digest, &nack_reason);
+        let event = if nack_reason.is_empty() {
+            AckEvent::Trusted { bundle: digest }
+        } else {
+            AckEvent::Distrusted { bundle: digest, reason: printable(&nack_reason) }
+        };
+        self.deps.acks.record(&self.pod_uid, event);
         Ok(())
     }
 
@@ -310,6 +325,11 @@ impl PodStream {
         }
         Some(message)
     }
+}
+
+/// A text of a sidecar, on one line.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 impl Drop for PodStream {

@@ -125,12 +125,7 @@ impl Desk {
 
     /// What was recorded under a name.
     pub(crate) fn recorded(&self, name: &str) -> Result<Option<String>, FileError> {
-        Ok(self.records()?.remove(name))
-    }
-
-    /// Everything that was recorded.
-    pub(crate) fn records(&self) -> Result<BTreeMap<String, String>, FileError> {
-        self.ask("read", self.place("ConfigMap", STATE), Question::Records)
+        Ok(self.ask("read", self.place("ConfigMap", STATE), Question::Records)?.remove(name))
     }
 
     /// Records something, for as long as the mesh lives or until it is `None`.

@@ -94,11 +94,6 @@ impl Candidate {
         self.holder.subscribe()
     }
 
-    /// Its name.
-    pub(crate) fn me(&self) -> &str {
-        &self.me
-    }
-
     /// What it has of the Lease.
     pub(crate) fn leadership(&self) -> Leadership {
         Leadership(Some(self.until.subscribe()))

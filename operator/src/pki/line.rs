@@ -1,5 +1,6 @@
 //! A root and the issuing authority below it, which live and go together.
 
+use crds::mesh::AnchorPhase;
 use fapi::{CertThumbprint, UnixTime};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
@@ -7,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use super::ca::Pair;
 use super::csr::PublicKey;
 use super::rotation::Mark;
-use super::{PkiError, x509};
+use super::{Anchor, PkiError, x509};
 
 /// One of them. The issuing certificate is replaced before it ends; its key stays.
 #[derive(Debug)]
@@ -31,6 +32,14 @@ impl Line {
     /// What tells its root from others.
     pub(super) fn mark(&self) -> Mark {
         Mark { number: self.number, fingerprint: Some(fingerprint(&self.root.certificate)) }
+    }
+
+    /// Its root, in this phase.
+    pub(super) fn anchor(&self, phase: AnchorPhase) -> Anchor {
+        let certificate = &self.root.certificate;
+        // It was read before, so it can be.
+        let not_after = x509::facts(certificate).ok().map(|facts| facts.not_after);
+        Anchor { fingerprint: fingerprint(certificate), not_after, phase }
     }
 
     /// Whether `key` is one of its own.

@@ -1,5 +1,6 @@
 //! What is kept of a rotation of the root: how far it is, and which two roots it is about.
 
+use crds::mesh::AnchorPhase;
 use fapi::UnixTime;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,24 @@ impl Step {
             Self::Active => Some(Self::Tainted),
             Self::Tainted => Some(Self::Removed),
             Self::Removed => None,
+        }
+    }
+
+    /// What the root that goes is good for in this step.
+    fn of_old(self) -> AnchorPhase {
+        match self {
+            Self::Begun | Self::Prepared | Self::Active => AnchorPhase::Active,
+            Self::Tainted => AnchorPhase::Tainted,
+            Self::Removed => AnchorPhase::Removed,
+        }
+    }
+
+    /// What the root that comes is good for in this step; nothing before it is made.
+    fn of_new(self) -> Option<AnchorPhase> {
+        match self {
+            Self::Begun => None,
+            Self::Prepared => Some(AnchorPhase::Prepared),
+            Self::Active | Self::Tainted | Self::Removed => Some(AnchorPhase::Active),
         }
     }
 }
@@ -78,6 +97,13 @@ impl Rotation {
     #[cfg(test)]
     pub(crate) fn sample(step: Step, now: UnixTime) -> Self {
         Self::begin("sample", Mark { number: 1, fingerprint: None }, String::new(), now).at(step, now)
+    }
+
+    /// The root that goes and, once it is made, the one that comes; what each is good for.
+    pub(super) fn phases(&self) -> impl Iterator<Item = (&Mark, AnchorPhase)> {
+        [(&self.old, Some(self.step.of_old())), (&self.new, self.step.of_new())]
+            .into_iter()
+            .filter_map(|(mark, phase)| Some((mark, phase?)))
     }
 
     /// When the step began.

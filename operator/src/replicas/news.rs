@@ -93,18 +93,32 @@ impl Told {
 fn report(uid: &str, acks: &PodAcks) -> pb::PodReport {
     let (nacked, nack_reason) = acks.nacked.clone().unwrap_or_default();
     let acked = acks.acked.clone().unwrap_or_default();
-    let (pod_uid, streams, revocation_epoch) = (uid.to_owned(), acks.streams, acks.revocations);
-    pb::PodReport { pod_uid, streams, acked, nacked, nack_reason, revocation_epoch }
+    let (refused_bundle, bundle_nack_reason) = acks.distrusted.clone().unwrap_or_default();
+    pb::PodReport {
+        pod_uid: uid.to_owned(),
+        streams: acks.streams,
+        acked,
+        nacked,
+        nack_reason,
+        revocation_epoch: acks.revocations,
+        trust_bundle: acks.trusted.clone().unwrap_or_default(),
+        refused_bundle,
+        bundle_nack_reason,
+        authority: acks.authority.clone().unwrap_or_default(),
+    }
 }
 
 /// What was said of a pod.
 pub(super) fn acks(report: pb::PodReport) -> PodAcks {
-    let pb::PodReport { pod_uid: _, streams, acked, nacked, nack_reason, revocation_epoch } = report;
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
     PodAcks {
-        streams,
-        revocations: revocation_epoch,
-        acked: Some(acked).filter(|version| !version.is_empty()),
-        nacked: Some((nacked, nack_reason)).filter(|(version, _)| !version.is_empty()),
+        streams: report.streams,
+        acked: said(report.acked),
+        nacked: said(report.nacked).map(|version| (version, report.nack_reason)),
+        revocations: report.revocation_epoch,
+        trusted: said(report.trust_bundle),
+        distrusted: said(report.refused_bundle).map(|bundle| (bundle, report.bundle_nack_reason)),
+        authority: Some(report.authority).filter(|key| !key.is_empty()),
     }
 }
 
@@ -129,7 +143,9 @@ mod tests {
         let told = Told::default();
         let runs = PodAcks { streams: 1, acked: Some("v1".into()), ..PodAcks::default() };
         let refuses = PodAcks { nacked: Some(("v2".into(), "no".into())), revocations: 7, ..runs.clone() };
-        for known in [runs, refuses] {
+        let trusts = PodAcks { trusted: Some("d1".into()), authority: Some(vec![1, 2]), ..runs.clone() };
+        let distrusts = PodAcks { distrusted: Some(("d2".into(), "no".into())), ..trusts.clone() };
+        for known in [runs, refuses, trusts, distrusts] {
             let news = told.pods(one("p", known.clone()));
             let [pb::ReplicaMessage { kind: Some(Kind::Pod(said)) }] = news.as_slice() else { panic!("{news:?}") };
             assert_eq!((said.pod_uid.as_str(), acks(said.clone())), ("p", known.clone()));

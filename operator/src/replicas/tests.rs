@@ -55,7 +55,7 @@ async fn what_sidecars_tell_one_replica_is_known_to_the_holder_and_counts_while_
     let holder = Mesh::start().await;
     let (second, third) = (holder.replica().await, holder.replica().await);
     let acked = |version: &str| Some(version.to_owned());
-    second.acks.record("p", AckEvent::Connected);
+    second.acks.record("p", AckEvent::Connected { authority: None });
     second.acks.record("p", AckEvent::Acked { version: "v1".into() });
     let (own, others) = (jwk(), jwk());
     says(&holder, "shop-1", &own);
@@ -71,6 +71,16 @@ async fn what_sidecars_tell_one_replica_is_known_to_the_holder_and_counts_while_
     says(&third, "ledger-1", &later);
     until(|| knows(&holder, &later) && knows(&second, &later)).await;
     // So do changes and ends.
+    let (bundle, authority) = ("d1".to_owned(), Some(vec![7]));
+    second.acks.record("p", AckEvent::Connected { authority: authority.clone() });
+    second.acks.record("p", AckEvent::Disconnected);
+    second.acks.record("p", AckEvent::Trusted { bundle: bundle.clone() });
+    let says = (Some(bundle), authority);
+    until(|| {
+        let acks = holder.acks.of("p");
+        (acks.trusted, acks.authority) == says
+    })
+    .await;
     second.acks.record("p", AckEvent::Nacked { version: "v2".into(), reason: "no".into() });
     until(|| holder.acks.of("p").nacked.is_some()).await;
     second.acks.record("p", AckEvent::Disconnected);
@@ -82,7 +92,7 @@ async fn what_sidecars_tell_one_replica_is_known_to_the_holder_and_counts_while_
     until(|| holder.audits.all() == second.audits.all()).await;
     assert_eq!(holder.audits.all()["p"]["bank/payments"].callers()[0].count, 3);
     // What a replica that is gone has said counts no more.
-    third.acks.record("q", AckEvent::Connected);
+    third.acks.record("q", AckEvent::Connected { authority: None });
     third.acks.record("q", AckEvent::Acked { version: "v3".into() });
     until(|| holder.acks.of("q").acked == acked("v3")).await;
     third.end().await;
@@ -101,7 +111,7 @@ async fn another_holder_is_told_everything_and_one_that_lost_the_lease_nothing()
     let first = Mesh::start().await;
     let (second, third) = (first.replica().await, first.replica().await);
     let key = jwk();
-    third.acks.record("p", AckEvent::Connected);
+    third.acks.record("p", AckEvent::Connected { authority: None });
     third.acks.record("p", AckEvent::Acked { version: "v1".into() });
     says(&third, "shop-1", &key);
     let (at, running) = report(&third);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fapi::UnixTime;
 
-use super::streams::Heard;
-use crate::pki::{Rotation, Step};
+use crate::acks::PodAcks;
+use crate::pki::{Roots, Rotation, Step};
 use crate::status::timestamp;
 
 /// No certificate of a workload lives longer: the bound of `certificateLifetime`.
@@ -20,8 +20,8 @@ pub(super) struct Facts {
     pub(super) sidecars: BTreeMap<String, Sidecar>,
     /// Namespaces where sidecars that start find other roots than those that count.
     pub(super) outdated: Vec<String>,
-    /// When this process began to listen.
-    pub(super) started: UnixTime,
+    /// When this process began to listen, if it hears every sidecar that speaks. In a cluster others may, and not say so.
+    pub(super) started: Option<UnixTime>,
     pub(super) now: UnixTime,
 }
 
@@ -32,6 +32,31 @@ pub(super) struct Sidecar {
     pub(super) heard: Heard,
     /// Since when it is waited for, if it is.
     pub(super) since: UnixTime,
+}
+
+/// What is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// It has a stream.
+    pub(super) connected: bool,
+    /// It has acknowledged the roots that count, and no others.
+    pub(super) trusts: bool,
+    /// It shows a certificate of the authority that signs.
+    pub(super) renewed: bool,
+    /// Why it refused the roots that count.
+    pub(super) refused: Option<String>,
+}
+
+impl Heard {
+    /// What a sidecar has said, measured by these roots.
+    pub(super) fn of(acks: PodAcks, roots: &Roots) -> Self {
+        Self {
+            connected: acks.streams > 0,
+            trusts: acks.trusted.as_ref() == Some(&roots.digest),
+            renewed: roots.signed(acks.authority.as_deref()),
+            refused: acks.distrusted.filter(|(bundle, _)| *bundle == roots.digest).map(|(_, why)| why),
+        }
+    }
 }
 
 /// How long a step lasts at least, so that everybody hears of it who does not say so.
@@ -71,9 +96,9 @@ pub(super) fn judge(rotation: &Rotation, facts: &Facts, pace: &Pace) -> Judgemen
     let least = if step == Step::Prepared { pace.prepared } else { pace.other };
     let until = rotation.since().plus(least.as_secs());
     let until = (step != Step::Removed && facts.now < until).then_some(until);
-    // Whoever says nothing for longer has no certificate any more: it enrols again, with the roots of then.
-    let forgotten = rotation.since().max(facts.started).plus(LONGEST_CERTIFICATE.as_secs());
-    let counts = |sidecar: &Sidecar| sidecar.heard.connected || facts.now < forgotten;
+    // Whoever speaks to nobody for longer has no certificate any more: it enrols again, with the roots of then.
+    let forgotten = facts.started.map(|started| rotation.since().max(started).plus(LONGEST_CERTIFICATE.as_secs()));
+    let counts = |sidecar: &Sidecar| sidecar.heard.connected || forgotten.is_none_or(|end| facts.now < end);
     let sidecars = || facts.sidecars.iter().filter(|(_, sidecar)| counts(sidecar));
     let waits = |(uid, sidecar): (&String, &Sidecar)| {
         let Sidecar { name, since, .. } = sidecar;

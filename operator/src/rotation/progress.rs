@@ -1,5 +1,6 @@
 //! How far a rotation is, as people and programs are told.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Step;
@@ -35,8 +36,8 @@ pub struct Progress {
 pub struct Oldest {
     /// Its pod, `namespace/name`.
     pub pod: String,
-    /// Since when it is waited for, RFC 3339.
-    pub since: String,
+    /// Since when it is waited for.
+    pub since: Time,
     /// What it has not done.
     pub why: String,
 }

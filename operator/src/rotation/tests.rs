@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
+use crds::mesh::AnchorPhase;
+
 use super::judge::{LONGEST_CERTIFICATE, Pace};
-use super::streams::Heard;
 use super::*;
+use crate::acks::{AckEvent, Reported};
 use crate::kubernetes::Desk;
 use crate::model::Model;
 use crate::pki::FINGERPRINT;
@@ -27,7 +29,7 @@ fn facts(all: &[Heard], now: UnixTime) -> Facts {
         let sidecar = Sidecar { name: format!("bank/pod-{at}"), heard: heard.clone(), since: NOW };
         (at.to_string(), sidecar)
     };
-    Facts { sidecars: all.iter().enumerate().map(one).collect(), outdated: Vec::new(), started: NOW, now }
+    Facts { sidecars: all.iter().enumerate().map(one).collect(), outdated: Vec::new(), started: Some(NOW), now }
 }
 
 fn judged(step: Step, all: &[Heard]) -> Judgement {
@@ -58,9 +60,10 @@ fn whoever_says_nothing_is_waited_for_as_long_as_it_may_have_a_certificate() {
     let rotation = Rotation::sample(Step::Tainted, NOW);
     let end = NOW.plus(LONGEST_CERTIFICATE.as_secs());
     let at = |now, started| judge(&rotation, &Facts { started, ..facts(&[Heard::default()], now) }, &AT_ONCE);
-    assert!(!at(end.minus(1), NOW).is_due);
-    assert!(at(end, NOW).is_due && at(end, NOW).sidecars == 0);
-    assert!(!at(end, NOW.plus(1)).is_due, "this process has not listened for so long");
+    assert!(!at(end.minus(1), Some(NOW)).is_due);
+    assert!(at(end, Some(NOW)).is_due && at(end, Some(NOW)).sidecars == 0);
+    assert!(!at(end, Some(NOW.plus(1))).is_due, "this process has not listened for so long");
+    assert!(!at(end.plus(end.as_secs()), None).is_due, "it may speak to an operator that does not report");
     // One that has a stream is waited for, however long.
     let lives = facts(&[heard(true, false)], end.plus(1));
     assert!(!judge(&rotation, &lives, &AT_ONCE).is_due);
@@ -98,12 +101,16 @@ fn people_are_told_how_many_are_waited_for_and_who_for_longest() {
     assert_eq!(judged(Step::Prepared, &[heard(true, false)]).waits_for(), None);
 }
 
+/// A sidecar opens a stream, with a certificate of this authority.
+fn connect(acks: &Acks, uid: &str, authority: &[u8]) {
+    acks.record(uid, AckEvent::Connected { authority: Some(authority.to_vec()) });
+}
+
 /// An operator of a folder, and the sidecars of its bank.
 struct World {
     dir: TempDir,
     clock: Clock,
     rotator: Rotator,
-    open: Vec<Stream>,
     /// The key that signed the certificates of the sidecars.
     certified_by: Vec<u8>,
 }
@@ -113,7 +120,7 @@ impl World {
         let (dir, clock) = (TempDir::new(), Clock::manual(NOW));
         let rotator = Self::rotator(&dir, &clock);
         let certified_by = rotator.authority.roots().borrow().signer.clone();
-        Self { dir, clock, rotator, open: Vec::new(), certified_by }
+        Self { dir, clock, rotator, certified_by }
     }
 
     fn rotator(dir: &TempDir, clock: &Clock) -> Rotator {
@@ -123,7 +130,6 @@ impl World {
 
     /// The process dies and another begins.
     fn restart(&mut self) {
-        self.open.clear();
         self.rotator = Self::rotator(&self.dir, &self.clock);
     }
 
@@ -139,6 +145,13 @@ impl World {
         self.rotator.authority.rotation().unwrap().step
     }
 
+    /// The phases of the roots as they are told, and the one that is followed, by how many of how many.
+    fn told(&self) -> (Vec<AnchorPhase>, Option<(usize, usize, usize)>) {
+        let told = self.rotator.anchors().borrow().clone();
+        let followed = told.followed().map(|(at, progress)| (at, progress.followed, progress.sidecars));
+        (told.all.iter().map(|anchor| anchor.phase).collect(), followed)
+    }
+
     fn progress(&self) -> Progress {
         serde_json::from_slice(&fs::read(self.dir.path().join("status").join(PROGRESS)).unwrap()).unwrap()
     }
@@ -151,12 +164,18 @@ impl World {
         }
         for pod in pods {
             let uid = format!("uid-of-{}", pod.replace('/', "-"));
-            let stream = self.rotator.streams.open(&uid.into(), Some(self.certified_by.clone()));
-            stream.answered(roots.digest.clone(), "");
-            self.open.push(stream);
+            connect(&self.rotator.acks, &uid, &self.certified_by);
+            self.rotator.acks.record(&uid, AckEvent::Trusted { bundle: roots.digest.clone() });
         }
     }
 }
+
+const PHASES: [[AnchorPhase; 2]; 4] = [
+    [AnchorPhase::Active, AnchorPhase::Prepared],
+    [AnchorPhase::Active, AnchorPhase::Active],
+    [AnchorPhase::Tainted, AnchorPhase::Active],
+    [AnchorPhase::Removed, AnchorPhase::Active],
+];
 
 const ALL: [&str; 4] = ["bank/shop-1", "bank/payments-1", "bank/ledger-1", "web/web-1"];
 
@@ -181,6 +200,9 @@ fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
         }
         world.lead(at > 0);
         assert_eq!((world.step(), world.progress().step), (step, step));
+        let (phases, followed) = world.told();
+        assert_eq!(phases, PHASES[at]);
+        assert_eq!(followed.unwrap().0, usize::from(step < Step::Tainted), "the root that this step is about");
         assert!(!world.dir.path().join(REQUEST).exists(), "it is taken once");
         world.restart();
         assert_eq!(world.step(), step);
@@ -190,6 +212,44 @@ fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
     world.lead(false);
     let Progress { name, followed, oldest, waits_for, .. } = world.progress();
     assert_eq!((&*name, followed, oldest, waits_for), ("first", 4, None, None));
+    assert_eq!(world.told(), (PHASES[3].to_vec(), Some((0, 4, 4))));
+    // Later nobody is told who runs what.
+    let mut told = world.rotator.anchors();
+    told.mark_unchanged();
+    world.lead(true);
+    assert!(!told.has_changed().unwrap(), "nothing is told twice");
+    world.clock.advance(Duration::from_secs(EPILOGUE + 1));
+    world.lead(true);
+    assert_eq!(world.told(), (PHASES[3].to_vec(), None));
+    world.restart();
+    assert_eq!(world.told(), (PHASES[3].to_vec(), None));
+}
+
+#[test]
+fn scrapers_are_told_the_phases_of_roots_and_how_long_a_step_has_lasted() {
+    let mut world = World::new();
+    let scrape = |world: &World| {
+        let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+        world.rotator.anchors().borrow().register(&mut registry, world.clock.now());
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let text = scrape(&world);
+    assert!(text.contains("fapi_operator_roots{phase=\"Active\"} 1\n"), "{text}");
+    assert!(text.contains("fapi_operator_roots{phase=\"Prepared\"} 0\n"), "{text}");
+    assert!(!text.contains("fapi_operator_rotation_step_seconds"), "no rotation runs: {text}");
+    world.ask("first");
+    world.lead(false);
+    world.clock.advance(Duration::from_secs(90));
+    let text = scrape(&world);
+    for line in [
+        "fapi_operator_roots{phase=\"Active\"} 1",
+        "fapi_operator_roots{phase=\"Prepared\"} 1",
+        "fapi_operator_roots{phase=\"Removed\"} 0",
+        "fapi_operator_rotation_step_seconds{step=\"Prepared\"} 90",
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
+    }
 }
 
 #[test]
@@ -237,7 +297,7 @@ fn the_file_of_roots_is_kept_right_while_sidecars_may_need_it() {
 }
 
 /// An operator of a cluster.
-async fn replica(cluster: &Cluster, me: &str, clock: &Clock) -> Rotator {
+async fn replica(cluster: &Cluster, clock: &Clock) -> Rotator {
     let cluster = cluster.clone();
     let desk = Desk::open("fapi-mesh", move || async move { Ok(cluster.client()) }).await.unwrap();
     let secret = crate::kubernetes::Secret::new(
@@ -246,7 +306,7 @@ async fn replica(cluster: &Cluster, me: &str, clock: &Clock) -> Rotator {
         crate::kubernetes::Loss::KnownBy(FINGERPRINT),
     );
     let authority = Authority::open(Shelf::Secret(secret), None, &domain(), NOW).unwrap();
-    Rotator::new(Arc::new(authority), Place::cluster(desk, me), Arc::default(), clock.clone())
+    Rotator::new(Arc::new(authority), Place::cluster(desk), Arc::default(), clock.clone())
 }
 
 /// A bank on a machine, with a pod that has none yet.
@@ -258,10 +318,15 @@ fn placed() -> Model {
     model
 }
 
+/// What the stream of an operator to the leader brings.
+fn report(from: &Rotator, to: &Reported) {
+    from.acks.own().into_iter().for_each(|(uid, acks)| assert!(to.put(&uid, acks)));
+}
+
 #[tokio::test]
 async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
     let (cluster, clock) = (Cluster::default(), Clock::manual(NOW));
-    let (mut leader, mut other) = (replica(&cluster, "a", &clock).await, replica(&cluster, "b", &clock).await);
+    let (mut leader, mut other) = (replica(&cluster, &clock).await, replica(&cluster, &clock).await);
     let view = view(placed());
     let desired = |leader: &Rotator| Desired {
         opted_in: BTreeSet::from(["bank".into()]),
@@ -282,45 +347,52 @@ async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
     assert_eq!(cluster.object(state).unwrap()["data"].get(REQUEST), None);
 
     // Two sidecars are connected to the leader, one to the other operator.
-    let pods = ["uid-of-bank-shop-1", "uid-of-bank-payments-1", "uid-of-bank-ledger-1"].map(Arc::<str>::from);
-    let mut open = Vec::new();
-    for (rotator, pod, signer) in [(&leader, 0, &signer), (&leader, 1, &signer), (&other, 2, &signer)] {
-        open.push(rotator.streams.open(&pods[pod], Some(signer.clone())));
+    let pods = ["uid-of-bank-shop-1", "uid-of-bank-payments-1", "uid-of-bank-ledger-1"];
+    for (rotator, pod) in [(&leader, pods[0]), (&leader, pods[1]), (&other, pods[2])] {
+        connect(&rotator.acks, pod, &signer);
     }
-    let acknowledge = |open: &[Stream], rotator: &Rotator| {
-        let digest = rotator.authority.roots().borrow().digest.clone();
-        open.iter().for_each(|stream| stream.answered(digest.clone(), ""));
+    let acknowledge = |pods: &[&str], rotator: &Rotator| {
+        let bundle = rotator.authority.roots().borrow().digest.clone();
+        pods.iter().for_each(|pod| rotator.acks.record(pod, AckEvent::Trusted { bundle: bundle.clone() }));
     };
-    acknowledge(&open[..2], &leader);
+    acknowledge(&pods[..2], &leader);
     clock.advance(Duration::from_secs(120));
-    leader.lead(true, &view, &desired(&leader)).unwrap();
-    assert_eq!(progress().oldest.unwrap().pod, "bank/ledger-1");
-    other.follow(&view).unwrap();
+    let waits_for = |leader: &mut Rotator| {
+        leader.lead(true, &view, &desired(leader)).unwrap();
+        progress().oldest.map(|oldest| (oldest.pod, oldest.why))
+    };
+    let ledger = |why: &str| Some(("bank/ledger-1".to_owned(), why.to_owned()));
+    assert_eq!(waits_for(&mut leader), ledger("it has no control stream"), "nobody has reported one");
+    cluster.writes();
+    other.follow().unwrap();
+    assert_eq!(cluster.writes(), Vec::<String>::new(), "whoever follows writes nothing");
     assert_eq!(other.authority.rotation(), leader.authority.rotation());
-    leader.lead(true, &view, &desired(&leader)).unwrap();
-    assert_eq!(progress().oldest.unwrap().why, "it has not acknowledged the roots");
-    acknowledge(&open[2..], &other);
+    let reported = leader.acks.open();
+    report(&other, &reported);
+    assert_eq!(waits_for(&mut leader), ledger("it has not acknowledged the roots"));
+    acknowledge(&pods[2..], &other);
+    assert_eq!(waits_for(&mut leader), ledger("it has not acknowledged the roots"), "that is not reported yet");
     // Roots that have not come to a namespace yet hold it up.
-    other.follow(&view).unwrap();
+    report(&other, &reported);
     leader.lead(true, &view, &Desired { bundles: BTreeMap::new(), ..desired(&leader) }).unwrap();
     assert!(progress().waits_for.unwrap().contains("trust bundles of 1 namespaces: bank"));
-    // What the other one told is not so any more when it does not tell it again.
-    clock.advance(Duration::from_secs(45));
-    leader.lead(true, &view, &desired(&leader)).unwrap();
+    // What the other one has reported is not so any more when it reports no more, however long that lasts.
+    drop(reported);
+    clock.advance(LONGEST_CERTIFICATE * 2);
+    assert_eq!(waits_for(&mut leader), ledger("it has no control stream"));
     assert_eq!(progress().step, Step::Prepared);
-    other.follow(&view).unwrap();
+    let reported = leader.acks.open();
+    report(&other, &reported);
     leader.lead(true, &view, &desired(&leader)).unwrap();
     assert_eq!(progress().step, Step::Active);
 
     // The leader dies; the other one leads, with all sidecars, and goes on to the end.
-    drop((leader, open));
-    let open: Vec<Stream> = {
-        other.authority.follow(NOW).unwrap();
-        let signer = other.authority.roots().borrow().signer.clone();
-        pods.iter().map(|pod| other.streams.open(pod, Some(signer.clone()))).collect()
-    };
+    drop((leader, reported));
+    other.authority.follow(NOW).unwrap();
+    let signer = other.authority.roots().borrow().signer.clone();
+    pods.iter().for_each(|pod| connect(&other.acks, pod, &signer));
     for step in [Step::Tainted, Step::Removed] {
-        acknowledge(&open, &other);
+        acknowledge(&pods, &other);
         other.lead(step == Step::Removed, &view, &desired(&other)).unwrap();
         clock.advance(Duration::from_secs(30));
         other.lead(true, &view, &desired(&other)).unwrap();
@@ -336,6 +408,6 @@ async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
     let left: Vec<&String> = state["data"].as_object().unwrap().keys().collect();
     assert_eq!(left, ["fapi-mesh-ca", "rotation.json"]);
     // And a later start finds its Secret.
-    let later = replica(&cluster, "c", &clock).await;
+    let later = replica(&cluster, &clock).await;
     assert_eq!(later.authority.bundle_pem(), other.authority.bundle_pem());
 }

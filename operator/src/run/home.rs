@@ -92,11 +92,11 @@ impl Home {
         }
     }
 
-    /// Where a rotation of the root is asked for and told of. `me` tells one operator of a cluster from the others.
-    pub(super) fn rotations(&self, me: &str) -> rotation::Place {
+    /// Where a rotation of the root is asked for and told of.
+    pub(super) fn rotations(&self) -> rotation::Place {
         match self {
             Self::Folder { state, .. } => rotation::Place::folder(state.clone()),
-            Self::Cluster(desk) => rotation::Place::cluster(desk.clone(), me),
+            Self::Cluster(desk) => rotation::Place::cluster(desk.clone()),
         }
     }
 

@@ -34,7 +34,7 @@ use crate::pki::{Authority, Serving, identity_of};
 use crate::publish::{Order, Publisher};
 use crate::replicas::Follower;
 use crate::revocations::Revocations;
-use crate::rotation::{self, Rotator, Streams};
+use crate::rotation::Rotator;
 use crate::source::{Desired, Source};
 use crate::status::{Place, Reporter, StatusFolder, StatusObjects};
 use crate::view::View;
@@ -80,8 +80,7 @@ struct Shared {
     behind: Behind,
     acks: Arc<Acks>,
     audits: Arc<Audits>,
-    streams: Arc<Streams>,
-    rotations: rotation::Place,
+    rotator: Rotator,
     view: watch::Receiver<Arc<View>>,
     desired: watch::Receiver<Arc<Desired>>,
     revocations: Arc<Revocations>,
@@ -195,7 +194,6 @@ impl Parts {
             delivered: kept.keys.delivered(),
             issuer: names.clone(),
             roots: authority.roots(),
-            streams: shared.streams.clone(),
             behind: behind.clone(),
             renew: self.renew.subscribe(),
             operator: shared.operator.clone(),
@@ -218,6 +216,8 @@ impl Parts {
             desired: desired.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            anchors: shared.rotator.anchors(),
+            clock: clock.clone(),
             events: shared.events.clone(),
             meter: shared.meter.clone(),
         };
@@ -231,10 +231,12 @@ impl Parts {
 
     fn start_keepers(&mut self, shared: Shared) {
         let leadership = shared.leadership();
-        let Shared { authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, .. } = shared;
+        let Shared {
+            authority, clock, kept, tokens, acks, view, desired, revocations, serving, names, rotator, ..
+        } = shared;
+        let anchors = rotator.anchors();
         let shutdown = self.shutdown();
         let (mut keys_changed, mut revoked, mut rotated) = (Changes::none(), Changes::none(), Changes::none());
-        let rotator = Rotator::new(authority.clone(), shared.rotations, shared.streams, clock.clone());
         let place = match tokens {
             Tokens::Directory(tokens, state) => {
                 let mut token_files = TokenFiles::new(tokens, &state, clock.clone());
@@ -256,7 +258,7 @@ impl Parts {
         };
         let rotating_root = rotator.run((view.clone(), desired.clone()), leadership.clone(), rotated, shutdown.clone());
         self.spawn("rotating the root", rotating_root);
-        let reporter = Reporter::new(place, &names, (acks, shared.audits, revocations.subscribe()), clock);
+        let reporter = Reporter::new(place, &names, (acks, shared.audits, revocations.subscribe(), anchors), clock);
         let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
         let reporting = reporter.run(view, desired, shutdown.clone());
         let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
@@ -327,12 +329,8 @@ impl Shared {
             }
         };
         let names = issuer::names(&addresses.issuer);
-        let rotations = home.rotations(match &tokens {
-            Tokens::Directory(..) => "",
-            Tokens::Cluster(_, replica) => replica.candidate.me(),
-        });
         let (acks, audits) = (Arc::<Acks>::default(), Arc::<Audits>::default());
-        let streams = Arc::<Streams>::default();
+        let rotator = Rotator::new(authority.clone(), home.rotations(), acks.clone(), clock.clone());
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {
@@ -343,8 +341,7 @@ impl Shared {
             behind,
             acks,
             audits,
-            streams,
-            rotations,
+            rotator,
             view,
             desired,
             revocations,

@@ -17,6 +17,7 @@ use super::revocation::Since;
 use super::{client, issuer, mesh, policy, revocation};
 use crate::audits::Counts;
 use crate::model::Key;
+use crate::rotation::Anchors;
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::view::View;
 
@@ -40,6 +41,7 @@ pub(super) struct Facts<'a> {
     pub(super) pods: &'a Pods,
     pub(super) counts: &'a Counts,
     pub(super) issuer: &'a MeshIssuer,
+    pub(super) anchors: &'a Anchors,
     pub(super) now: UnixTime,
 }
 

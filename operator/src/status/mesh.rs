@@ -1,11 +1,13 @@
 //! The status of the FapiMesh.
 
 use crds::conditions::{READY, reason};
-use crds::mesh::FapiMeshStatus;
+use crds::mesh::{Acknowledgements, FapiMeshStatus, TrustAnchor, WaitedFor};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::condition::Conditions;
+use super::condition::{Conditions, shorten, timestamp};
 use super::documents::Facts;
 use crate::model::Mesh;
+use crate::rotation::{Anchors, Progress};
 
 pub(super) fn status(facts: &Facts<'_>, mesh: &Mesh) -> FapiMeshStatus {
     let conditions = Conditions { generation: mesh.generation, now: facts.now };
@@ -18,5 +20,30 @@ pub(super) fn status(facts: &Facts<'_>, mesh: &Mesh) -> FapiMeshStatus {
         }
         None => conditions.ready([]),
     };
-    FapiMeshStatus { conditions: vec![ready], issuer: Some(facts.issuer.issuer.clone()) }
+    let issuer = Some(facts.issuer.issuer.clone());
+    FapiMeshStatus { conditions: vec![ready], issuer, trust_anchors: trust_anchors(facts.anchors) }
+}
+
+fn trust_anchors(anchors: &Anchors) -> Vec<TrustAnchor> {
+    let followed = anchors.followed();
+    let one = |(at, anchor): (usize, &crate::pki::Anchor)| TrustAnchor {
+        fingerprint: anchor.fingerprint.clone(),
+        not_after: anchor.not_after.map(|end| Time(timestamp(end))),
+        phase: anchor.phase,
+        acknowledgements: followed.filter(|(followed, _)| *followed == at).map(|(_, progress)| acknowledged(progress)),
+    };
+    anchors.all.iter().enumerate().map(one).collect()
+}
+
+fn acknowledged(progress: &Progress) -> Acknowledgements {
+    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    Acknowledgements {
+        pods: count(progress.sidecars),
+        acknowledged: count(progress.followed),
+        oldest: progress.oldest.as_ref().map(|oldest| WaitedFor {
+            pod: oldest.pod.clone(),
+            since: oldest.since.clone(),
+            message: shorten(&oldest.why),
+        }),
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crds::client::FapiClientStatus;
+use crds::mesh::AnchorPhase;
 use crds::policy::{FapiPolicyStatus, PodCounts};
 use fapi::{Mode, SenderConstraint, UnixTime};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,6 +14,8 @@ use super::*;
 use crate::acks::{AckEvent, PodAcks};
 use crate::audits::tests::counted;
 use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
+use crate::pki::Anchor;
+use crate::rotation::{Anchors, Oldest, Progress, Step};
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::testing::bank::{bank, client_of, transfers_at, view};
 use crate::testing::{NOW, TempDir};
@@ -23,14 +26,15 @@ struct Bench {
     acks: HashMap<String, PodAcks>,
     pods: Pods,
     counts: Counts,
+    anchors: Anchors,
     last: Documents,
 }
 
 impl Bench {
     fn new() -> Self {
         let issuer = crate::issuer::names("https://127.0.0.1:1");
-        let (acks, pods, counts) = (HashMap::new(), Pods::default(), Counts::new());
-        Self { issuer, acks, pods, counts, last: Documents::new() }
+        let (acks, pods, counts, anchors, last) = Default::default();
+        Self { issuer, acks, pods, counts, anchors, last }
     }
 
     /// Every sidecar runs what the view says.
@@ -44,7 +48,8 @@ impl Bench {
     fn report(&mut self, view: &View, now: UnixTime) {
         let acks = |uid: &str| self.acks.get(uid).cloned().unwrap_or_default();
         self.pods = Pods::new(view, &self.issuer, acks, &self.pods, now);
-        let facts = Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, now };
+        let facts =
+            Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, anchors: &self.anchors, now };
         self.last = documents(&facts, &self.last);
     }
 
@@ -66,6 +71,11 @@ impl Bench {
 /// No revocation is in force.
 fn nothing_revoked() -> watch::Receiver<Arc<InForce>> {
     watch::Sender::new(Arc::new(InForce::new(1, Vec::new()))).subscribe()
+}
+
+/// Nothing is known of roots.
+fn nothing_told() -> ToldAnchors {
+    watch::Sender::default().subscribe()
 }
 
 fn id(kind: Kind, name: &str) -> ObjectId {
@@ -253,7 +263,7 @@ fn counts_alone_change_a_status_at_most_once_a_minute_and_anything_else_at_once(
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), audits.clone(), nothing_revoked()),
+        (acks.clone(), audits.clone(), nothing_revoked(), nothing_told()),
         clock.clone(),
     );
     let now = view(payments_in(Mode::Audit));
@@ -275,7 +285,7 @@ fn counts_alone_change_a_status_at_most_once_a_minute_and_anything_else_at_once(
     assert_eq!(step(1, Some(4)).1, first);
     assert_eq!(step(58, Some(5)).1, first);
     // An acknowledgement does not wait, and brings no counts with it.
-    acks.record(PAYMENTS, AckEvent::Connected);
+    acks.record(PAYMENTS, AckEvent::Connected { authority: None });
     acks.record(PAYMENTS, AckEvent::Acked { version: now.snapshot(PAYMENTS, &issuer).unwrap().version.clone() });
     let (text, second) = step(0, None);
     assert!(text.contains("1 of 1 pods run") && text.contains("count: 3"), "{text}");
@@ -396,7 +406,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), Arc::default(), nothing_revoked()),
+        (acks.clone(), Arc::default(), nothing_revoked(), nothing_told()),
         clock.clone(),
     );
     let mut model = bank();
@@ -414,7 +424,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), Arc::default(), nothing_revoked()),
+        (acks.clone(), Arc::default(), nothing_revoked(), nothing_told()),
         clock.clone(),
     );
     let now = view(bank());
@@ -425,7 +435,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     assert!(read(client).is_err(), "the object is gone");
 
     let uid = "uid-of-bank-payments-1";
-    acks.record(uid, AckEvent::Connected);
+    acks.record(uid, AckEvent::Connected { authority: None });
     acks.record(uid, AckEvent::Acked { version: now.snapshot(uid, &issuer).unwrap().version.clone() });
     reporter.step(&now, &Desired::default()).unwrap();
     assert!(read(policy).unwrap().contains("1 of 1 pods run"));
@@ -438,7 +448,7 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (Arc::default(), Arc::default(), nothing_revoked()),
+        (Arc::default(), Arc::default(), nothing_revoked(), nothing_told()),
         Clock::manual(NOW),
     );
     let view = view(bank());
@@ -519,7 +529,7 @@ async fn in_a_cluster_a_status_is_written_once_and_again_when_somebody_changes_i
     let mut reporter = Reporter::new(
         Place::Objects(objects),
         &issuer,
-        (Arc::default(), Arc::default(), nothing_revoked()),
+        (Arc::default(), Arc::default(), nothing_revoked(), nothing_told()),
         clock.clone(),
     );
     let view = view(bank());
@@ -565,6 +575,83 @@ fn holes_in_a_policy_show_whether_anything_is_behind_them() {
     assert!(bench.policy("ledger").exempt.is_empty());
     let snapshot = view.snapshot("uid-of-bank-payments-1", &bench.issuer).unwrap();
     assert!(snapshot.required_features.contains(&control::features::EXEMPT));
+}
+
+// === FapiMesh ===
+
+#[tokio::test]
+async fn the_roots_stand_in_the_status_of_the_mesh_and_are_written_when_something_of_them_changes() {
+    let cluster = crate::testing::cluster::Cluster::default();
+    let path = "/apis/fapi-mesh.dev/v1alpha1/fapimeshes/default";
+    cluster.put(path, serde_json::json!({"metadata": {"name": "default"}}));
+    let hour = Duration::from_secs(3600);
+    let mesh = crate::model::Mesh {
+        generation: 1,
+        fault: None,
+        in_force: true,
+        trust_domain: None,
+        certificate_lifetime: hour,
+        token_lifetime: hour,
+        allowed: Default::default(),
+    };
+    let model = Model { mesh: Some(mesh), ..Model::default() };
+    let (view, issuer) = (view(model), crate::issuer::names("https://127.0.0.1:1"));
+    let told = watch::Sender::new(Arc::new(Anchors::default()));
+    let objects = StatusObjects::new(cluster.client(), Leadership::alone());
+    let books = (Arc::default(), Arc::default(), nothing_revoked(), told.subscribe());
+    let mut reporter = Reporter::new(Place::Objects(objects), &issuer, books, Clock::manual(NOW));
+    // As the API server keeps it, and as it comes back.
+    let mut desired = Desired::default();
+    let mut status = async || {
+        reporter.step(&view, &desired).unwrap();
+        let Place::Objects(objects) = &mut reporter.place else { panic!("a folder") };
+        assert!(!objects.write(&reporter.last, &desired.statuses).await);
+        let stands = cluster.object(path).unwrap()["status"].take();
+        desired.statuses.insert(ObjectId::new(Kind::FapiMesh, None, "default").unwrap(), Arc::new(stands.clone()));
+        (cluster.writes().len(), stands["trustAnchors"].clone())
+    };
+    let anchor = |fingerprint: &str, not_after, phase| Anchor { fingerprint: fingerprint.repeat(43), not_after, phase };
+    let progress = |followed: usize| Progress {
+        name: "spring".to_owned(),
+        step: Step::Tainted,
+        since: "2027-01-15T08:00:00Z".to_owned(),
+        sidecars: 9,
+        followed,
+        oldest: (followed < 9).then(|| Oldest {
+            pod: "bank/shop-1".to_owned(),
+            since: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(timestamp(NOW)),
+            why: "w".repeat(2000),
+        }),
+        waits_for: None,
+        refused: None,
+    };
+    let mut anchors = Anchors { all: vec![anchor("a", Some(NOW), AnchorPhase::Active)], ..Anchors::default() };
+    told.send_replace(Arc::new(anchors.clone()));
+    let first =
+        serde_json::json!({"fingerprint": "a".repeat(43), "notAfter": "2027-01-15T08:00:00Z", "phase": "Active"});
+    assert_eq!(status().await, (1, serde_json::json!([first.clone()])));
+    assert_eq!(status().await.0, 0);
+
+    anchors.all[0].phase = AnchorPhase::Tainted;
+    anchors.all.push(anchor("b", Some(NOW), AnchorPhase::Active));
+    anchors.progress = Some(progress(7));
+    told.send_replace(Arc::new(anchors.clone()));
+    let (writes, stands) = status().await;
+    assert_eq!((writes, stands[1].get("acknowledgements")), (1, None), "{stands}");
+    let acknowledgements = &stands[0]["acknowledgements"];
+    assert_eq!((&acknowledgements["pods"], &acknowledgements["acknowledged"]), (&9.into(), &7.into()));
+    let oldest = &acknowledgements["oldest"];
+    assert_eq!((&oldest["pod"], &oldest["since"]), (&"bank/shop-1".into(), &"2027-01-15T08:00:00Z".into()));
+    assert_eq!(oldest["message"].as_str().unwrap().chars().count(), 1024, "as much as the schema takes");
+    assert_eq!(status().await.0, 0);
+
+    anchors.all[0] = anchor("a", None, AnchorPhase::Removed);
+    anchors.progress = Some(Progress { step: Step::Removed, ..progress(9) });
+    told.send_replace(Arc::new(anchors.clone()));
+    let removed = serde_json::json!({
+        "fingerprint": "a".repeat(43), "phase": "Removed", "acknowledgements": {"pods": 9, "acknowledged": 9},
+    });
+    assert_eq!(status().await.1[0], removed);
 }
 
 // === Revocation ===

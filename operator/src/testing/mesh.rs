@@ -34,7 +34,6 @@ use crate::model::{Model, Pod};
 use crate::pki::{Authority, PublicKey, Serving, identity_of};
 use crate::replicas::{Books, Follower};
 use crate::revocations::Revocations;
-use crate::rotation::Streams;
 use crate::shelf::Shelf;
 use crate::view::View;
 
@@ -57,7 +56,6 @@ pub(crate) struct Mesh {
     pub(crate) control: SocketAddr,
     pub(crate) shutdown: watch::Sender<bool>,
     pub(crate) authority: Arc<Authority>,
-    pub(crate) streams: Arc<Streams>,
     operator: SpiffeId,
     books: Books,
     servers: JoinSet<()>,
@@ -119,7 +117,7 @@ impl Mesh {
 
         let leads = watch::Sender::new(Some(Instant::now() + 100 * SOON));
         let audits = Arc::<Audits>::default();
-        let (client_keys, streams) = (Arc::new(ClientKeys::default()), Arc::<Streams>::default());
+        let client_keys = Arc::new(ClientKeys::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
             kept,
@@ -147,7 +145,6 @@ impl Mesh {
             delivered: keys.delivered(),
             issuer: names,
             roots: authority.roots(),
-            streams: streams.clone(),
             behind: Behind::default(),
             renew: renew.subscribe(),
             operator: operator.clone(),
@@ -175,7 +172,6 @@ impl Mesh {
             control,
             shutdown,
             authority,
-            streams,
             operator,
             books,
             servers,

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::programs;
+use crate::fapictl;
 
 /// kubectl of one cluster.
 #[derive(Clone)]
@@ -78,6 +79,14 @@ impl Kubectl {
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// Runs fapictl as the same user; everything that it says, complaints last.
+    ///
+    /// # Errors
+    /// The same, when it fails.
+    pub fn fapictl(&self, args: &[&str]) -> Result<String, String> {
+        fapictl::said(self.direct(fapictl::command()).args(args))
     }
 
     /// The bare command, for what the others cannot do. It ends after five minutes at the latest.

@@ -238,6 +238,17 @@ pub struct PodReport {
     /// The epoch of the revocations in force.
     #[prost(uint64, tag = "6")]
     pub revocation_epoch: u64,
+    /// The digest of the trust bundle in force; empty if none was acknowledged.
+    #[prost(string, tag = "7")]
+    pub trust_bundle: ::prost::alloc::string::String,
+    /// The last bundle that it refused, and why; empty if there is none.
+    #[prost(string, tag = "8")]
+    pub refused_bundle: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub bundle_nack_reason: ::prost::alloc::string::String,
+    /// The key that signed its certificate (RFC 5280 section 4.2.1.1); empty if that does not say.
+    #[prost(bytes = "vec", tag = "10")]
+    pub authority: ::prost::alloc::vec::Vec<u8>,
 }
 /// The public key of a sidecar that signs client assertions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crds::mesh::AnchorPhase;
+
 use super::*;
 use crate::pki::rotation::Rotation;
 use crate::state::StateError;
@@ -27,6 +29,38 @@ fn documents(dir: &TempDir) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// What each root is good for, and whether it still has a certificate.
+fn phases(authority: &Authority) -> Vec<(String, AnchorPhase, bool)> {
+    let anchors = authority.anchors().into_iter();
+    anchors.map(|anchor| (anchor.fingerprint, anchor.phase, anchor.not_after.is_some())).collect()
+}
+
+#[test]
+fn roots_are_told_by_what_they_are_good_for_and_a_removed_one_until_the_next_rotation() {
+    use AnchorPhase::{Active, Prepared, Removed, Tainted};
+    let dir = TempDir::new();
+    let authority = open(&dir).unwrap();
+    let [(first, Active, true)] = &*phases(&authority) else { panic!("{:?}", phases(&authority)) };
+    assert_eq!(*first, authority.store.first().unwrap());
+    assert_eq!(authority.anchors()[0].not_after, Some(NOW.plus(10 * 365 * 24 * 3600)));
+    for (step, old, new) in [
+        (Step::Prepared, Active, Prepared),
+        (Step::Active, Active, Active),
+        (Step::Tainted, Tainted, Active),
+        (Step::Removed, Removed, Active),
+    ] {
+        let authority = at(&TempDir::new(), step);
+        let [(a, is_old, has), (b, is_new, true)] = &*phases(&authority) else { panic!("{:?}", phases(&authority)) };
+        assert_eq!((*is_old, *has, *is_new), (old, step != Step::Removed, new), "{step:?}");
+        assert_ne!(a, b);
+    }
+    let authority = at(&dir, Step::Removed);
+    let second = phases(&authority)[1].0.clone();
+    authority.begin_rotation("second", NOW).unwrap();
+    let told = phases(&authority);
+    assert_eq!((told.len(), &told[0].0, told[0].1, told[1].1), (2, &second, Active, Prepared));
 }
 
 #[test]
