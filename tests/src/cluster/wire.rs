@@ -68,12 +68,13 @@ impl Tap {
     }
 }
 
-/// The types of the records, if these bytes are whole records of TLS and nothing else (RFC 8446 section 5.1).
+/// The types of the records, if these bytes are records of TLS and nothing else (RFC 8446 section 5.1).
 pub fn tls_records(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut types = Vec::new();
     while let [kind @ 20..=23, 3, 1 | 3, high, low, rest @ ..] = bytes {
         types.push(*kind);
-        bytes = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..)?;
+        // The last one may still be on its way.
+        bytes = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default();
     }
     bytes.is_empty().then_some(types)
 }
