@@ -238,7 +238,16 @@ def path_is_ambiguous(path):
         byte = bytes.fromhex(code)
         if re.fullmatch(rb"[A-Za-z0-9\-._~/\\%;\x00-\x1f\x7f]", byte):
             return True
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return True
     return False
+
+
+def as_ruled(path):
+    """A rule says `:` where an app, which decodes, sees `:`."""
+    return re.sub(r"%(?:21|24|26|27|28|29|2A|2B|2C|3A|3D|40)", lambda found: unquote_to_bytes(found[0]).decode(), path, flags=re.I)
 
 
 def normal_url(url):
@@ -555,7 +564,7 @@ class Judgement:
 
     def authorised(self, faults):
         """The rules of the most specific path; any of them admits; the reason is the furthest reached."""
-        path = self.request["path"]
+        path = as_ruled(self.request["path"])
         rules, path = self.policy["rules"], path.rstrip("/") or "/"
         governing = [rule for rule in rules if path in rule.get("paths", [])]
         if not governing:

@@ -167,7 +167,7 @@ class Draft:
         self.method, self.path, self.query = "POST", "/transfers", None
         if rng.random() < 0.3:
             self.method = "GET"
-            self.path = rng.choice(["/accounts", "/accounts/7", "/accounts/a%C3%A9", "/accounts/x:y@z,1", "/accounts/"])
+            self.path = rng.choice(["/accounts", "/accounts/7", "/accounts/a%C3%A9", "/accounts/x:y@z,1", "/accounts/x%3Ay%40z,1", "/accounts/"])
         self.headers = []
         resource = rng.choice([PAYMENTS, PAYMENTS, LEDGER])
         self.origin = rng.choice([PAYMENTS, "https://api.bank.example:8443"]) if resource == PAYMENTS else LEDGER
@@ -972,7 +972,8 @@ def rules(draft):
     draft.world["policy"]["rules"] = draft.rng.sample([
         {"callers": [web]}, {"callers": [shop], "scopes": ["admin"]}, {"callers": [shop], "methods": ["POST", "GET"]},
         {"paths": ["/transfers", "/accounts/7"], "callers": [web]}, {"paths": ["/accounts"], "callers": [shop], "methods": ["PUT"]},
-        {"pathPrefixes": ["/accounts/a"], "callers": [shop]}, {"pathPrefixes": ["/accounts"], "callers": [all_of_bank], "scopes": ["accounts:read"]},
+        {"pathPrefixes": ["/accounts/a"], "callers": [shop]}, {"paths": ["/accounts/x:y@z,1"], "callers": [shop], "scopes": ["transfers:write"]},
+        {"pathPrefixes": ["/accounts"], "callers": [all_of_bank], "scopes": ["accounts:read"]},
         {"pathPrefixes": ["/"], "callers": [shop], "scopes": ["transfers:write"]}, {"pathPrefixes": ["/accounts/7", "/transfers"], "callers": [shop, web]},
         {"callers": [{"namespace": "other"}]}, {"pathPrefixes": ["/transfers"], "callers": [shop], "maxTokenAge": 10},
         {"paths": ["/"], "callers": [shop]}], draft.rng.randrange(1, 7))

@@ -54,5 +54,5 @@ fn main() {
 fn verdicts(line: &str) -> Vec<Expected> {
     let Line { world, steps } = serde_json::from_str(line).unwrap();
     let (world, mut proven) = (World::new(&world), ProvenTokens::new());
-    steps.iter().map(|step| world.verdict(step.clock, &step.request, &mut proven)).collect()
+    steps.iter().map(|step| world.verdict(step.clock, &[], &step.request, &mut proven)).collect()
 }

@@ -81,11 +81,12 @@ fn with(scheme: Scheme, error: &'static str, more: Option<String>) -> (Option<&'
 
 fn challenges(scheme: Scheme, params: &str) -> String {
     let algs = SigningAlg::OFFERED;
+    // RFC 6750 section 3: at least one parameter follows `Bearer`.
+    let bearer = format!("Bearer {}", if params.is_empty() { "realm=\"fapi-mesh\"" } else { params });
     let comma = if params.is_empty() { "" } else { ", " };
-    let bearer = format!("Bearer {params}");
     let dpop = format!("DPoP {params}{comma}algs=\"{algs}\"");
     match scheme {
-        Scheme::None => format!("{}, {dpop}", bearer.trim_end()),
+        Scheme::None => format!("{bearer}, {dpop}"),
         Scheme::Bearer => bearer,
         Scheme::Dpop => dpop,
     }

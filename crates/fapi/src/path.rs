@@ -2,13 +2,16 @@
 //!
 //! A path that two parsers could read differently is refused, not repaired: what was matched must be what the app sees.
 
+use std::borrow::Cow;
+
 use crate::rejection::Rejection;
 
 /// Gives the path back if it can be read in one way only (RFC 3986 section 6.2).
 ///
 /// Refused are: a path that does not start with `/`; empty, `.` and `..` segments; `;` and all that no path may hold (RFC 3986
 /// section 3.3: spaces, quotes, brackets, `\ ^ |`, backticks, control characters, anything beyond ASCII); broken percent-encodings, and
-/// those of letters, digits and `- . _ ~ / \ % ;` or of control characters. One slash at the end is fine.
+/// those of letters, digits and `- . _ ~ / \ % ;` or of control characters; encoded bytes that are no UTF-8, which lenient decoders
+/// take for dots and slashes. One slash at the end is fine.
 ///
 /// # Errors
 /// [`Rejection::RequestMalformed`].
@@ -36,7 +39,39 @@ fn is_normal(raw: &str) -> bool {
             return false;
         }
     }
-    true
+    is_text(rest)
+}
+
+/// Whether what is encoded reads as UTF-8.
+fn is_text(path: &str) -> bool {
+    !path.contains('%') || String::from_utf8(decoded(path, |_| true)).is_ok()
+}
+
+/// A path that has one reading, as rules spell it: what may stand plain is plain. For apps `%3A` is `:`, so it is for rules.
+pub(crate) fn as_ruled(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    // No encoding of a slash or a dot has got so far.
+    String::from_utf8(decoded(path, is_plain)).map_or(Cow::Borrowed(path), Cow::Owned)
+}
+
+/// With the encodings of these bytes decoded.
+fn decoded(path: &str, which: impl Fn(u8) -> bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let encoded = match (first, after) {
+            (b'%', [high, low, behind @ ..]) => {
+                octet(*high, *low).filter(|byte| which(*byte)).map(|byte| (byte, behind))
+            }
+            _ => None,
+        };
+        let (byte, behind) = encoded.unwrap_or((first, after));
+        out.push(byte);
+        rest = behind;
+    }
+    out
 }
 
 /// What a segment may hold unencoded (RFC 3986 section 3.3, `pchar`), but for `;`, behind which some parsers see parameters.
@@ -47,9 +82,14 @@ const fn is_plain(byte: u8) -> bool {
 
 /// Whether `%` and these digits stand for a byte that has no plain spelling and no meaning of its own.
 fn encodes_safely(high: Option<u8>, low: Option<u8>) -> bool {
-    let (Some(high), Some(low)) = (high.and_then(hex), low.and_then(hex)) else { return false };
-    let byte = high << 4 | low;
+    let (Some(high), Some(low)) = (high, low) else { return false };
+    let Some(byte) = octet(high, low) else { return false };
     !(is_unreserved(byte) || byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'%' | b';'))
+}
+
+/// The byte of two hex digits.
+fn octet(high: u8, low: u8) -> Option<u8> {
+    Some(hex(high)? << 4 | hex(low)?)
 }
 
 /// RFC 3986 section 2.3.
@@ -81,6 +121,20 @@ mod tests {
         for path in ["/", "/a", "/a/", "/a/b.c/~d_e-f", "/a:b@c!$&'()*+,=", "/%C3%A9/%20x", "/%c3%a9", "/...", "/a..b"]
         {
             assert_eq!(normal_path(path), Ok(path));
+        }
+    }
+
+    #[test]
+    fn rules_see_what_may_stand_plain_as_plain() {
+        for (path, ruled) in [
+            ("/", "/"),
+            ("/v1/accounts%3Atransfer", "/v1/accounts:transfer"),
+            ("/v1/accounts%3atransfer/", "/v1/accounts:transfer/"),
+            ("/%40me%21%24%26%27%28%29%2a%2B%2c%3D", "/@me!$&'()*+,="),
+            ("/caf%C3%A9/a%20b%3A", "/caf%C3%A9/a%20b:"),
+        ] {
+            assert_eq!(normal_path(path), Ok(path));
+            assert_eq!(as_ruled(path), ruled);
         }
     }
 
@@ -132,6 +186,11 @@ mod tests {
             "/%00",
             "/%0a",
             "/%7F",
+            "/%c0%ae%c0%ae/a",
+            "/%C3",
+            "/%a9%C3",
+            "/%ed%a0%80",
+            "/%ff",
             "https://payments.bank/a",
         ] {
             assert_eq!(normal_path(path), Err(Rejection::RequestMalformed), "{path:?}");

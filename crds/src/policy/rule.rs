@@ -16,7 +16,8 @@ pub struct Rule {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub methods: Vec<Method>,
 
-    /// Paths, compared whole. In normal form: nothing percent-encoded, no `*` and no `;`.
+    /// Paths, compared whole. In normal form: nothing percent-encoded, no `*` and no `;`. A request that encodes what is plain
+    /// here (`%3A` for `:`) asks for the same path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024), regex(pattern = PATH)))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -17,8 +17,9 @@ use super::MeshAuthorizationServer;
 use super::error::TokenError;
 use super::exchange::ACCESS_TOKEN;
 use super::form::Form;
+use super::introspect::{self, Told};
+use super::revoke;
 use super::token::{self, Facts, Issued};
-use super::{introspect, revoke};
 use crate::accept::{Connection, drive};
 use crate::caller::Caller;
 
@@ -140,21 +141,24 @@ async fn revoke(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
 async fn introspect(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
     let signed = introspect::wants_signed(request.headers());
     let mut facts = Facts::of(caller);
-    let outcome = match read(request).await {
+    let decided = match read(request).await {
         Ok((headers, form)) => introspect::decide(server, caller, &headers, &form, &mut facts).await,
         Err(error) => Err(error),
     };
-    introspect::log(&facts, &outcome);
-    let told = match &outcome {
-        Ok(told) if signed => told.signed(server).map(|jwt| {
-            let mut answer = Response::new(Full::new(jwt.into()));
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(introspect::SIGNED));
-            unkept(answer)
-        }),
-        Ok(told) => Ok(private(StatusCode::OK, &told.body())),
-        Err(error) => return refused_answer(error),
-    };
-    told.unwrap_or_else(|error| refused_answer(&error))
+    // What cannot be signed is not told, and so not logged as told.
+    let outcome = decided.and_then(|told| Ok((told_answer(server, &told, signed)?, told)));
+    introspect::log(&facts, outcome.as_ref().map(|(_, told)| told));
+    outcome.map_or_else(|error| refused_answer(&error), |(answer, _)| answer)
+}
+
+/// RFC 7662 section 2.2, or RFC 9701 section 5.
+fn told_answer(server: &MeshAuthorizationServer, told: &Told, signed: bool) -> Result<Answer, TokenError> {
+    if !signed {
+        return Ok(private(StatusCode::OK, &told.body()));
+    }
+    let mut answer = Response::new(Full::new(told.signed(server)?.into()));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(introspect::SIGNED));
+    Ok(unkept(answer))
 }
 
 /// The headers and the parameters of a request.

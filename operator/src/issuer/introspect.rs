@@ -97,7 +97,7 @@ impl Told {
 }
 
 /// Every decision is one line of the log.
-pub(super) fn log(facts: &Facts, outcome: &Result<Told, TokenError>) {
+pub(super) fn log(facts: &Facts, outcome: Result<&Told, &TokenError>) {
     let (client_id, token) = (facts.client_id(), facts.token());
     match outcome {
         Ok(Told { token: Ok(_), .. }) => {

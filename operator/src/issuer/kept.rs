@@ -32,6 +32,7 @@ impl Kept {
     pub(crate) fn open(shelf: Shelf, rotation: Rotation, clock: &Clock) -> Result<Self, KeysError> {
         let is_shared = shelf.is_shared();
         let folder = Folder::open(shelf, REMEDY, |folder| {
+            tracing::info!("the issuer begins with new keys: no token of before counts");
             Keys::create(folder, clock.now())?;
             Remembered::create(folder, ASSERTIONS)?;
             if is_shared {

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -90,4 +90,38 @@ fn a_trust_domain_is_compared_as_a_whole() {
         let error = member_from_leaf(certificate.der(), &TrustDomain::parse(other).unwrap()).unwrap_err();
         assert_eq!(error.rejection(), Rejection::TrustDomainNotAllowed);
     }
+}
+
+/// A certificate that openssl made, and why it is no leaf of a workload, if it is none.
+#[derive(serde::Deserialize)]
+struct Minted {
+    name: String,
+    der: String,
+    fault: String,
+}
+
+#[test]
+fn certificates_of_openssl() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/openssl.json");
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let all: Vec<Minted> = serde_json::from_value(file["certificates"].clone()).unwrap();
+    let mut good = 0;
+    for Minted { name, der, fault } in &all {
+        let der: Vec<u8> =
+            (0..der.len()).step_by(2).map(|at| u8::from_str_radix(&der[at..at + 2], 16).unwrap()).collect();
+        let found = match peer_from_leaf(&der) {
+            Ok(peer) => {
+                assert_eq!(peer.spiffe_id.as_str(), ID, "{name}");
+                good += 1;
+                ""
+            }
+            Err(LeafError::Malformed) => "Malformed",
+            Err(LeafError::UriNames(_)) => "UriNames",
+            Err(LeafError::SpiffeId) => "SpiffeId",
+            Err(LeafError::Usage(_)) => "Usage",
+            Err(other) => panic!("{name}: {other}"),
+        };
+        assert_eq!(found, fault, "{name}");
+    }
+    assert!(good > 5 && all.len() > 3 * good, "{good} of {}", all.len());
 }

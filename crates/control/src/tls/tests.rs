@@ -7,7 +7,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::{
-    ClientConnection, HandshakeKind, ServerConnection, pki_types::ServerName, server::ServerSessionMemoryCache,
+    ClientConnection, HandshakeKind, NamedGroup, ServerConnection,
+    client::danger::ServerCertVerifier,
+    pki_types::ServerName,
+    server::{Acceptor, ServerSessionMemoryCache, danger::ClientCertVerifier},
 };
 
 use super::*;
@@ -158,6 +161,47 @@ fn a_server_must_be_the_one_called() {
     assert_eq!(rejection_of(&error), Some(Rejection::PeerCertificateUntrusted));
 }
 
+/// All that are offered, the preferred one first.
+const GROUPS: [NamedGroup; 4] =
+    [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1];
+
+#[test]
+fn keys_are_exchanged_by_a_post_quantum_hybrid_and_else_by_x25519_or_p_256() {
+    let authority = Authority::new();
+    let shop = authority.identity(SHOP);
+    let outside = public_client_config(&Roots::from_pem(&authority.pem).unwrap(), None).unwrap();
+    for config in [client(&authority, Some(&shop)), outside] {
+        let mut wire = Vec::new();
+        let name = ServerName::try_from("as.example").unwrap();
+        ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut wire).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut wire.as_slice()).unwrap();
+        let accepted = acceptor.accept().unwrap().unwrap();
+        assert_eq!(accepted.client_hello().named_groups(), Some(GROUPS.as_slice()));
+    }
+    let exchanged = |client: ClientConfig, server: ServerConfig| {
+        let (_, server) = meet(&Arc::new(client), &Arc::new(server)).unwrap();
+        server.negotiated_key_exchange_group().map(|group| group.name())
+    };
+    let members = exchanged(client(&authority, Some(&shop)), server(&authority, ClientAuth::Required));
+    assert_eq!(members, Some(NamedGroup::X25519MLKEM768));
+    for group in GROUPS {
+        let mut only = CryptoProvider::clone(&provider());
+        only.kx_groups.retain(|known| known.name() == group);
+        let payments = vec![SpiffeId::parse(PAYMENTS).unwrap()];
+        let client = ClientConfig::builder_with_provider(Arc::new(only))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerIdentityVerifier::new(&authority.bundle(), payments)))
+            .with_no_client_auth();
+        let public = public_server_config(&authority.identity(PAYMENTS), &[]).unwrap();
+        for server in [server(&authority, ClientAuth::Optional), public] {
+            assert_eq!(exchanged(client.clone(), server), Some(group), "a client that knows no other");
+        }
+    }
+}
+
 #[test]
 fn n34_no_session_is_resumed() {
     let authority = Authority::new();
@@ -235,4 +279,29 @@ fn the_root_of_a_peer_is_known_among_several() {
     }
     assert_eq!(both.root_of(Authority::new().identity(SHOP).chain(), now), None);
     assert_eq!(both.root_of(&[], now), None);
+}
+
+#[test]
+fn no_flipped_bit_of_a_chain_is_ever_accepted() {
+    let authority = Authority::new();
+    let members = MemberVerifier::new(&authority.bundle(), ClientAuth::Required).unwrap();
+    let servers = ServerIdentityVerifier::new(&authority.bundle(), vec![SpiffeId::parse(SHOP).unwrap()]);
+    let (name, now) = (ServerName::try_from("mesh.invalid").unwrap(), rustls::pki_types::UnixTime::now());
+    let verdicts = |chain: &[CertificateDer<'_>]| {
+        let (leaf, above) = chain.split_first().unwrap();
+        let as_client = members.verify_client_cert(leaf, above, now).is_ok();
+        (as_client, servers.verify_server_cert(leaf, above, &name, &[], now).is_ok())
+    };
+    let shop = authority.identity_below(SHOP, vec![]);
+    let chain: Vec<_> = shop.chain().iter().map(|certificate| certificate.to_vec()).collect();
+    let mut asked = 0;
+    for (at, bit) in (0..chain.len()).flat_map(|at| (0..chain[at].len() * 8).map(move |bit| (at, bit))) {
+        let mut bad = chain.clone();
+        bad[at][bit / 8] ^= 1 << (bit % 8);
+        let bad: Vec<_> = bad.into_iter().map(CertificateDer::from).collect();
+        assert_eq!(verdicts(&bad), (false, false), "bit {bit} of certificate {at}");
+        asked += 1;
+    }
+    assert!(asked > 5_000, "{asked}");
+    assert_eq!(verdicts(shop.chain()), (true, true));
 }

@@ -8,7 +8,7 @@ fn told(rejection: Rejection, scheme: Scheme) -> (u16, Option<&'static str>, Str
 
 #[test]
 fn without_credentials_both_schemes_are_offered_and_no_error_is_named() {
-    let offer = r#"Bearer, DPoP algs="ES256 PS256 EdDSA""#;
+    let offer = r#"Bearer realm="fapi-mesh", DPoP algs="ES256 PS256 EdDSA""#;
     assert_eq!(told(Rejection::TokenMissing, Scheme::None), (401, None, offer.to_owned()));
 }
 

@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::{
     challenge::Needed,
-    path::without_end_slash,
+    path::{as_ruled, without_end_slash},
     rejection::Rejection,
     value::{AuthorizationDetails, ScopeSet, SpiffeId, TrustDomain},
 };
@@ -159,7 +159,8 @@ impl Rules {
     pub(super) fn judge(&self, path: &str, method: &Method, with: &Credentials<'_>) -> Result<Matched, Unmatched<'_>> {
         let mut furthest = Unmatched::Rule;
         let mut oldest = None;
-        let governing = self.governing(without_end_slash(path));
+        let path = as_ruled(path);
+        let governing = self.governing(without_end_slash(&path));
         for rule in governing.iter().filter_map(|index| self.rules.get(*index)) {
             match rule.judge(method, with) {
                 Ok(None) => return Ok(Matched { max_age: None }),

@@ -68,6 +68,19 @@ fn the_most_specific_path_governs_alone() {
 }
 
 #[test]
+fn an_encoding_leads_past_no_rule() {
+    let policy = with_rules(vec![
+        rule(&[], &[], &["/v1"], &[account("bank", "shop")], &["accounts:read"]),
+        rule(&[], &["/v1/accounts:transfer"], &[], &[account("bank", "shop")], &["transfers:write"]),
+    ]);
+    let (shop, post) = (caller("bank", "shop"), Method::POST);
+    for path in ["/v1/accounts:transfer", "/v1/accounts%3Atransfer", "/v1/accounts%3atransfer/"] {
+        assert!(judged(&policy, path, &post, &shop, "accounts:read").is_err(), "{path}");
+        assert_eq!(judged(&policy, path, &post, &shop, "transfers:write"), Ok(()), "{path}");
+    }
+}
+
+#[test]
 fn a_prefix_of_the_root_is_more_specific_than_no_path() {
     let policy = with_rules(vec![
         rule(&[], &[], &[], &[account("bank", "shop")], &[]),

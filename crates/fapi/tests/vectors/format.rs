@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use fapi::WirePolicy;
+use fapi::{Revocation, WirePolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -34,6 +34,9 @@ pub(crate) struct Step {
     /// Seconds since the epoch, if not the world's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clock: Option<u64>,
+    /// All that is revoked when the request comes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) revoked: Vec<Revocation>,
     pub(crate) request: Asked,
     /// The verdict of the decision.
     pub(crate) expect: Expected,

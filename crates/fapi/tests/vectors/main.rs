@@ -212,3 +212,8 @@ fn n49_clocks_ahead() {
 fn n50_ended_tokens() {
     holds("n50_ended_tokens");
 }
+
+#[test]
+fn second_opinion() {
+    holds("second_opinion");
+}

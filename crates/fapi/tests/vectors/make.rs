@@ -2,6 +2,7 @@
 
 mod cnf;
 mod key;
+mod opinion;
 mod proof;
 mod replay;
 mod request;
@@ -17,7 +18,8 @@ use crate::{
 
 /// Every file with its name.
 pub(crate) fn all() -> Vec<(&'static str, VectorFile)> {
-    [request::files(), cnf::files(), token::files(), key::files(), proof::files(), replay::files()].concat()
+    [request::files(), cnf::files(), token::files(), key::files(), proof::files(), replay::files(), opinion::files()]
+        .concat()
 }
 
 fn file(name: &'static str, about: &str, cases: Vec<Case>) -> (&'static str, VectorFile) {
@@ -61,7 +63,7 @@ fn peer(spiffe_id: &str) -> Value {
 
 impl Case {
     fn new(name: impl Into<String>, request: Asked, expect: Expected) -> Self {
-        let last = Step { clock: None, request, expect, connected: None };
+        let last = Step { clock: None, revoked: Vec::new(), request, expect, connected: None };
         Self { name: name.into(), world: Map::new(), before: Vec::new(), last }
     }
 
@@ -76,6 +78,12 @@ impl Case {
         self
     }
 
+    /// While this is revoked.
+    fn revoked(mut self, revocation: Value) -> Self {
+        self.last.revoked.push(serde_json::from_value(revocation).unwrap());
+        self
+    }
+
     /// Where a sidecar does something else.
     fn connected(mut self, connected: Connected) -> Self {
         self.last.connected = Some(connected);
@@ -84,7 +92,7 @@ impl Case {
 
     /// After another request.
     fn after(mut self, clock: u64, request: Asked, expect: Expected) -> Self {
-        self.before.push(Step { clock: Some(clock), request, expect, connected: None });
+        self.before.push(Step { clock: Some(clock), revoked: Vec::new(), request, expect, connected: None });
         self
     }
 }
@@ -144,7 +152,7 @@ fn refused(reason: &str, status: u16, challenge: Option<&str>) -> Expected {
 
 /// No credentials that are understood: both schemes, no error.
 fn no_credentials() -> Expected {
-    refused("token_missing", 401, Some(r#"Bearer, DPoP algs="ES256 PS256 EdDSA""#))
+    refused("token_missing", 401, Some(r#"Bearer realm="fapi-mesh", DPoP algs="ES256 PS256 EdDSA""#))
 }
 
 fn bad_request() -> Expected {

@@ -1,10 +1,10 @@
 //! Properties over all vectors.
 
-use fapi::ProvenTokens;
+use fapi::{ProvenTokens, WirePolicy};
 use http::HeaderValue;
 
 use crate::{
-    make,
+    format, make,
     run::{Case, Expected, Step, VectorFile, World, load},
 };
 
@@ -55,6 +55,7 @@ struct Target {
     proven: ProvenTokens,
     /// Header and where its token or proof begins.
     places: Vec<(usize, usize)>,
+    is_dpop: bool,
     name: String,
 }
 
@@ -80,7 +81,7 @@ impl Target {
                 _ => {}
             }
         }
-        Some(Self { world, step, proven, places, name: case.name.clone() })
+        Some(Self { world, step, proven, places, is_dpop, name: case.name.clone() })
     }
 
     /// Asks with one bit changed; `false` if no client could send that.
@@ -102,7 +103,7 @@ impl Target {
     }
 }
 
-/// Set `FAPI_FLIPS` for more, such as 1000000 with `--release`.
+/// `make flips` asks for a million by `FAPI_FLIPS`.
 #[test]
 fn no_request_with_a_flipped_bit_is_admitted() {
     let wanted: usize = std::env::var("FAPI_FLIPS").map_or(20_000, |text| text.parse().unwrap());
@@ -118,4 +119,58 @@ fn no_request_with_a_flipped_bit_is_admitted() {
     for target in &mut targets {
         assert_eq!(target.step.verdict(&target.world, &mut target.proven), Expected::Admitted, "{}", target.name);
     }
+}
+
+/// Whether a rule of the policy names this path, by another way than the one that is tested.
+fn is_ruled(policy: &WirePolicy, method: &str, path: &str) -> bool {
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    policy.rules.iter().any(|rule| {
+        let is_any = rule.paths.is_empty() && rule.path_prefixes.is_empty();
+        let is_below =
+            |prefix: &String| bare == prefix || bare.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
+        (rule.methods.is_empty() || rule.methods.iter().any(|wanted| wanted == method))
+            && (is_any || rule.paths.iter().any(|exact| exact == bare) || rule.path_prefixes.iter().any(is_below))
+    })
+}
+
+/// Every path that differs in one bit.
+fn flipped(path: &str) -> impl Iterator<Item = String> {
+    (0..path.len() * 8).filter_map(move |bit| {
+        let mut bytes = path.as_bytes().to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        String::from_utf8(bytes).ok()
+    })
+}
+
+#[test]
+fn a_flipped_path_is_admitted_only_if_rule_and_proof_still_name_it() {
+    let (mut admitted, mut refused) = (0, 0);
+    for file in files() {
+        for (case, is_open) in file.cases.iter().flat_map(|case| [(case, false), (case, true)]) {
+            let Some(Target { mut world, mut step, is_dpop, .. }) = Target::of(&file, case) else { continue };
+            let mut written = format::World::of(&file, case);
+            if is_open {
+                // The rules of these cases are for single paths: here they are for all paths.
+                for rule in &mut written.policy.rules {
+                    rule.paths.clear();
+                    rule.path_prefixes = vec!["/".to_owned()];
+                }
+                world = World::new(&written);
+            }
+            let good = step.request.path.clone();
+            for bad in flipped(&good) {
+                step.request.path.clone_from(&bad);
+                if step.verdict(&world, &mut ProvenTokens::new()) != Expected::Admitted {
+                    refused += 1;
+                    continue;
+                }
+                admitted += 1;
+                assert!(is_ruled(&written.policy, &step.request.method, &bad), "{}: {bad}", case.name);
+                // `%c3` and `%C3` are the only two spellings of one path that are one bit apart.
+                let is_same = bad.eq_ignore_ascii_case(&good) && good.contains('%');
+                assert!(!is_dpop || is_same, "{}: {bad}", case.name);
+            }
+        }
+    }
+    assert!(admitted > 1_000 && refused > 1_000, "{admitted} admitted, {refused} refused");
 }

@@ -13,7 +13,7 @@ pub(crate) use crate::{
 impl Step {
     /// The verdict in this world.
     pub(crate) fn verdict(&self, world: &World, proven: &mut ProvenTokens) -> Expected {
-        world.verdict(self.clock, &self.request, proven)
+        world.verdict(self.clock, &self.revoked, &self.request, proven)
     }
 }
 

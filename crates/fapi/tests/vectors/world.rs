@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fapi::{
     AdmissionKind, CertThumbprint, Context, Issuer, IssuerKeys, KeySet, NonceMinter, Peer, Policy, PortPolicy,
-    ProvenTokens, ReplaySet, Request, Revocations, SpiffeId, TrustDomain, UnixTime, Verdict, decide,
+    ProvenTokens, ReplaySet, Request, Revocation, SpiffeId, TrustDomain, UnixTime, Verdict, decide,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -18,7 +18,6 @@ pub(crate) struct World {
     peer: Peer,
     nonces: NonceMinter,
     replay: ReplaySet,
-    revocations: Revocations,
     now: UnixTime,
 }
 
@@ -44,13 +43,19 @@ impl World {
             },
             nonces: NonceMinter::new(text.nonce_secret()),
             replay: ReplaySet::new(text.replay_capacity, text.replay_capacity),
-            revocations: Revocations::none(),
             now: UnixTime::from_secs(text.clock),
         }
     }
 
-    /// The verdict about a request, at this time if not at the world's.
-    pub(crate) fn verdict(&self, clock: Option<u64>, asked: &Asked, proven: &mut ProvenTokens) -> Expected {
+    /// The verdict about a request, at this time if not at the world's, while this is revoked.
+    pub(crate) fn verdict(
+        &self,
+        clock: Option<u64>,
+        revoked: &[Revocation],
+        asked: &Asked,
+        proven: &mut ProvenTokens,
+    ) -> Expected {
+        let revocations = revoked.iter().cloned().collect();
         let headers: HeaderMap = asked
             .headers
             .iter()
@@ -68,7 +73,7 @@ impl World {
             peer: &self.peer,
             nonces: &self.nonces,
             replay: &self.replay,
-            revocations: &self.revocations,
+            revocations: &revocations,
             generation: 1,
             now: clock.map_or(self.now, UnixTime::from_secs),
         };

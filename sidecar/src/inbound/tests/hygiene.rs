@@ -89,7 +89,7 @@ async fn a_refusal_says_the_oauth_error_and_nothing_more() {
     local(async {
         let (answer, seen) = said(&["GET /a HTTP/1.1", "Host: payments.bank"], "").await;
         assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-        let challenge = "www-authenticate: Bearer, DPoP algs=\"ES256 PS256 EdDSA\"";
+        let challenge = "www-authenticate: Bearer realm=\"fapi-mesh\", DPoP algs=\"ES256 PS256 EdDSA\"";
         assert!(answer.contains(challenge), "{answer}");
         assert!(answer.contains("cache-control: no-store") && answer.ends_with("{}"), "{answer}");
         assert!(!answer.contains("token_missing"), "the reason is for the log: {answer}");

@@ -220,3 +220,8 @@ async fn n49_clocks_ahead() {
 async fn n50_ended_tokens() {
     holds("n50_ended_tokens").await;
 }
+
+#[tokio::test]
+async fn second_opinion() {
+    holds("second_opinion").await;
+}

@@ -160,6 +160,7 @@ fn paths() -> (&'static str, VectorFile) {
         "/accounts\\..\\transfers",
         "/transfers%00",
         "/transfers%3bx",
+        "/accounts/%c0%ae%c0%ae/transfers",
         "/transfers|x",
         "/accounts/{a}",
         "*",
@@ -171,6 +172,16 @@ fn paths() -> (&'static str, VectorFile) {
         let proof = mint::proof(&token).claim("jti", format!("p-{at}")).sign();
         let case = Case::new(format!("{path:?}"), Asked::dpop(&token, &proof).path(path), bad_request());
         cases.push(if path.is_empty() { case.connected(Connected::Unreadable) } else { case });
+    }
+    let mut finer = policy();
+    finer["rules"].as_array_mut().unwrap().push(json!({"paths": ["/accounts/7:close"], "scopes": ["accounts:close"],
+        "callers": [{"namespace": "bank"}]}));
+    let scope = r#"Bearer error="insufficient_scope", scope="accounts:close""#;
+    for path in ["/accounts/7:close", "/accounts/7%3Aclose", "/accounts/7%3aclose/"] {
+        let mut asked = bearer(&mint::token()).path(path);
+        asked.method = "GET".to_owned();
+        let case = Case::new(format!("{path:?} has a rule"), asked, refused("scope_insufficient", 403, Some(scope)));
+        cases.push(case.world("policy", finer.clone()));
     }
     let proof = mint::proof(&token).claim("htu", "https://payments.bank/a/../transfers").sign();
     cases.push(Case::new("dots_in_the_proof_alone", Asked::dpop(&token, &proof), admitted()));

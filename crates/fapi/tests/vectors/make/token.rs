@@ -179,9 +179,28 @@ fn endings() -> (&'static str, VectorFile) {
             .map(|case| case.after(NOW, call.clone(), admitted()))
             .into();
     cases.extend([short_case(1, admitted()), short_case(6, admitted()), short_case(7, ended())]);
+    for (name, revoked, issued_before, expect) in [
+        ("this token", json!({"token": {"issuer": ISSUER, "id": "t-1"}}), None, bad_token("revoked")),
+        ("its client", json!({"client": {"issuer": ISSUER, "id": SHOP}}), Some(NOW + 1), bad_token("revoked")),
+        ("its client up to now", json!({"client": {"issuer": ISSUER, "id": SHOP}}), Some(NOW), admitted()),
+        ("another token", json!({"token": {"issuer": ISSUER, "id": "t-2"}}), None, admitted()),
+        (
+            "a token of another issuer",
+            json!({"token": {"issuer": "https://other.example", "id": "t-1"}}),
+            None,
+            admitted(),
+        ),
+    ] {
+        let mut revocation = json!({"revoked": revoked, "expires": NOW + 300});
+        if let Some(time) = issued_before {
+            revocation["issuedBefore"] = json!(time);
+        }
+        let case = Case::new(format!("cached, then {name} is revoked"), call.clone(), expect).at(NOW + 1);
+        cases.push(case.after(NOW, call.clone(), admitted()).revoked(revocation));
+    }
     file(
         "n50_ended_tokens",
-        "A token that has ended is served from a cache, or by a leeway longer than its life.",
+        "A token that has ended or was revoked is served from a cache, or by a leeway longer than its life.",
         cases,
     )
 }

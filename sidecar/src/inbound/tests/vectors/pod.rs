@@ -132,6 +132,9 @@ impl Pod {
     async fn step(&self, step: &Step, caller: &mut Option<TlsStream<TcpStream>>, what: &str) {
         self.shared.clock.set(UnixTime::from_secs(step.clock.unwrap_or(self.world.clock)));
         assert_eq!(self.shared.clock.now().as_secs(), step.clock.unwrap_or(self.world.clock), "{what}: time goes back");
+        if !step.revoked.is_empty() {
+            self.shared.install_revocations(1, step.revoked.iter().cloned().collect()).unwrap();
+        }
         let seen = self.app.count();
         let mut stream = match caller.take() {
             Some(stream) => stream,
