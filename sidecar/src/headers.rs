@@ -2,9 +2,12 @@
 //! believe is put in here, nowhere else.
 
 mod authority;
+mod challenges;
 mod names;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use challenges::{Challenge, challenges, drop_challenges};
 
 use fapi::Rejection;
 use http::{
@@ -45,13 +48,26 @@ pub(crate) struct Wishes {
 /// # Errors
 /// [`Rejection::RequestMalformed`] for what can be read in two ways, [`Rejection::HeaderTooLarge`] for too many fields.
 pub(crate) fn clean_request(parts: &mut request::Parts) -> Result<Wishes, Rejection> {
+    clean(parts, names::claims_identity)
+}
+
+/// The same for a request to what is not in the mesh: what an app tells it about identities is between the two, and only what
+/// is ours stays here.
+///
+/// # Errors
+/// As [`clean_request`].
+pub(crate) fn clean_request_outside(parts: &mut request::Parts) -> Result<Wishes, Rejection> {
+    clean(parts, names::is_ours)
+}
+
+fn clean(parts: &mut request::Parts, is_dropped: impl Fn(&str) -> bool) -> Result<Wishes, Rejection> {
     if parts.method == Method::CONNECT {
         return Err(Rejection::RequestMalformed);
     }
     if parts.headers.len() > MAX_FIELDS {
         return Err(Rejection::HeaderTooLarge);
     }
-    let found = Found::in_request(&parts.headers)?;
+    let found = Found::in_request(&parts.headers, is_dropped)?;
     let wishes = Wishes {
         websocket: found.websocket
             && found.connection_upgrade
@@ -102,7 +118,8 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
         }
     }
     if headers.contains_key(WWW_AUTHENTICATE) {
-        keep_foreign_challenges(headers);
+        // `DPoP` challenges are between sidecars: one of the app's would make the caller's sidecar try again.
+        drop_challenges(headers, |challenge| challenge.is("DPoP"));
     }
     drop.remove_from(headers);
 }
@@ -131,10 +148,13 @@ struct Found {
 }
 
 impl Found {
-    fn in_request(headers: &HeaderMap) -> Result<Self, Rejection> {
+    fn in_request(headers: &HeaderMap, is_dropped: impl Fn(&str) -> bool) -> Result<Self, Rejection> {
         let mut found = Self::default();
         for (name, value) in headers {
             found.field(name, value)?;
+            if names::is_hop_by_hop(name) || is_dropped(name.as_str()) {
+                found.drop.name(name);
+            }
         }
         // RFC 9112 section 6.1: whoever reads the length differently than the app smuggles a request.
         if found.content_lengths + found.transfer_encodings > 1 {
@@ -161,9 +181,6 @@ impl Found {
             if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 return Err(Rejection::RequestMalformed);
             }
-        }
-        if names::is_hop_by_hop(name) || names::claims_identity(name.as_str()) {
-            self.drop.name(name);
         }
         Ok(())
     }
@@ -200,18 +217,5 @@ fn join_cookies(headers: &mut HeaderMap) {
     // Values of a header joined by legal bytes are a legal value.
     if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(COOKIE, whole);
-    }
-}
-
-/// `DPoP` challenges are between sidecars: one of the app's would make the caller's sidecar try again.
-fn keep_foreign_challenges(headers: &mut HeaderMap) {
-    let is_foreign = |value: &&HeaderValue| {
-        let mut items = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii_start);
-        !items.any(|item| item.len() >= 4 && item[..4].eq_ignore_ascii_case(b"dpop"))
-    };
-    let kept: Vec<_> = headers.get_all(WWW_AUTHENTICATE).iter().filter(is_foreign).cloned().collect();
-    headers.remove(WWW_AUTHENTICATE);
-    for value in kept {
-        headers.append(WWW_AUTHENTICATE, value);
     }
 }

@@ -25,7 +25,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use control::ExternalIssuer;
-use fapi::{Introspection, Issuer, Unread};
+use fapi::{Introspection, Issuer, SpiffeId, Unread};
 use introspect::Introspections;
 use tokio::{
     sync::{Notify, watch},
@@ -102,11 +102,16 @@ impl Issuers {
 }
 
 impl Issuers {
-    /// What the issuer of a token that only it can read says of it, asked now or a short while ago; `None` if it did not say
-    /// in time.
-    pub(crate) async fn introspect(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
+    /// What the issuer of a token that only it can read says of it to `caller`, asked now or a short while ago; `None` if it did
+    /// not say in time, or is not to be asked for this caller now.
+    pub(crate) async fn introspect(
+        &self,
+        caller: &SpiffeId,
+        unread: &Unread,
+        shared: &Shared,
+    ) -> Option<Arc<Introspection>> {
         let remote = self.0.load().get(&unread.issuer).map(Arc::clone)?;
-        remote.introspections.as_ref()?.ask(unread, shared).await
+        remote.introspections.as_ref()?.ask(caller, unread, shared).await
     }
 }
 

@@ -125,6 +125,10 @@ impl Outbound {
         // Frees the configurations, and with them the key, of a certificate that is no longer in use.
         self.own.borrow_mut().take_if(|own| own.number != number);
         self.targets.borrow_mut().retain(|_, target| target.is_used());
+        // Others, and other workers, want some of the room for lookups too.
+        if self.lookups.is_full() {
+            self.forget_oldest();
+        }
         let mut peers = self.peers.borrow_mut();
         peers.retain(|_, peer| {
             peer.sweep(number, now);

@@ -126,6 +126,12 @@ impl Introspection {
         Self::new(issuer, token, Members::owned(Members::of(answer)?), until)
     }
 
+    /// Whether the issuer says that the token is good.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
     /// Nothing rests on it from then on.
     #[must_use]
     pub const fn until(&self) -> UnixTime {

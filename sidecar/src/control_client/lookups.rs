@@ -60,6 +60,11 @@ impl Lookups {
     fn sweep(&self) {
         self.0.sweep();
     }
+
+    /// Whether workers use so many that no other is taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
 }
 
 // The stream's side.

@@ -8,15 +8,19 @@ use http::{
     },
 };
 
-/// Claims about who calls or with which certificate: true only when this sidecar made them.
+/// Claims about who calls or with which certificate: true only when this sidecar made them. Names of people (`Remote-User` and
+/// its like) are no such claims: a proxy that signs people in is a caller like any other, and tells its app so.
 const IDENTITY_PREFIXES: &[&str] = &[
     "x-fapi-",
     "x-forwarded-client-cert",
     "x-forwarded-tls-client-cert",
     "client-cert",
+    "cf-client-cert",
     "x-client-cert",
+    "x-wso2-client-cert",
     "ssl-client-",
     "x-ssl-client-",
+    "x-ssl-cert",
     "x-tls-client-",
     "x-amzn-mtls-",
     "x-arr-clientcert",
@@ -62,6 +66,13 @@ pub(super) fn claims_identity(name: &str) -> bool {
     let compared = &dashed[..length];
     IDENTITY_PREFIXES.iter().any(|prefix| compared.starts_with(prefix.as_bytes()))
         || OVERRIDES.iter().any(|whole| compared == whole.as_bytes() && name.len() == length)
+}
+
+/// Whether a name (in lower case) is one that only sidecars and their apps use.
+pub(super) fn is_ours(name: &str) -> bool {
+    const OURS: &[u8] = b"x-fapi-";
+    let alike = |(ours, &found): (&u8, &u8)| *ours == found || (*ours == b'-' && found == b'_');
+    name.len() >= OURS.len() && OURS.iter().zip(name.as_bytes()).all(alike)
 }
 
 /// Fields that steer how a message is read or whom it is from, and so come before its body (RFC 9110 section 6.5.1).

@@ -46,7 +46,8 @@ pub(super) async fn enforce(connection: Rc<Connection>, request: Request<Incomin
         record.view = Rc::clone(&view);
         verdict = connection.decide(&view, &parts, true, Introspected::NotAsked);
     } else if let Verdict::NeedIntrospection(unread) = &verdict {
-        let said = connection.shared().issuers.introspect(unread, connection.shared()).await;
+        let (caller, shared) = (&connection.peer.spiffe_id, connection.shared());
+        let said = shared.issuers.introspect(caller, unread, shared).await;
         view = connection.view();
         record.view = Rc::clone(&view);
         let said = said.as_ref().map_or(Introspected::Unavailable, Introspected::Answered);

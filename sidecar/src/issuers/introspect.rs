@@ -1,10 +1,18 @@
 //! Asks an issuer about tokens that only it can read (RFC 7662, RFC 9701). The answers are kept by the hash of the token, for
 //! a short while and never beyond its end; whoever wants the same answer waits for the same question.
+//!
+//! Each caller has a share of the questions: what one sends in a loop must not use up the patience of the issuer, or the room
+//! here, for all.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use control::ExternalIssuer;
-use fapi::{Audience, Introspection, IntrospectionFault, Issuer, TokenHash, UnixTime, Unread};
+use fapi::{Audience, Introspection, IntrospectionFault, Issuer, SpiffeId, TokenHash, UnixTime, Unread};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::{
@@ -31,14 +39,31 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 /// Most questions at one time, and those that wait for their turn.
 const AT_ONCE: usize = 8;
 const WAITING: usize = 64;
+/// What all pods of one caller may have waiting: many begin with new tokens at one time.
+const WAITING_OF_ONE: usize = WAITING / 2;
 const MAX_KNOWN: usize = 4096;
+/// Most tokens of one caller that turned out not to be active and still count. Good callers have next to none, and a server that
+/// is asked about many begins to refuse questions (429), for all callers.
+const INACTIVE_OF_ONE: usize = 64;
 
 const SIGNED: &str = "application/token-introspection+jwt";
 
 /// What is known of the tokens of one issuer, as workers see it.
 pub(super) struct Introspections {
     known: Answers<TokenHash, Known, Instant>,
+    shares: Arc<Shares>,
     questions: mpsc::Sender<Question>,
+}
+
+/// What each caller has used of its share; whoever has used nothing is not there.
+#[derive(Default)]
+struct Shares(Mutex<HashMap<SpiffeId, Share>>);
+
+#[derive(Default)]
+struct Share {
+    waiting: usize,
+    /// How long each token that is not active counts.
+    inactive: Vec<UnixTime>,
 }
 
 #[derive(Clone)]
@@ -49,6 +74,7 @@ enum Known {
 }
 
 struct Question {
+    caller: SpiffeId,
     token: Box<str>,
     hash: TokenHash,
     audiences: Vec<Audience>,
@@ -58,6 +84,7 @@ struct Question {
 /// The one who asks.
 struct Asker {
     shared: Arc<Shared>,
+    shares: Arc<Shares>,
     transport: Transport,
     issuer: Issuer,
     /// Who we are there.
@@ -88,24 +115,56 @@ impl Introspections {
         let client = server.introspect_as.clone()?;
         let transport = Transport::outside(server, roots).ok()?;
         let (sender, questions) = mpsc::channel(WAITING);
-        let introspections = Arc::new(Self { known: Answers::new(MAX_KNOWN), questions: sender });
-        let asker = Asker { shared: Arc::clone(shared), transport, issuer, client };
+        let shares = Arc::<Shares>::default();
+        let asker = Asker { shared: Arc::clone(shared), shares: Arc::clone(&shares), transport, issuer, client };
+        let introspections = Arc::new(Self { known: Answers::new(MAX_KNOWN), shares, questions: sender });
         Some((introspections, asker.run(questions)))
     }
 
-    /// What the issuer says of a token, asked now or a short while ago; `None` if it did not say in time.
-    pub(super) async fn ask(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
+    /// What the issuer says of a token, asked now or a short while ago; `None` if it did not say in time, or is not to be asked
+    /// for this caller now.
+    pub(super) async fn ask(&self, caller: &SpiffeId, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
         let (now, time) = (monotonic(), shared.clock.now());
         let ask = |known| {
             let (token, audiences) = (unread.token.clone(), unread.audiences.clone());
+            let question = Question { caller: caller.clone(), token, hash: unread.hash, audiences, known };
             // What finds no place is not answered.
-            let _ = self.questions.try_send(Question { token, hash: unread.hash, audiences, known });
+            if self.shares.take(caller, time) && self.questions.try_send(question).is_err() {
+                self.shares.settle(caller, None, time);
+            }
         };
         let known = self.known.get(unread.hash, now, |known| known.counts(now, time), ask);
         match timeout(WAIT, known.given()).await {
             Ok(Some(Known::Said(said))) => Some(said),
             Ok(Some(Known::Silent(_)) | None) | Err(_) => None,
         }
+    }
+}
+
+impl Shares {
+    /// Counts a question of a caller as waiting, if it may ask one.
+    fn take(&self, caller: &SpiffeId, now: UnixTime) -> bool {
+        let mut shares = self.lock();
+        let share = shares.entry(caller.clone()).or_default();
+        share.inactive.retain(|until| now < *until);
+        let used = share.waiting + share.inactive.len();
+        let may = share.waiting < WAITING_OF_ONE && used < INACTIVE_OF_ONE;
+        share.waiting += usize::from(may);
+        may
+    }
+
+    /// Counts it as waiting no more; a token that is not active counts until then.
+    fn settle(&self, caller: &SpiffeId, inactive: Option<UnixTime>, now: UnixTime) {
+        let mut shares = self.lock();
+        if let Some(share) = shares.get_mut(caller) {
+            share.waiting = share.waiting.saturating_sub(1);
+            share.inactive.extend(inactive);
+        }
+        shares.retain(|_, share| share.waiting > 0 || share.inactive.iter().any(|until| now < *until));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SpiffeId, Share>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,6 +196,8 @@ impl Asker {
         let asked = timeout(ANSWER_WITHIN, self.introspect(&question)).await.unwrap_or(Err(NoAnswer::TooSlow));
         let attempts = &self.shared.metrics.introspections;
         if asked.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
+        let inactive = asked.as_ref().ok().filter(|said| !said.is_active()).map(Introspection::until);
+        self.shares.settle(&question.caller, inactive, self.shared.clock.now());
         question.known.answer(match asked {
             Ok(said) => Known::Said(Arc::new(said)),
             Err(error) => {
@@ -181,7 +242,9 @@ impl Asker {
         let (hash, now) = (question.hash, self.shared.clock.now());
         let until = now.plus(COUNTS_FOR);
         let media_type = answered.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_signed = media_type.and_then(|text| text.split(';').next()).is_some_and(|text| text.trim() == SIGNED);
+        // RFC 9110 section 8.3.1: in any case, maybe with parameters.
+        let media_type = media_type.and_then(|text| text.split(';').next());
+        let is_signed = media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case(SIGNED));
         if !is_signed {
             return Introspection::parse(&self.issuer, hash, &answered.body, until);
         }

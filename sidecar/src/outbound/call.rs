@@ -82,7 +82,7 @@ impl Outbound {
         if meshed {
             head::refuse_credentials(&head.headers)?;
         }
-        let wishes = head::clean_request(&mut head, &target)?;
+        let wishes = head::clean_request(&mut head, &target, meshed)?;
         head.headers.insert(INTERACTION_ID, id.clone());
         let protocol = self.protocol(head.version, meshed, wishes);
         head::address(&mut head, &target, protocol, wishes);
@@ -92,9 +92,9 @@ impl Outbound {
         let (response, lease) = exchange.send(message).await?;
         match app_side {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Ok(websocket::switch(response, app_side, lease))
+                Ok(websocket::switch(response, app_side, lease, &self.local.shared, &target))
             }
-            _ => Ok(pass(response, lease)),
+            _ => Ok(pass(response, lease, meshed)),
         }
     }
 
@@ -154,8 +154,8 @@ impl Outbound {
     }
 }
 
-fn pass(response: Response<Incoming>, lease: Lease) -> Response<OutBody> {
+fn pass(response: Response<Incoming>, lease: Lease, meshed: bool) -> Response<OutBody> {
     let (mut head, body) = response.into_parts();
-    head::clean_response(&mut head.headers);
+    head::clean_response(&mut head.headers, meshed);
     Response::from_parts(head, OutBody::peer(body, lease))
 }

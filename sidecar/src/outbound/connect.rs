@@ -56,7 +56,7 @@ impl Wanted {
 
 /// How long a connection lives: within its terms, and until its peer is revoked.
 pub(super) struct Life {
-    terms: Terms,
+    pub(super) terms: Terms,
     /// `None` for plaintext.
     peer: Option<fapi::Peer>,
 }
@@ -141,19 +141,13 @@ fn counted<T>(shared: &Shared, peer: &Peer, made: Result<T, Failure>) -> Result<
 
 async fn h1(shared: Arc<Shared>, peer: &Peer, wanted: &Wanted, guard: OpenGuard) -> Result<H1, Failure> {
     let stream = tcp(&shared, peer).await?;
-    let sender = match &wanted.own {
-        None => {
-            let life = Life::plaintext();
-            let terms = life.terms;
-            (speak_h1(shared, stream, life, guard).await?, terms)
-        }
+    match &wanted.own {
+        None => speak_h1(shared, stream, Life::plaintext(), guard).await,
         Some(own) => {
             let (stream, life) = tls(&shared, stream, peer, own, Some(Protocol::H1)).await?;
-            let terms = life.terms;
-            (speak_h1(shared, stream, life, guard).await?, terms)
+            speak_h1(shared, stream, life, guard).await
         }
-    };
-    Ok(H1::new(sender.0, sender.1))
+    }
 }
 
 async fn h2(
@@ -250,22 +244,20 @@ async fn tls(
     Ok((stream, Life { terms, peer: Some(facts) }))
 }
 
-async fn speak_h1<S>(
-    shared: Arc<Shared>,
-    stream: S,
-    life: Life,
-    guard: OpenGuard,
-) -> Result<http1::SendRequest<AppBody>, Failure>
+async fn speak_h1<S>(shared: Arc<Shared>, stream: S, life: Life, guard: OpenGuard) -> Result<H1, Failure>
 where
     TokioIo<S>: Read + Write + Unpin + Send + 'static,
 {
     let handshake = http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
+    // Whoever makes a WebSocket of it needs it longer than hyper does.
+    let life = Rc::new(life);
+    let h1 = H1::new(sender, Rc::clone(&life));
     tokio::task::spawn_local(async move {
         let _guard = guard;
-        until_end(&shared, life, connection.with_upgrades()).await;
+        until_end(&shared, &life, connection.with_upgrades()).await;
     });
-    Ok(sender)
+    Ok(h1)
 }
 
 async fn speak_h2<S>(shared: Arc<Shared>, stream: S, life: Life) -> Result<http2::SendRequest<AppBody>, Failure>
@@ -282,28 +274,28 @@ where
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|_| Failure::Unreachable)?;
-    tokio::task::spawn_local(async move { until_end(&shared, life, connection).await });
+    tokio::task::spawn_local(async move { until_end(&shared, &life, connection).await });
     Ok(sender)
 }
 
 /// Moves the bytes of a connection. No connection outlives the certificates that it was made with, or the revocation of
 /// its peer.
-pub(super) async fn until_end<C: Future>(shared: &Shared, life: Life, connection: C) {
+pub(super) async fn until_end<C: Future>(shared: &Shared, life: &Life, connection: C) {
     let _open = shared.metrics.peer_connections.enter();
     tokio::select! {
         biased;
         // What broke it shows at the requests.
         _ = connection => {}
         () = sleep_until(shared.clock.deadline(life.terms.ends_at)) => {}
-        () = revoked(shared, life.peer) => tracing::warn!("the peer of a connection was revoked: it is closed"),
+        () = revoked(shared, life.peer.as_ref()) => tracing::warn!("the peer of a connection was revoked: it is closed"),
     }
 }
 
 /// Returns when this peer is revoked.
-async fn revoked(shared: &Shared, peer: Option<fapi::Peer>) {
+async fn revoked(shared: &Shared, peer: Option<&fapi::Peer>) {
     let Some(peer) = peer else { return std::future::pending().await };
     let mut changes = shared.changes();
-    while !shared.revocations().hit_peer(&peer, shared.clock.now()) {
+    while !shared.revocations().hit_peer(peer, shared.clock.now()) {
         // An error would be the end of the process: `shared` holds the other end.
         let _ = changes.changed().await;
     }

@@ -7,7 +7,12 @@ use fapi::{ProofClaims, Rejection, UnixTime};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::PathAndQuery};
 
 use super::{body::AppBody, failure::Failure, head, own::Protocol, target::Target};
-use crate::{clock::Clock, headers::DPOP_NONCE, random, tokens::ProofMaterial};
+use crate::{
+    clock::Clock,
+    headers::{DPOP_NONCE, challenges},
+    random,
+    tokens::ProofMaterial,
+};
 
 /// Where a sidecar gives a nonce without touching its app.
 pub(crate) const PRIMER_PATH: &str = "/.well-known/fapi-mesh/nonce";
@@ -77,8 +82,29 @@ pub(super) fn primer(target: &Target, protocol: Protocol) -> Request<AppBody> {
 pub(super) fn wants_nonce(status: StatusCode, headers: &HeaderMap) -> bool {
     status == StatusCode::UNAUTHORIZED
         && headers.contains_key(&DPOP_NONCE)
-        && headers
-            .get_all(header::WWW_AUTHENTICATE)
-            .iter()
-            .any(|challenge| challenge.to_str().is_ok_and(|challenge| challenge.contains("error=\"use_dpop_nonce\"")))
+        && challenges(headers).any(|challenge| challenge.is("DPoP") && challenge.says("error", "use_dpop_nonce"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_challenge_of_dpop_with_a_nonce_has_a_request_sent_again() {
+        let wants = |status, challenge: &'static str, nonce: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            if nonce {
+                headers.insert(DPOP_NONCE, HeaderValue::from_static("n"));
+            }
+            wants_nonce(status, &headers)
+        };
+        let asked = "Basic realm=\"a\", DPoP algs=\"ES256\", error=\"use_dpop_nonce\"";
+        assert!(wants(StatusCode::UNAUTHORIZED, asked, true));
+        assert!(!wants(StatusCode::UNAUTHORIZED, asked, false));
+        assert!(!wants(StatusCode::FORBIDDEN, asked, true));
+        for of_the_app in ["X error=\"use_dpop_nonce\"", "Basic realm=\"DPoP error=\\\"use_dpop_nonce\\\"\"", "DPoP"] {
+            assert!(!wants(StatusCode::UNAUTHORIZED, of_the_app, true), "{of_the_app}");
+        }
+    }
 }

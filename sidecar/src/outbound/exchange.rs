@@ -26,7 +26,7 @@ use crate::{
     clock::monotonic,
     contexts::Subject,
     control_client::destination::{Meshed, TokenNeed},
-    headers::DPOP,
+    headers::{DPOP, challenges},
     tokens::Token,
 };
 
@@ -259,5 +259,5 @@ impl Exchange<'_> {
 /// Whether a refusal is about the token, so that a newer one might pass.
 fn is_doubted(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-        && headers.get_all(header::WWW_AUTHENTICATE).iter().any(head::is_challenge)
+        && challenges(headers).any(|challenge| head::is_about_token(&challenge))
 }

@@ -2,14 +2,13 @@
 
 use fapi::Rejection;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::{self, Entry},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
 use super::{failure::Failure, own::Protocol, target::Target};
-use crate::headers::{self, CONTEXT, DPOP, DPOP_NONCE, Wishes};
+use crate::headers::{self, CONTEXT, Challenge, DPOP, DPOP_NONCE, Wishes};
 
 /// Headers of a response that belong to one connection (RFC 9110 section 7.6.1), beside `Connection` itself.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -49,14 +48,15 @@ pub(super) fn refuse_credentials(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes out of the app's request what ends here or claims an identity. A proxy replaces `Host` by the authority of the
-/// URL (RFC 9112 section 3.2.2).
+/// Takes out of the app's request what ends here, and for a service of the mesh what claims an identity. A proxy replaces
+/// `Host` by the authority of the URL (RFC 9112 section 3.2.2).
 ///
 /// # Errors
 /// What can be read in two ways.
-pub(super) fn clean_request(head: &mut Parts, target: &Target) -> Result<Wishes, Failure> {
+pub(super) fn clean_request(head: &mut Parts, target: &Target, meshed: bool) -> Result<Wishes, Failure> {
     head.headers.insert(header::HOST, target.host.clone());
-    Ok(headers::clean_request(head)?)
+    let wishes = if meshed { headers::clean_request(head) } else { headers::clean_request_outside(head) };
+    Ok(wishes?)
 }
 
 /// Writes the request as a connection of this protocol wants it.
@@ -92,9 +92,9 @@ pub(super) fn uri(path: PathAndQuery, target: &Target, protocol: Protocol) -> Ur
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Takes out of a response what is between the sidecars: hop-by-hop headers, and challenges that only a sidecar can
-/// answer.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
+/// Takes out of a response hop-by-hop headers and, if it comes from a sidecar, challenges that only a sidecar can answer. Those
+/// of a server outside the mesh are for the app (RFC 9110 section 11.6.1).
+pub(super) fn clean_response(headers: &mut HeaderMap, meshed: bool) {
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -104,26 +104,19 @@ pub(super) fn clean_response(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    headers.remove(&DPOP_NONCE);
     headers.remove(&CONTEXT);
+    if !meshed {
+        return;
+    }
+    headers.remove(&DPOP_NONCE);
     if headers.contains_key(header::WWW_AUTHENTICATE) {
-        drop_challenges(headers);
+        headers::drop_challenges(headers, is_about_token);
     }
 }
 
 /// Whether a challenge is about the token.
-pub(super) fn is_challenge(value: &HeaderValue) -> bool {
-    let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
-    scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")
-}
-
-fn drop_challenges(headers: &mut HeaderMap) {
-    let Entry::Occupied(found) = headers.entry(header::WWW_AUTHENTICATE) else { return };
-    let (_, values) = found.remove_entry_mult();
-    let kept: Vec<_> = values.filter(|value| !is_challenge(value)).collect();
-    for value in kept {
-        headers.append(header::WWW_AUTHENTICATE, value);
-    }
+pub(super) fn is_about_token(challenge: &Challenge<'_>) -> bool {
+    challenge.is("Bearer") || challenge.is("DPoP")
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{failure::Failure, peer::Peer, pool::Connection};
+use super::{connect::Life, failure::Failure, peer::Peer, pool::Connection};
 
 /// Dropped before [`finish`](Lease::finish) it gives up an HTTP/1.1 connection: what is left of the response would be in
 /// the way of the next one.
@@ -48,6 +48,14 @@ impl Lease {
     pub(super) fn connection(&mut self) -> Result<&mut Connection, Failure> {
         // Only `finish` takes it, and then there is no lease any more.
         self.connection.as_mut().ok_or(Failure::Broken)
+    }
+
+    /// How long an HTTP/1.1 connection lives, whatever becomes of it.
+    pub(super) fn life(&self) -> Option<Rc<Life>> {
+        match &self.connection {
+            Some(Connection::H1(h1)) => Some(Rc::clone(&h1.life)),
+            Some(Connection::H2(_)) | None => None,
+        }
     }
 
     /// Waits until the connection is ready for another request.

@@ -18,7 +18,7 @@ use fapi::UnixTime;
 use hyper::client::conn::http1;
 use tokio::time::timeout;
 
-use super::body::AppBody;
+use super::{body::AppBody, connect::Life};
 
 /// Most HTTP/1.1 connections to one endpoint, from one worker.
 const MAX_OPEN: u32 = 1024;
@@ -74,13 +74,13 @@ pub(super) struct H1 {
     pub(super) sender: http1::SendRequest<AppBody>,
     /// Whether it has served a request before: the peer may just be closing it.
     pub(super) reused: bool,
-    terms: Terms,
+    pub(super) life: Rc<Life>,
     idle_sweeps: u32,
 }
 
 impl H1 {
-    pub(super) fn new(sender: http1::SendRequest<AppBody>, terms: Terms) -> Self {
-        Self { sender, reused: false, terms, idle_sweeps: 0 }
+    pub(super) fn new(sender: http1::SendRequest<AppBody>, life: Rc<Life>) -> Self {
+        Self { sender, reused: false, life, idle_sweeps: 0 }
     }
 
     /// Waits until it is ready for the next request; `None` when that does not happen.
@@ -103,7 +103,7 @@ impl Pool {
     pub(super) fn take_h1(&self, number: Number, now: UnixTime) -> Option<H1> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
-            if connection.terms.hold(number, now) && connection.sender.is_ready() {
+            if connection.life.terms.hold(number, now) && connection.sender.is_ready() {
                 return Some(connection);
             }
         }
@@ -136,7 +136,7 @@ impl Pool {
         self.idle.borrow_mut().retain_mut(|connection| {
             connection.idle_sweeps += 1;
             connection.idle_sweeps <= MAX_IDLE_SWEEPS
-                && connection.terms.hold(number, now)
+                && connection.life.terms.hold(number, now)
                 && !connection.sender.is_closed()
         });
         self.h2.sweep(number, now);

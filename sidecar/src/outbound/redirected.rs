@@ -152,7 +152,7 @@ impl Outbound {
                     peer.load.begin();
                     let joined = tunnel::join_within(SILENT_FOR, stream, there.stream);
                     tokio::select! {
-                        () = connect::until_end(shared, there.life, joined) => {}
+                        () = connect::until_end(shared, &there.life, joined) => {}
                         () = cell.until(|resolved| !is_opaque(resolved)) => {}
                     }
                     peer.load.end();
@@ -246,7 +246,7 @@ fn is_opaque(resolved: Option<&Resolved>) -> bool {
     matches!(resolved, Some(Resolved::Meshed(meshed)) if meshed.opaque)
 }
 
-fn is_unmeshed(resolved: Option<&Resolved>) -> bool {
+pub(super) fn is_unmeshed(resolved: Option<&Resolved>) -> bool {
     matches!(resolved, Some(Resolved::Unmeshed(_)))
 }
 

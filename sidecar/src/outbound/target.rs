@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    cmp::Reverse,
     rc::Rc,
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use crate::control_client::{
     destination::{Meshed, Resolved},
 };
 
-/// Most authorities in one worker's cache.
+/// Most authorities in one worker's cache. Users of an app may choose names without end.
 const MAX_TARGETS: usize = 4096;
 /// One that was not called during so many sweeps, which come once a second, is forgotten.
 const MAX_UNUSED_SWEEPS: u32 = 600;
@@ -82,7 +83,7 @@ impl Outbound {
             return Err(Failure::Misused("leave user and password out of the URL"));
         }
         if self.targets.borrow().len() >= MAX_TARGETS {
-            return Err(Failure::Rejected(Rejection::DestinationUnknown));
+            self.forget_oldest();
         }
         let asked = dialled.as_ref().map_or_else(|| name.to_ascii_lowercase(), |dialled| dialled.address.to_string());
         let target = Rc::new(Target {
@@ -95,6 +96,17 @@ impl Outbound {
         });
         self.targets.borrow_mut().insert(key, target.clone());
         Ok(target)
+    }
+
+    /// Forgets the quarter of the targets that was called least lately. One that is wanted again is asked for again.
+    pub(super) fn forget_oldest(&self) {
+        let mut targets = self.targets.borrow_mut();
+        let mut ages: Vec<_> = targets.iter().map(|(key, target)| (target.unused_sweeps.get(), key.clone())).collect();
+        ages.sort_unstable_by_key(|(age, _)| Reverse(*age));
+        // Many at once, as looking for the oldest is work.
+        for (_, key) in ages.iter().take(ages.len().div_ceil(4)) {
+            targets.remove(key);
+        }
     }
 
     /// The newest answer for a target, waiting for the first one.

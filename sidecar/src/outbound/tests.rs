@@ -3,7 +3,9 @@
 mod calls;
 mod exchanged;
 mod foreign;
+mod names;
 mod proofs;
 mod redirected;
 mod refusals;
 mod rotation;
+mod websockets;

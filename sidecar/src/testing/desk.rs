@@ -180,7 +180,7 @@ impl Desk {
         let claims = json!({ "iss": issuer, "aud": audience, "iat": iat, "token_introspection": says });
         let typ = "token-introspection+jwt";
         let mut response = text(200, key.sign_jwt(typ, &claims).unwrap());
-        response.headers_mut().insert("content-type", format!("application/{typ}").parse().unwrap());
+        response.headers_mut().insert("content-type", format!("Application/{typ}; charset=utf-8").parse().unwrap());
         response
     }
 

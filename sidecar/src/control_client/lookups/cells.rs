@@ -28,7 +28,7 @@ impl<C: Default> Cells<C> {
         if let Some(cell) = by_name.get(name) {
             return Some(cell.clone());
         }
-        if by_name.len() >= self.most {
+        if !self.has_room(&mut by_name) {
             return None;
         }
         let (name, cell) = (Arc::<str>::from(name), Arc::<C>::default());
@@ -53,7 +53,25 @@ impl<C: Default> Cells<C> {
 
     /// Forgets what nobody uses any more.
     pub(super) fn sweep(&self) {
-        lock(&self.by_name).retain(|_, cell| Arc::strong_count(cell) > 1);
+        self.sweep_in(&mut lock(&self.by_name));
+    }
+
+    /// Whether so many are in use that no other is taken.
+    pub(super) fn is_full(&self) -> bool {
+        !self.has_room(&mut lock(&self.by_name))
+    }
+
+    fn has_room(&self, by_name: &mut HashMap<Arc<str>, Arc<C>>) -> bool {
+        if by_name.len() >= self.most {
+            self.sweep_in(by_name);
+        }
+        by_name.len() < self.most
+    }
+
+    fn sweep_in(&self, by_name: &mut HashMap<Arc<str>, Arc<C>>) {
+        by_name.retain(|_, cell| Arc::strong_count(cell) > 1);
+        // While no stream asks, it would grow with every name that comes and goes.
+        lock(&self.pending).retain(|name| by_name.contains_key(name));
     }
 
     /// Waits until there is a name that was not asked for yet.

@@ -201,3 +201,27 @@ async fn without_a_client_of_its_own_a_sidecar_asks_nobody() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_caller_that_sends_what_is_good_for_nothing_uses_up_its_own_share() {
+    local(async {
+        let world = World::start().await;
+        let callers = vec![WireCaller { namespace: "bank".to_owned(), service_account: Some("ledger".to_owned()) }];
+        let mut external = WireExternal { opaque: true, ..external(&world.server) };
+        external.clients.push(WireMapping { client_id: "ledger-1".to_owned(), callers });
+        world.side.apply_with("shop", Mode::Enforce, vec![external]);
+        let good = world.token();
+        assert_eq!(world.call(&good).await.0, 200);
+        let (ledger, _) = member(&world.mesh, "ledger").await;
+        for number in 0..70 {
+            let answer = call(&world.side, &ledger, &format!("no-token-{number}")).await;
+            assert!(is(&answer, if number < 64 { (401, "invalid_token") } else { UNAVAILABLE }), "{number}");
+        }
+        assert_eq!(world.server.desk.count(), 65);
+        // Tokens of others are asked about as ever.
+        assert_eq!(world.call(&good).await.0, 200);
+        assert!(is(&world.call("no-token-69").await, (401, "invalid_token")));
+        assert_eq!(world.server.desk.count(), 66);
+    })
+    .await;
+}

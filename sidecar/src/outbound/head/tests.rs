@@ -23,7 +23,7 @@ fn an_answer_loses_what_belongs_to_one_hop() {
         ("keep-alive", "timeout=5"),
         ("transfer-encoding", "chunked"),
     ]);
-    clean_response(&mut found);
+    clean_response(&mut found, true);
     assert_eq!(found.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-three"]);
 }
 
@@ -33,11 +33,26 @@ fn only_challenges_about_tokens_are_taken_out_of_answers() {
         ("www-authenticate", "DPoP error=\"use_dpop_nonce\""),
         ("www-authenticate", "Basic realm=\"x\""),
         ("www-authenticate", "bearer"),
+        ("www-authenticate", "Bearer error=\"invalid_token\", Digest realm=\"bearer, dpop\""),
         ("dpop-nonce", "n"),
         ("content-type", "text/plain"),
     ]);
-    clean_response(&mut found);
+    clean_response(&mut found, true);
     let left: Vec<_> = found.get_all(header::WWW_AUTHENTICATE).iter().collect();
-    assert_eq!(left, ["Basic realm=\"x\""]);
-    assert_eq!(found.len(), 2);
+    assert_eq!(left, ["Basic realm=\"x\"", "Digest realm=\"bearer, dpop\""]);
+    assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn an_answer_from_outside_the_mesh_keeps_its_challenges_and_nonces() {
+    let kept = [
+        ("www-authenticate", "Bearer realm=\"api\""),
+        ("www-authenticate", "DPoP algs=\"ES256\", error=\"use_dpop_nonce\""),
+        ("dpop-nonce", "n"),
+    ];
+    let mut found = headers(&kept);
+    let expected = found.clone();
+    found.extend(headers(&[("connection", "x-one"), ("x-one", "1"), ("x-fapi-context", "c"), ("keep-alive", "max=5")]));
+    clean_response(&mut found, false);
+    assert_eq!(found, expected);
 }

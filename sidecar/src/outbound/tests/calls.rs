@@ -274,21 +274,28 @@ async fn what_is_not_in_the_mesh_is_called_as_it_is() {
                 request.push(stream.read_u8().await.unwrap());
             }
             stream
-                .write_all(b"HTTP/1.1 200 OK\r\nwww-authenticate: Bearer\r\ncontent-length: 2\r\n\r\nhi")
+                .write_all(
+                    b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: DPoP error=\"use_dpop_nonce\"\r\n\
+                      dpop-nonce: n\r\ncontent-length: 2\r\n\r\nhi",
+                )
                 .await
                 .unwrap();
             String::from_utf8(request).unwrap().to_lowercase()
         });
         let mut request = get("http://old.example:8080/a");
         request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("Basic eDp5"));
+        request.headers_mut().insert("x-http-method-override", HeaderValue::from_static("PUT"));
         let answer = mesh.app.call(request).await;
-        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "hi"));
+        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::UNAUTHORIZED, "hi"));
+        assert_eq!(answer.header("www-authenticate"), Some("DPoP error=\"use_dpop_nonce\""));
+        assert_eq!(answer.header("dpop-nonce"), Some("n"));
         let seen = server.await.unwrap();
         assert!(seen.starts_with("get /a http/1.1\r\n"), "{seen}");
         assert!(
             seen.contains("host: old.example:8080\r\n") && seen.contains("authorization: basic edp5\r\n"),
             "{seen}"
         );
+        assert!(seen.contains("x-http-method-override: put\r\n"), "{seen}");
         assert_eq!(mesh.issuer.issued.get(), 0);
     })
     .await;
