@@ -1,4 +1,4 @@
-//! A real Kubernetes for tests: an API server alone, or a node in a network namespace of its own.
+//! A real Kubernetes for tests: an API server alone, or nodes, each in a network namespace of its own.
 //!
 //! The programs are built by `tests/cluster/build`. Whatever happens, everything goes again: with the value that a test holds,
 //! or, if the test was killed, when the next one starts.
@@ -6,6 +6,7 @@
 mod api_server;
 pub mod bank;
 mod control_plane;
+mod controllers;
 mod events;
 mod folder;
 mod forward;
@@ -23,6 +24,8 @@ mod programs;
 mod remains;
 mod webhooks;
 mod whole;
+#[cfg(target_os = "linux")]
+pub mod wire;
 
 use std::ops::{Deref, DerefMut};
 
@@ -34,7 +37,7 @@ pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
 pub use programs::{image, missing_for_api_server, missing_for_node, program};
 pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
-pub use whole::{Cluster, Part, kept, take_down};
+pub use whole::{Cluster, NODES, Part, kept, take_down};
 
 use folder::Folder;
 

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::cluster::{ApiServer, Cluster, Kubectl, Part};
+use e2e::cluster::load::command_in;
+use e2e::cluster::{ApiServer, Cluster, Kubectl, NODES, Part};
 use e2e::{Running, living, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Where a helper of a test writes the folder of its API server.
+/// Where a helper of a test writes the folder of its cluster.
 const ABANDONED: &str = "FAPI_CLUSTER_ABANDONED";
 
 /// What a DNS answers about the address of a name, as bytes.
@@ -32,18 +33,21 @@ fn resolve(server: IpAddr, name: &str) -> Option<Vec<u8>> {
 }
 
 fn pod(name: &str) -> String {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [
-        {"name": "pause", "image": "fapi-mesh.dev/pause:test", "imagePullPolicy": "Never"},
-    ]}})
-    .to_string()
+    pod_on(NODES[0], name)
+}
+
+fn pod_on(node: &str, name: &str) -> String {
+    let container = json!({"name": "pause", "image": "fapi-mesh.dev/pause:test", "imagePullPolicy": "Never"});
+    let spec = json!({"nodeSelector": {"kubernetes.io/hostname": node}, "containers": [container]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}).to_string()
 }
 
 fn wait_ready(kubectl: &Kubectl, name: &str) {
     kubectl.run(&["wait", "--for=condition=Ready", "--timeout=60s", &format!("pod/{name}")]);
 }
 
-/// Everything that the machine still knows about a cluster.
-fn traces(folder: &Path) -> Vec<String> {
+/// Everything that the machine still knows about a cluster of these network namespaces.
+fn traces(folder: &Path, networks: &[String]) -> Vec<String> {
     let mut found: Vec<String> = living(folder).into_iter().map(|(_, line)| line).collect();
     let name = folder.file_name().unwrap().to_str().unwrap();
     for file in ["/proc/self/mounts", "/proc/self/cgroup"] {
@@ -55,7 +59,23 @@ fn traces(folder: &Path) -> Vec<String> {
             found.push(hierarchy.path().display().to_string());
         }
     }
+    for network in networks {
+        let places = ["/run/netns", "/sys/class/net"].map(|place| Path::new(place).join(network));
+        found.extend(places.iter().filter(|place| place.exists()).map(|place| place.display().to_string()));
+        let results = fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten();
+        let names = results.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        found.extend(names.filter(|name| name.starts_with(&format!("{network}-"))));
+    }
     found
+}
+
+/// Drops a cluster, and looks for what stays.
+fn leaves_nothing(cluster: Cluster) {
+    let (folder, networks) = (cluster.folder().to_path_buf(), cluster.networks());
+    assert!(!traces(&folder, &networks).is_empty(), "what is looked for must be what is there");
+    drop(cluster);
+    assert_eq!(traces(&folder, &networks), Vec::<String>::new());
+    assert!(!folder.exists());
 }
 
 #[test]
@@ -79,11 +99,42 @@ fn a_cluster_runs_pods_and_services_and_leaves_nothing() {
     let logs = kubectl.run(&["logs", "-n", "kube-system", "deployment/coredns"]);
     assert!(logs.contains("CoreDNS-1."), "{logs}");
 
-    let folder = cluster.folder().to_path_buf();
-    assert!(!traces(&folder).is_empty(), "what is looked for must be what is there");
-    drop(cluster);
-    assert_eq!(traces(&folder), Vec::<String>::new());
-    assert!(!folder.exists());
+    leaves_nothing(cluster);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-cluster"]
+fn two_nodes_reach_each_other_until_one_dies_and_leave_nothing() {
+    let mut cluster = Cluster::start_two_nodes("pair");
+    let kubectl = cluster.kubectl().clone();
+    let pods = NODES.map(|node| {
+        let name = format!("on-{node}");
+        kubectl.apply(&pod_on(node, &name)).unwrap();
+        wait_ready(&kubectl, &name);
+        kubectl.get(&["pod", &name])
+    });
+    let ask = |from: &Value, url: &str| {
+        let mut curl = command_in(from, "curl");
+        let output = curl.args(["-sk", "--max-time", "3", "-w", " %{http_code}", url]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // From the second node: a Service that is a process of the first, a pod of the first. The other way: the second node.
+    let service = kubectl.get(&["service", "kubernetes"]);
+    let url = format!("https://{}/readyz", service["spec"]["clusterIP"].as_str().unwrap());
+    wait_for("a Service", 30, || (ask(&pods[1], &url) == "ok 200").then_some(()));
+    let dns = kubectl.get(&["pods", "-n", "kube-system", "-l", "k8s-app=kube-dns"])["items"][0].clone();
+    assert_eq!(dns["spec"]["nodeName"], NODES[0], "{dns}");
+    assert_eq!(ask(&pods[1], &format!("http://{}:8181/ready", dns["status"]["podIP"].as_str().unwrap())), "OK 200");
+    let node = kubectl.get(&["node", NODES[1]])["status"]["addresses"][0]["address"].clone();
+    let kubelet = format!("https://{}:10250/healthz", node.as_str().unwrap());
+    assert_eq!(ask(&pods[0], &kubelet), "Unauthorized 401");
+    kubectl.run(&["logs", &format!("on-{}", NODES[1])]);
+
+    cluster.kill_second_node();
+    assert_eq!(ask(&pods[0], &kubelet), " 000");
+    kubectl.run(&["wait", "--for=condition=Ready=Unknown", "--timeout=40s", "node", NODES[1]]);
+    assert_eq!(kubectl.get(&["pod", &format!("on-{}", NODES[0])])["status"], pods[0]["status"], "the first lives on");
+    leaves_nothing(cluster);
 }
 
 #[test]
@@ -115,36 +166,38 @@ fn an_api_server_forgets_nothing_when_it_starts_again() {
 
 /// Not a test by itself: the process that the next one kills.
 #[test]
-#[ignore = "needs an API server: make test-cluster"]
-fn is_killed_while_it_has_an_api_server() {
+#[ignore = "needs a cluster: make test-cluster"]
+fn is_killed_while_it_has_a_cluster() {
     let Some(file) = std::env::var_os(ABANDONED) else { return };
-    let server = ApiServer::start("abandoned");
-    let folder = server.kubectl().kubeconfig().parent().unwrap().to_str().unwrap().to_owned();
-    fs::write(&file, folder).unwrap();
+    let cluster = Cluster::start_two_nodes("abandoned");
+    let known = json!({"folder": cluster.folder(), "networks": cluster.networks()});
+    fs::write(&file, known.to_string()).unwrap();
     wait_for("being killed", 120, || None::<()>);
 }
 
 #[test]
-#[ignore = "needs an API server: make test-cluster"]
+#[ignore = "needs a cluster: make test-cluster"]
 fn what_a_killed_test_left_goes_when_the_next_one_starts() {
     let scratch = e2e::Scratch::new("abandoned");
-    let file = scratch.path().join("folder");
+    let file = scratch.path().join("known");
     let mut helper = Running::start(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "is_killed_while_it_has_an_api_server"])
+            .args(["--ignored", "--exact", "is_killed_while_it_has_a_cluster"])
             .env(ABANDONED, &file)
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
     );
-    let folder = wait_for("an API server to be abandoned", 150, || {
+    let known: Value = wait_for("a cluster to be abandoned", 200, || {
         assert!(helper.ended().is_none(), "the helper has ended by itself");
-        fs::read_to_string(&file).ok().filter(|folder| !folder.is_empty())
+        serde_json::from_str(&fs::read_to_string(&file).ok()?).ok()
     });
     helper.kill();
-    let folder = Path::new(&folder);
-    assert_eq!(living(folder).len(), 2, "etcd and the API server live on");
+    let folder = Path::new(known["folder"].as_str().unwrap());
+    let networks: Vec<String> = serde_json::from_value(known["networks"].clone()).unwrap();
+    assert_eq!(networks.len(), 2);
+    assert!(living(folder).len() > 10, "both nodes live on");
     drop(ApiServer::start("next"));
-    assert_eq!(living(folder), []);
+    assert_eq!(traces(folder, &networks), Vec::<String>::new());
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -19,8 +19,9 @@ use tonic::{body::Body, client::GrpcService};
 
 use super::dial::{self, DialError};
 
-/// A half-open connection to a dead operator must not look alive.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// A half-open connection to a dead operator must not look alive: meanwhile nothing is learned of endpoints that died with it, and
+/// no new destination is found.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection that ends when it breaks; there is no reconnecting below the calls, since a call knows what to say

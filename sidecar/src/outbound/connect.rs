@@ -33,6 +33,10 @@ use crate::{control_client::dial, local::LocalExecutor, state::Shared};
 const HEAD_BYTES: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 1024 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What was sent and is not acknowledged by TCP for so long ends a connection of HTTP/2. When a node dies nobody says so, and
+/// every request on the connection waits. Without HTTP/2 a peer that reads nothing for so long may be alive.
+#[cfg(target_os = "linux")]
+const ACKNOWLEDGED_WITHIN_MS: u32 = 15_000;
 
 /// What a connection is asked for.
 #[derive(Clone)]
@@ -152,6 +156,10 @@ async fn h2(
     wanted: &Wanted,
 ) -> Result<(http2::SendRequest<AppBody>, Terms), Failure> {
     let stream = tcp(&shared, peer).await?;
+    end_when_unacknowledged(&stream).map_err(|error| {
+        tracing::warn!(%error, "no connection to a peer");
+        Failure::Unreachable
+    })?;
     Ok(match &wanted.own {
         None => {
             let life = Life::plaintext();
@@ -177,6 +185,17 @@ async fn tcp(shared: &Shared, peer: &Peer) -> Result<TcpStream, Failure> {
         tracing::debug!(%error, "no connection to a peer");
         Failure::Unreachable
     })
+}
+
+#[cfg(target_os = "linux")]
+fn end_when_unacknowledged(stream: &TcpStream) -> io::Result<()> {
+    rustix::net::sockopt::set_tcp_user_timeout(stream, ACKNOWLEDGED_WITHIN_MS).map_err(io::Error::from)
+}
+
+/// The pings of HTTP/2 find it out, later.
+#[cfg(not(target_os = "linux"))]
+fn end_when_unacknowledged(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 /// A connection to our own inbound side, as a peer would have it.

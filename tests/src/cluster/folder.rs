@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::network::command_in;
 use super::remains;
 use crate::process::signal;
 
@@ -31,8 +32,8 @@ struct Process {
 pub(super) struct Folder {
     path: PathBuf,
     owner: Option<u32>,
-    /// The network namespace and its pair of interfaces, by one name.
-    network: Option<String>,
+    /// The network namespaces, each with a pair of interfaces of the same name. That of the first node is the first.
+    networks: Vec<String>,
     processes: Vec<Process>,
     /// Of those that this very process started: they are waited for, or they stay in the table as zombies.
     children: Vec<Child>,
@@ -64,7 +65,7 @@ impl Folder {
         fs::create_dir_all(parent()).unwrap();
         // Fails if it is there: whoever made it has its own cluster in it.
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let folder = Self { path, owner, network: None, processes: Vec::new(), children: Vec::new() };
+        let folder = Self { path, owner, networks: Vec::new(), processes: Vec::new(), children: Vec::new() };
         folder.save();
         folder
     }
@@ -83,33 +84,28 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The network namespace that processes are started in from now on.
-    pub(super) fn set_network(&mut self, name: &str) {
-        self.network = Some(name.to_owned());
+    /// One more network namespace.
+    pub(super) fn add_network(&mut self, name: &str) {
+        self.networks.push(name.to_owned());
         self.save();
     }
 
-    /// The network namespace.
-    pub(super) fn network(&self) -> Option<&str> {
-        self.network.as_deref()
-    }
-
     /// The control group of everything that runs in pods.
-    pub(super) fn control_group(&self) -> String {
+    fn control_group(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// A command that runs where the cluster is.
-    pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
-        let program = program.as_ref();
-        let Some(network) = &self.network else { return Command::new(program) };
-        // Not `ip netns exec`, which mounts another /sys over the control groups.
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{network}")).arg("--").arg(program);
-        command
+    /// The control group of the pods of a node.
+    pub(super) fn control_group_of(&self, node: &str) -> String {
+        format!("{}/{node}", self.control_group())
     }
 
-    /// Starts a process whose output goes to `NAME.log`. It is in a process group of its own: Ctrl-C is for the test, which
+    /// A command that runs where the API server is: in the network of the first node, if there is one.
+    pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.networks.first().map_or_else(|| Command::new(program.as_ref()), |name| command_in(name, program.as_ref()))
+    }
+
+    /// Starts a process, of a node as `NODE/NAME`, whose output goes to `NAME.log`. It is in a process group of its own: Ctrl-C is for the test, which
     /// takes things down in order.
     ///
     /// # Panics
@@ -127,9 +123,18 @@ impl Folder {
 
     /// Ends a process, asking first; it is then no part of the cluster any more.
     pub(super) fn stop(&mut self, name: &str) {
+        self.give_up(name, true);
+    }
+
+    /// As [`stop`](Self::stop), without asking.
+    pub(super) fn kill(&mut self, name: &str) {
+        self.give_up(name, false);
+    }
+
+    fn give_up(&mut self, name: &str, asking: bool) {
         let Some(at) = self.processes.iter().position(|process| process.name == name) else { return };
         let process = self.processes.remove(at);
-        self.end(&process, true);
+        self.end(&process, asking);
         self.save();
     }
 
@@ -155,11 +160,11 @@ impl Folder {
         while let Some(process) = self.processes.pop() {
             // A kubelet or containerd that ends in order leaves its containers as they are; so do they when killed.
             self.end(&process, process.name == "kube-apiserver" || process.name == "etcd");
-            if process.name == "kubelet" {
-                remains::end_control_group(&self.control_group());
+            if let Some(node) = process.name.strip_suffix("/kubelet") {
+                remains::end_control_group(&self.control_group_of(node));
             }
         }
-        remains::remove(&self.path, &self.control_group(), self.network.take().as_deref());
+        remains::remove(&self.path, &self.control_group(), &std::mem::take(&mut self.networks));
         self.save();
     }
 
@@ -190,7 +195,7 @@ impl Folder {
             .map(|process| json!({"name": process.name, "id": process.id, "started": process.started}))
             .collect();
         let owner = self.owner.map(|id| json!({"id": id, "started": started(id)}));
-        let state = json!({"owner": owner, "network": self.network, "processes": processes});
+        let state = json!({"owner": owner, "networks": self.networks, "processes": processes});
         let _ = fs::write(self.file("state.json"), state.to_string());
     }
 
@@ -198,8 +203,9 @@ impl Folder {
         let state: Value = serde_json::from_str(&fs::read_to_string(path.join("state.json")).ok()?).ok()?;
         let owner = process(&state["owner"]);
         let processes = state["processes"].as_array()?.iter().filter_map(process).collect();
-        let network = state["network"].as_str().map(str::to_owned);
-        Some(Self { path, owner: owner.map(|owner| owner.id), network, processes, children: Vec::new() })
+        let networks =
+            state["networks"].as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        Some(Self { path, owner: owner.map(|owner| owner.id), networks, processes, children: Vec::new() })
     }
 }
 
@@ -209,7 +215,7 @@ pub(super) fn remove_abandoned() {
         let Some(mut folder) = Folder::read(entry.path()) else { continue };
         let state = fs::read_to_string(folder.file("state.json")).unwrap_or_default();
         let owner = serde_json::from_str(&state).ok().and_then(|state: Value| process(&state["owner"]));
-        let running = folder.network.is_some() || !folder.processes.is_empty();
+        let running = !folder.networks.is_empty() || !folder.processes.is_empty();
         if running && owner.is_some_and(|owner| !is_alive(&owner)) {
             eprintln!("taking down what a test left in {}", folder.path.display());
             folder.take_down();

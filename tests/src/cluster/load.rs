@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ pub struct Load {
 struct Told {
     stop: AtomicBool,
     calls: AtomicUsize,
+    /// How long the longest took, in milliseconds.
+    slowest: AtomicU64,
     failures: Mutex<Vec<String>>,
 }
 
@@ -74,7 +76,8 @@ impl Load {
             failures.len()
         );
         assert!(calls > 0, "{meanwhile}: no call was made");
-        eprintln!("{meanwhile}: {calls} calls in {seconds} s, none failed");
+        let slowest = self.told.slowest.load(Ordering::Relaxed);
+        eprintln!("{meanwhile}: {calls} calls in {seconds} s, none failed, the slowest took {slowest} ms");
     }
 
     fn end(&mut self) {
@@ -100,6 +103,8 @@ impl Told {
                 Ok(said) => Some(said.to_string()),
                 Err(error) => Some(error.to_string()),
             };
+            let took = (began.elapsed() - at).as_millis();
+            self.slowest.fetch_max(took.try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
             self.calls.fetch_add(1, Ordering::Relaxed);
             if let Some(failure) = failure {
                 let line = format!(

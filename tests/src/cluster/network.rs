@@ -1,6 +1,7 @@
-//! The network of a cluster: a namespace that nobody else is in, with one wire to this machine.
+//! The network of a node: a namespace that nobody else is in, with one wire to this machine, and one to each other node.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::Command;
 
 use super::folder::Folder;
@@ -14,14 +15,14 @@ impl Network {
     /// Makes one.
     ///
     /// # Panics
-    /// If that fails, or 200 clusters run.
+    /// If that fails, or there are 200.
     pub(super) fn make(folder: &mut Folder) -> Self {
         // Making the namespace is what takes the number: it fails if somebody has it.
         let number = (0..200).find(|number| ip(&format!("netns add {}", name(*number))).is_ok());
         let Some(number) = number else { panic!("no network namespace can be made: ip netns add {}", name(0)) };
         let network = Self { number };
         let name = name(number);
-        folder.set_network(&name);
+        folder.add_network(&name);
         let (near, node) = (network.address(1), network.node());
         for line in [
             format!("link add {name} type veth peer name eth0 netns {name}"),
@@ -35,12 +36,54 @@ impl Network {
             format!("route add {} via {node}", network.pods()),
             format!("route add {} via {node}", services(number)),
         ] {
-            ip(&line).unwrap_or_else(|error| panic!("ip {line}: {error}"));
+            must(&line);
         }
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
-        let status = folder.command("sh").args(["-c", forward]).status().unwrap();
+        let status = network.command("sh").args(["-c", forward]).status().unwrap();
         assert!(status.success(), "{forward} failed");
         network
+    }
+
+    /// Lays a wire to the network of another node; each end of it is called as the namespace that it leads to. Nodes and pods
+    /// reach each other by it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub(super) fn join(&self, other: &Self) {
+        let (here, there) = (self.name(), other.name());
+        must(&format!("-n {here} link add {there} type veth peer name {here} netns {there}"));
+        for [near, far] in [[self, other], [other, self]] {
+            let (at, wire, node) = (near.name(), far.name(), far.node());
+            must(&format!("-n {at} link set {wire} address {} up", near.hardware()));
+            for line in [
+                // Nobody says that a node cannot be reached: what is sent to a dead one is lost, as behind a router.
+                format!("neigh add {node} lladdr {} dev {wire} nud permanent", far.hardware()),
+                format!("route add {node} dev {wire} src {}", near.node()),
+                format!("route add {} via {node} dev {wire} src {}", far.pods(), near.node()),
+            ] {
+                must(&format!("-n {at} {line}"));
+            }
+        }
+    }
+
+    /// Cuts all wires of a node that has been joined to this one.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub(super) fn cut(&self, off: &Self) {
+        for wire in ["eth0", &self.name()] {
+            must(&format!("-n {} link set {wire} down", off.name()));
+        }
+    }
+
+    /// A command that runs in it, with everything else of this machine.
+    pub(super) fn command(&self, program: impl AsRef<Path>) -> Command {
+        command_in(&self.name(), program)
+    }
+
+    /// The name of the namespace.
+    pub(super) fn name(&self) -> String {
+        name(self.number)
     }
 
     /// The address of the node.
@@ -50,7 +93,13 @@ impl Network {
 
     /// The addresses of its pods.
     pub(super) fn pods(&self) -> String {
-        format!("10.232.{}.0/24", self.number)
+        let [a, b, c] = self.pod_prefix();
+        format!("{a}.{b}.{c}.0/24")
+    }
+
+    /// What the addresses of its pods begin with.
+    pub(super) fn pod_prefix(&self) -> [u8; 3] {
+        [10, 232, self.number]
     }
 
     /// The address of the cluster's DNS.
@@ -66,6 +115,19 @@ impl Network {
     fn address(&self, host: u8) -> IpAddr {
         Ipv4Addr::new(10, 231, self.number, host).into()
     }
+
+    /// The address of its wire to another node.
+    fn hardware(&self) -> String {
+        format!("02:00:0a:e7:{:02x}:02", self.number)
+    }
+}
+
+/// A command that runs in a network namespace.
+pub(super) fn command_in(namespace: &str, program: impl AsRef<Path>) -> Command {
+    // Not `ip netns exec`, which mounts another /sys over the control groups.
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg("--").arg(program.as_ref());
+    command
 }
 
 /// The addresses of the Services of a cluster.
@@ -80,6 +142,10 @@ pub(super) fn service(number: u8, host: u8) -> IpAddr {
 
 fn name(number: u8) -> String {
     format!("fapi-{number}")
+}
+
+fn must(line: &str) {
+    ip(line).unwrap_or_else(|error| panic!("ip {line}: {error}"));
 }
 
 fn ip(line: &str) -> Result<(), String> {

@@ -1,7 +1,10 @@
-//! What runs on a node beside the API server, and its configuration. Everything it writes is in the folder of the cluster.
+//! What runs on a node beside the API server, and its configuration. Everything it writes is in a folder of its own, below the one
+//! of the cluster.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -10,89 +13,108 @@ use super::network::Network;
 use super::pki::Authority;
 use super::{programs, remains};
 
-/// The name of the node.
-pub(super) const NAME: &str = "node";
 /// The image of the process that holds a pod's namespaces.
 const PAUSE: &str = "fapi-mesh.dev/pause:test";
-/// Makes certificates and configuration of everything that runs on the node.
-pub(super) fn prepare(folder: &Folder, authority: &Authority<'_>, network: &Network, server: &str) {
-    let kubelet = format!("system:node:{NAME}");
-    authority.kubeconfig("kubelet", &kubelet, Some("system:nodes"), server);
-    authority.certify("kubelet-server", NAME, None, &[network.node()], &[NAME]);
-    for name in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
-        authority.kubeconfig(name, &format!("system:{name}"), None, server);
+
+/// A node of a cluster.
+pub(super) struct Node {
+    name: &'static str,
+    network: Network,
+}
+
+impl Node {
+    /// A node in a network of its own.
+    ///
+    /// # Panics
+    /// If the network cannot be made.
+    pub(super) fn make(folder: &mut Folder, name: &'static str) -> Self {
+        Self { name, network: Network::make(folder) }
     }
-    for name in ["cni", "pods", "run"] {
-        fs::create_dir_all(folder.file(name)).unwrap();
+
+    /// Where it is.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
     }
-    write(folder, "containerd.toml", &containerd(folder));
-    write(folder, "cni/10-pods.conflist", &pod_network(folder, network).to_string());
-    write(folder, "kubelet.json", &kubelet_settings(folder, network).to_string());
-    write(folder, "kube-proxy.json", &proxy_settings(folder, network).to_string());
-    make_control_group(&folder.control_group());
-}
 
-/// The socket of containerd.
-pub(super) fn socket(folder: &Folder) -> String {
-    path(folder, "run/containerd.sock")
-}
+    /// Makes certificates and configuration of everything that runs on it.
+    pub(super) fn prepare(&self, folder: &Folder, authority: &Authority<'_>, server: &str, dns: IpAddr) {
+        let name = self.name;
+        authority.kubeconfig(&format!("kubelet-{name}"), &format!("system:node:{name}"), Some("system:nodes"), server);
+        authority.certify(&format!("kubelet-server-{name}"), name, None, &[self.network.node()], &[name]);
+        for name in ["cni", "pods", "run"] {
+            fs::create_dir_all(self.file(folder, name)).unwrap();
+        }
+        let write = |name: &str, text: &str| fs::write(self.file(folder, name), text).unwrap();
+        write("containerd.toml", &self.containerd(folder));
+        write("cni/10-pods.conflist", &self.pod_network(folder).to_string());
+        write("kubelet.json", &self.kubelet_settings(folder, dns).to_string());
+        write("kube-proxy.json", &self.proxy_settings(folder).to_string());
+        make_control_group(&folder.control_group_of(name));
+    }
 
-pub(super) fn start_containerd(folder: &mut Folder) {
-    let mut command = folder.command("containerd");
-    command.arg("--config").arg(folder.file("containerd.toml"));
-    folder.start("containerd", &mut command);
-}
+    /// What the folder of the cluster knows one of its processes by.
+    pub(super) fn process(&self, program: &str) -> String {
+        format!("{}/{program}", self.name)
+    }
 
-pub(super) fn start_kubelet(folder: &mut Folder, network: &Network) {
-    let mut command = folder.command(programs::folder().join("kubelet"));
-    command.args([
-        format!("--config={}", path(folder, "kubelet.json")),
-        format!("--kubeconfig={}", path(folder, "kubelet.kubeconfig")),
-        format!("--root-dir={}", path(folder, "kubelet")),
-        format!("--cert-dir={}", path(folder, "pki")),
-        format!("--hostname-override={NAME}"),
-        format!("--node-ip={}", network.node()),
-    ]);
-    folder.start("kubelet", &mut command);
-}
+    pub(super) fn start_containerd(&self, folder: &mut Folder) {
+        let mut command = self.network.command("containerd");
+        command.args(["--config", &self.file(folder, "containerd.toml")]);
+        folder.start(&self.process("containerd"), &mut command);
+    }
 
-pub(super) fn start_controller_manager(folder: &mut Folder) {
-    let mut command = folder.command(programs::folder().join("kube-controller-manager"));
-    command.args(quiet(folder, "kube-controller-manager")).args([
-        format!("--service-account-private-key-file={}", path(folder, "pki/accounts.key")),
-        format!("--root-ca-file={}", path(folder, "pki/ca.crt")),
-        format!("--cluster-signing-cert-file={}", path(folder, "pki/ca.crt")),
-        format!("--cluster-signing-key-file={}", path(folder, "pki/ca.key")),
-        "--use-service-account-credentials".to_owned(),
-    ]);
-    folder.start("kube-controller-manager", &mut command);
-}
+    pub(super) fn start_kubelet(&self, folder: &mut Folder) {
+        let mut command = self.network.command(programs::folder().join("kubelet"));
+        command.args([
+            format!("--config={}", self.file(folder, "kubelet.json")),
+            format!("--kubeconfig={}", path(folder, &format!("kubelet-{}.kubeconfig", self.name))),
+            format!("--root-dir={}", self.file(folder, "kubelet")),
+            format!("--cert-dir={}", path(folder, "pki")),
+            format!("--hostname-override={}", self.name),
+            format!("--node-ip={}", self.network.node()),
+        ]);
+        folder.start(&self.process("kubelet"), &mut command);
+    }
 
-pub(super) fn start_scheduler(folder: &mut Folder) {
-    let mut command = folder.command(programs::folder().join("kube-scheduler"));
-    command.args(quiet(folder, "kube-scheduler"));
-    folder.start("kube-scheduler", &mut command);
-}
+    pub(super) fn start_proxy(&self, folder: &mut Folder) {
+        let mut command = self.network.command(programs::folder().join("kube-proxy"));
+        command.arg(format!("--config={}", self.file(folder, "kube-proxy.json")));
+        folder.start(&self.process("kube-proxy"), &mut command);
+    }
 
-pub(super) fn start_proxy(folder: &mut Folder) {
-    let mut command = folder.command(programs::folder().join("kube-proxy"));
-    command.arg(format!("--config={}", path(folder, "kube-proxy.json")));
-    folder.start("kube-proxy", &mut command);
-}
+    /// Asks containerd for something, as a person does.
+    ///
+    /// # Errors
+    /// What it says when it fails.
+    pub(super) fn ctr(&self, folder: &Folder, args: &[&str]) -> Result<(), String> {
+        let mut command = Command::new("ctr");
+        command.args(["--address", &self.socket(folder), "--timeout", "60s", "--namespace", "k8s.io"]);
+        let output = command.args(args).output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
 
-/// What the controllers have in common: one of each, known to itself only.
-fn quiet(folder: &Folder, name: &str) -> [String; 3] {
-    [
-        format!("--kubeconfig={}", path(folder, &format!("{name}.kubeconfig"))),
-        "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
-    ]
-}
+    /// Ends everything that runs on it at once.
+    pub(super) fn kill(&self, folder: &mut Folder) {
+        for program in ["kube-proxy", "kubelet", "containerd"] {
+            folder.kill(&self.process(program));
+        }
+        remains::end_control_group(&folder.control_group_of(self.name));
+    }
 
-fn containerd(folder: &Folder) -> String {
-    let at = |name: &str| path(folder, name);
-    format!(
-        r#"version = 2
+    /// The socket of containerd.
+    fn socket(&self, folder: &Folder) -> String {
+        self.file(folder, "run/containerd.sock")
+    }
+
+    /// A file of the node.
+    fn file(&self, folder: &Folder, name: &str) -> String {
+        path(folder, &format!("{}/{name}", self.name))
+    }
+
+    fn containerd(&self, folder: &Folder) -> String {
+        let at = |name: &str| self.file(folder, name);
+        format!(
+            r#"version = 2
 root = "{root}"
 state = "{state}"
 [grpc]
@@ -119,95 +141,98 @@ Root = "{runc}"
 bin_dir = "{cni}"
 conf_dir = "{conf}"
 "#,
-        root = at("containerd"),
-        state = at("run/containerd"),
-        socket = socket(folder),
-        opt = at("opt"),
-        runc = at("run/runc"),
-        cni = programs::cni().unwrap_or_default(),
-        conf = at("cni"),
-    )
+            root = at("containerd"),
+            state = at("run/containerd"),
+            socket = self.socket(folder),
+            opt = at("opt"),
+            runc = at("run/runc"),
+            cni = programs::cni().unwrap_or_default(),
+            conf = at("cni"),
+        )
+    }
+
+    /// A route to each pod and no bridge: what a pod sends to a Service comes back the way it went.
+    fn pod_network(&self, folder: &Folder) -> Value {
+        let range = json!([[{"subnet": self.network.pods()}]]);
+        json!({"cniVersion": "0.4.0", "name": format!("{}-pods", self.network.name()), "plugins": [
+            {
+                "type": "ptp",
+                "ipam": {"type": "host-local", "dataDir": self.file(folder, "run/addresses"), "ranges": range,
+                    "routes": [{"dst": "0.0.0.0/0"}]},
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ]})
+    }
+
+    fn kubelet_settings(&self, folder: &Folder, dns: IpAddr) -> Value {
+        json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": false},
+                "webhook": {"enabled": true},
+                "x509": {"clientCAFile": path(folder, "pki/ca.crt")},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": path(folder, &format!("pki/kubelet-server-{}.crt", self.name)),
+            "tlsPrivateKeyFile": path(folder, &format!("pki/kubelet-server-{}.key", self.name)),
+            "containerRuntimeEndpoint": format!("unix://{}", self.socket(folder)),
+            "clusterDNS": [dns],
+            "clusterDomain": "cluster.local",
+            "resolvConf": "/dev/null",
+            "podLogsDir": self.file(folder, "pods"),
+            "volumePluginDir": self.file(folder, "volume-plugins"),
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": format!("/{}", folder.control_group_of(self.name)),
+            "failCgroupV1": false,
+            "enforceNodeAllocatable": [],
+            "failSwapOn": false,
+            // It shows that it lives each three seconds.
+            "nodeLeaseDurationSeconds": 12,
+            "localStorageCapacityIsolation": false,
+            // How full the disk of this machine is, is no matter of the cluster's: nothing is evicted, no image removed.
+            "evictionHard": {"memory.available": "10Mi"},
+            "imageGCHighThresholdPercent": 100,
+        })
+    }
+
+    fn proxy_settings(&self, folder: &Folder) -> Value {
+        json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "clientConnection": {"kubeconfig": path(folder, "kube-proxy.kubeconfig")},
+            "hostnameOverride": self.name,
+            "mode": "nftables",
+            "clusterCIDR": self.network.pods(),
+            "healthzBindAddress": "127.0.0.1:10256",
+            // These belong to the whole machine.
+            "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        })
+    }
 }
 
-/// A route to each pod and no bridge: what a pod sends to a Service comes back the way it went.
-fn pod_network(folder: &Folder, network: &Network) -> Value {
-    let range = json!([[{"subnet": network.pods()}]]);
-    json!({"cniVersion": "0.4.0", "name": format!("{}-pods", folder.network().unwrap_or_default()), "plugins": [
-        {
-            "type": "ptp",
-            "ipam": {"type": "host-local", "dataDir": path(folder, "run/addresses"), "ranges": range,
-                "routes": [{"dst": "0.0.0.0/0"}]},
-        },
-        {"type": "portmap", "capabilities": {"portMappings": true}},
-    ]})
-}
-
-fn kubelet_settings(folder: &Folder, network: &Network) -> Value {
-    json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "authentication": {
-            "anonymous": {"enabled": false},
-            "webhook": {"enabled": true},
-            "x509": {"clientCAFile": path(folder, "pki/ca.crt")},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": path(folder, "pki/kubelet-server.crt"),
-        "tlsPrivateKeyFile": path(folder, "pki/kubelet-server.key"),
-        "containerRuntimeEndpoint": format!("unix://{}", socket(folder)),
-        "clusterDNS": [network.dns()],
-        "clusterDomain": "cluster.local",
-        "resolvConf": "/dev/null",
-        "podLogsDir": path(folder, "pods"),
-        "volumePluginDir": path(folder, "volume-plugins"),
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{}", folder.control_group()),
-        "failCgroupV1": false,
-        "enforceNodeAllocatable": [],
-        "failSwapOn": false,
-        "localStorageCapacityIsolation": false,
-        // How full the disk of this machine is, is no matter of the cluster's: nothing is evicted, no image removed.
-        "evictionHard": {"memory.available": "10Mi"},
-        "imageGCHighThresholdPercent": 100,
-    })
-}
-
-fn proxy_settings(folder: &Folder, network: &Network) -> Value {
-    json!({
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "clientConnection": {"kubeconfig": path(folder, "kube-proxy.kubeconfig")},
-        "hostnameOverride": NAME,
-        "mode": "nftables",
-        "clusterCIDR": network.pods(),
-        "healthzBindAddress": "127.0.0.1:10256",
-        // These belong to the whole machine.
-        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-    })
-}
-
-/// The control group above all pods, one for each hierarchy there is: a kubelet takes it as it finds it.
+/// The control group above all pods of a node, one for each hierarchy there is: a kubelet takes it as it finds it.
 fn make_control_group(name: &str) {
-    for (kind, at) in remains::mounts() {
+    for (kind, mut folder) in remains::mounts() {
         if kind == "cgroup" || kind == "cgroup2" {
-            let _ = fs::create_dir(at.join(name));
-            // With version 2, what may be limited below is said above.
-            if let Ok(controllers) = fs::read_to_string(at.join("cgroup.controllers")) {
-                let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
-                for folder in [at.clone(), at.join(name)] {
-                    let _ = fs::write(folder.join("cgroup.subtree_control"), all.join(" "));
-                }
+            delegate(&folder);
+            for part in Path::new(name) {
+                folder.push(part);
+                let _ = fs::create_dir(&folder);
+                delegate(&folder);
             }
         }
     }
 }
 
-fn path(folder: &Folder, name: &str) -> String {
-    folder.file(name).display().to_string()
+/// With version 2 of control groups, what may be limited below is said above.
+fn delegate(folder: &Path) {
+    if let Ok(controllers) = fs::read_to_string(folder.join("cgroup.controllers")) {
+        let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+        let _ = fs::write(folder.join("cgroup.subtree_control"), all.join(" "));
+    }
 }
 
-fn write(folder: &Folder, name: &str, text: &str) {
-    let file = folder.file(name);
-    let error = |error| panic!("{}: {error}", Path::new(&file).display());
-    fs::write(&file, text).unwrap_or_else(error);
+fn path(folder: &Folder, name: &str) -> String {
+    folder.file(name).display().to_string()
 }

@@ -25,8 +25,20 @@ impl Platform {
     /// # Panics
     /// If it does not come up, as everything here.
     pub fn new(name: &str) -> Self {
+        Self::with_images(|| Cluster::start(name))
+    }
+
+    /// As [`Platform::new`], with two nodes.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn of_two_nodes(name: &str) -> Self {
+        Self::with_images(|| Cluster::start_two_nodes(name))
+    }
+
+    fn with_images(start: impl FnOnce() -> Cluster) -> Self {
         let began = Instant::now();
-        let cluster = Cluster::start(name);
+        let cluster = start();
         for name in ["fapi-operator", "fapi-sidecar", "fapictl"] {
             cluster.load(&image(name));
         }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::process::{living, signal};
 
 /// Removes all of it. Nothing here fails: what is not there needs no removal.
-pub(super) fn remove(folder: &Path, control_group: &str, network: Option<&str>) {
+pub(super) fn remove(folder: &Path, control_group: &str, networks: &[String]) {
     end_control_group(control_group);
     // The shims of containerd, which outlive it by design, and whatever else was started with a path of the cluster.
     for (id, line) in living(folder) {
@@ -21,7 +21,7 @@ pub(super) fn remove(folder: &Path, control_group: &str, network: Option<&str>) 
     unmount_below(folder);
     remove_control_group(control_group);
     remove_links_into(Path::new("/var/log/containers"), folder);
-    if let Some(name) = network {
+    for name in networks {
         // With the namespace its interfaces go, and with them their other ends.
         run("ip", &["netns", "delete", name]);
         run("ip", &["link", "delete", name]);

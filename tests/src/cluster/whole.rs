@@ -1,17 +1,19 @@
-//! A whole cluster: one node that runs pods.
+//! A whole cluster: a node that runs pods, or two.
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::control_plane::{ControlPlane, ready};
 use super::folder::Folder;
 use super::kubectl::Kubectl;
-use super::network::Network;
+use super::node::Node;
 use super::pki::Authority;
-use super::{Owned, node, programs, remains};
+use super::{Owned, controllers, programs, remains};
 use crate::repository;
+
+/// The names of nodes. The first is also where the control plane and the DNS are; the second is there if a test needs it.
+pub const NODES: [&str; 2] = ["node-1", "node-2"];
 
 /// A part of a cluster, which can be stopped and started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub enum Part {
 }
 
 impl Part {
+    /// Those that every node has.
+    const OF_NODES: [Self; 3] = [Self::Containerd, Self::Kubelet, Self::Proxy];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -40,73 +45,94 @@ impl Part {
     }
 }
 
-/// A cluster of one node in a network namespace of its own, gone when this is dropped.
+/// A cluster, each node of it in a network namespace of its own, gone when this is dropped.
 pub struct Cluster {
     folder: Owned,
-    network: Network,
+    nodes: Vec<Node>,
     control_plane: ControlPlane,
     kubectl: Kubectl,
 }
 
 impl Cluster {
-    /// Starts one for a test.
+    /// Starts one of one node for a test.
     ///
     /// # Panics
     /// If something is missing, with what to do; or if it is not up in a few minutes.
     pub fn start(name: &str) -> Self {
-        let missing = programs::missing_for_node();
-        assert!(missing.is_empty(), "a cluster cannot run here; missing:\n  {}", missing.join("\n  "));
-        Self::bring_up(Folder::of_this_process(name))
+        Self::for_a_test(name, 1)
     }
 
-    /// Starts one that stays until [`take_down`] is called, and gives its KUBECONFIG.
+    /// Starts one of two nodes for a test. That a node has died is noticed after twelve seconds.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`] does.
+    pub fn start_two_nodes(name: &str) -> Self {
+        Self::for_a_test(name, 2)
+    }
+
+    fn for_a_test(name: &str, nodes: usize) -> Self {
+        let missing = programs::missing_for_node();
+        assert!(missing.is_empty(), "a cluster cannot run here; missing:\n  {}", missing.join("\n  "));
+        Self::bring_up(Folder::of_this_process(name), nodes)
+    }
+
+    /// Starts one of one node that stays until [`take_down`] is called, and gives its KUBECONFIG.
     ///
     /// # Panics
     /// As [`Cluster::start`] does.
     pub fn keep(name: &str) -> PathBuf {
-        let mut cluster = Self::bring_up(Folder::of_nobody(name));
+        let mut cluster = Self::bring_up(Folder::of_nobody(name), 1);
         cluster.folder.release();
         cluster.kubectl.kubeconfig().to_path_buf()
     }
 
-    fn bring_up(folder: Folder) -> Self {
+    fn bring_up(folder: Folder, nodes: usize) -> Self {
         let mut folder = Owned::new(folder);
-        let network = Network::make(&mut folder);
-        let control_plane = ControlPlane::on(&network);
+        let nodes: Vec<Node> = NODES[..nodes].iter().map(|name| Node::make(&mut folder, name)).collect();
+        let first = nodes[0].network();
+        nodes[1..].iter().for_each(|node| first.join(node.network()));
+        let control_plane = ControlPlane::on(first);
         let authority = Authority::make(folder.path());
         control_plane.certify(&authority);
-        node::prepare(&folder, &authority, &network, &control_plane.server());
-        let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
-        let mut cluster = Self { folder, network, control_plane, kubectl };
-        for part in [Part::Etcd, Part::ApiServer, Part::Containerd] {
-            cluster.start_part(part);
+        controllers::certify(&authority, &control_plane.server());
+        for node in &nodes {
+            node.prepare(&folder, &authority, &control_plane.server(), first.dns());
         }
+        let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
+        let mut cluster = Self { folder, nodes, control_plane, kubectl };
+        cluster.start_part(Part::Etcd);
+        cluster.start_part(Part::ApiServer);
+        cluster.start_on_all(Part::Containerd);
         for image in ["pause", "coredns"] {
             cluster.load(&programs::program(&format!("{image}.tar")));
         }
-        for part in [Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
-            cluster.start_part(part);
-        }
+        cluster.start_on_all(Part::Kubelet);
+        cluster.start_part(Part::ControllerManager);
+        cluster.start_part(Part::Scheduler);
+        cluster.start_on_all(Part::Proxy);
         cluster.wait_until_usable();
         cluster
     }
 
     fn wait_until_usable(&mut self) {
         let dns = fs::read_to_string(repository().join("tests/cluster/coredns.yaml")).unwrap();
-        let dns = dns.replace("10.233.0.10", &self.network.dns().to_string());
+        let dns = dns.replace("10.233.0.10", &self.dns().to_string());
         self.kubectl.apply(&dns).unwrap_or_else(|error| panic!("{error}"));
+        let of_nodes = self.nodes.iter().flat_map(|node| Part::OF_NODES.map(|part| node.process(part.name())));
+        let others = [Part::ControllerManager, Part::Scheduler].map(|part| part.name().to_owned());
+        let processes: Vec<String> = of_nodes.chain(others).collect();
+        let kubectl = &self.kubectl;
+        let is = |what: &[&str]| kubectl.attempt(&[&["wait", "--timeout=5s"], what].concat()).is_ok();
         let ready = remains::within(120, || {
-            for part in [Part::Containerd, Part::Kubelet, Part::ControllerManager, Part::Scheduler, Part::Proxy] {
-                if let Some(log) = self.folder.ended(part.name()) {
-                    panic!("{} has ended; its log is in {}:\n{log}", part.name(), self.folder.path().display());
+            for process in &processes {
+                if let Some(log) = self.folder.ended(process) {
+                    panic!("{process} has ended; its log is in {}:\n{log}", self.folder.path().display());
                 }
             }
-            let condition = "--for=condition=Available";
-            self.kubectl
-                .attempt(&["wait", condition, "--timeout=5s", "deployment/coredns", "-n", "kube-system"])
-                .is_ok()
+            is(&["--for=condition=Available", "deployment/coredns", "-n", "kube-system"])
+                && NODES[..self.nodes.len()].iter().all(|node| is(&["--for=condition=Ready", "node", node]))
         });
-        assert!(ready, "the cluster's DNS is not up; logs are in {}", self.folder.path().display());
+        assert!(ready, "the cluster or its DNS is not up; logs are in {}", self.folder.path().display());
     }
 
     /// kubectl, as administrator.
@@ -114,62 +140,74 @@ impl Cluster {
         &self.kubectl
     }
 
-    /// The address of the node, which this machine reaches.
+    /// The address of the first node, which this machine reaches.
     pub fn node(&self) -> IpAddr {
-        self.network.node()
+        self.nodes[0].network().node()
     }
 
     /// The address of its DNS, which this machine reaches as well as all Services and pods.
     pub fn dns(&self) -> IpAddr {
-        self.network.dns()
+        self.nodes[0].network().dns()
     }
 
-    /// Where its files are: logs of its parts, and under `pods` those of the pods.
+    /// Where its files are: logs of its parts, and under `NODE/pods` those of the pods.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A command that runs on the node: in its network, with everything else of this machine.
-    pub fn on_node(&self, program: &str) -> Command {
-        self.folder.command(program)
+    /// The network namespaces of its nodes, by the names that `ip netns` knows.
+    pub fn networks(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.network().name()).collect()
     }
 
-    /// Gives the node an image; pods use it with `imagePullPolicy: Never`.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Gives all nodes an image; pods use it with `imagePullPolicy: Never`.
     ///
     /// # Panics
     /// If containerd does not take it for the archive of an image.
     pub fn load(&self, archive: &Path) {
         let archive = archive.display().to_string();
-        self.ctr(&["images", "import", &archive]).unwrap_or_else(|error| panic!("{archive}: {error}"));
+        self.ctr(&["images", "import", &archive]);
     }
 
-    /// Gives an image of the node another name too.
+    /// Gives an image of all nodes another name too.
     ///
     /// # Panics
     /// If there is no such image.
     pub fn tag(&self, image: &str, another: &str) {
-        self.ctr(&["images", "tag", "--force", image, another]).unwrap_or_else(|error| panic!("{image}: {error}"));
+        self.ctr(&["images", "tag", "--force", image, another]);
     }
 
-    /// Asks containerd for something, as a person does.
-    fn ctr(&self, args: &[&str]) -> Result<(), String> {
-        let mut command = Command::new("ctr");
-        command.args(["--address", &node::socket(&self.folder), "--timeout", "60s", "--namespace", "k8s.io"]);
-        let output = command.args(args).output().map_err(|error| error.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    fn ctr(&self, args: &[&str]) {
+        for node in &self.nodes {
+            node.ctr(&self.folder, args).unwrap_or_else(|error| panic!("ctr {}: {error}", args.join(" ")));
+        }
     }
 
-    /// Ends a part as a service manager does.
+    /// Ends a part as a service manager does; what all nodes have, on the first.
     pub fn stop_part(&mut self, part: Part) {
-        self.folder.stop(part.name());
+        let name =
+            if Part::OF_NODES.contains(&part) { self.nodes[0].process(part.name()) } else { part.name().to_owned() };
+        self.folder.stop(&name);
     }
 
-    /// Starts a part; of the API server and containerd, waits until they answer.
+    /// Starts a part; what all nodes have, on the first. Of the API server and containerd, waits until they answer.
     ///
     /// # Panics
     /// If it does not start.
     pub fn start_part(&mut self, part: Part) {
-        let folder = &mut self.folder;
+        self.start_on(part, 0);
+    }
+
+    fn start_on_all(&mut self, part: Part) {
+        (0..self.nodes.len()).for_each(|at| self.start_on(part, at));
+    }
+
+    fn start_on(&mut self, part: Part, at: usize) {
+        let (folder, node) = (&mut *self.folder, &self.nodes[at]);
         match part {
             Part::Etcd => self.control_plane.start_etcd(folder),
             Part::ApiServer => {
@@ -178,15 +216,25 @@ impl Cluster {
             }
             // A kubelet does not wait for it, and ends.
             Part::Containerd => {
-                node::start_containerd(folder);
-                let answers = remains::within(60, || self.ctr(&["version"]).is_ok());
-                assert!(answers, "containerd does not answer; its log is in {}", self.folder.path().display());
+                node.start_containerd(folder);
+                let answers = remains::within(60, || node.ctr(folder, &["version"]).is_ok());
+                assert!(answers, "containerd does not answer; its log is in {}", folder.path().display());
             }
-            Part::Kubelet => node::start_kubelet(folder, &self.network),
-            Part::ControllerManager => node::start_controller_manager(folder),
-            Part::Scheduler => node::start_scheduler(folder),
-            Part::Proxy => node::start_proxy(folder),
+            Part::Kubelet => node.start_kubelet(folder),
+            Part::ControllerManager => controllers::start_manager(folder, self.nodes.len() > 1),
+            Part::Scheduler => controllers::start_scheduler(folder),
+            Part::Proxy => node.start_proxy(folder),
         }
+    }
+
+    /// Has the second node die: it is cut off, then everything that runs on it is killed.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn kill_second_node(&mut self) {
+        let [first, second] = &self.nodes[..] else { panic!("there is no second node") };
+        first.network().cut(second.network());
+        second.kill(&mut self.folder);
     }
 
     /// Writes down what only the API server knows.
@@ -206,7 +254,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.keep_evidence();
-            eprintln!("events.txt, pods.txt and objects.yaml say what went on, pods/ has the logs of all pods");
+            eprintln!("events.txt, pods.txt and objects.yaml say what went on, NODE/pods/ has the logs of all pods");
         }
     }
 }
