@@ -36,7 +36,7 @@ pub(crate) struct Connection {
 
 /// What holds for the requests of one generation.
 pub(super) struct View {
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) version: Option<Arc<str>>,
     /// Whether the app hands calls on.
     pub(super) hands_on: bool,

@@ -31,7 +31,7 @@ pub(super) struct Call {
 pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply> {
     let Call { mut record, mut parts, body, wishes, mut passage } = call;
     let lasts = wishes.websocket || is_open_ended(&body);
-    let standing = lasts.then(|| Standing::new(&record.connection, &admission, &parts));
+    let standing = lasts.then(|| Standing::new(&record.connection, &record.view, &admission, &parts));
     let context = record.view.hands_on.then(|| passage.hand_on(&admission, &parts.headers)).flatten();
     headers::remove_credentials(&mut parts.headers);
     if let Some(context) = context {

@@ -11,7 +11,7 @@ use fapi::{Admission, Rejection, UnixTime};
 use http::{HeaderMap, Method, Uri, header::AUTHORIZATION, request};
 use tokio::time::sleep_until;
 
-use super::connection::Connection;
+use super::connection::{Connection, View};
 
 /// An admission that is asked for again whenever policy, keys or roots change, and ends with token and certificate.
 pub(crate) struct Standing {
@@ -31,12 +31,18 @@ struct Facts {
 }
 
 impl Standing {
-    /// The standing of a request that has just been admitted and still has its credentials.
-    pub(super) fn new(connection: &Rc<Connection>, admission: &Admission, request: &request::Parts) -> Self {
+    /// The standing of a request that has just been admitted by what `view` holds, and still has its credentials. What has
+    /// changed since that view was read makes it doubtful at once.
+    pub(super) fn new(
+        connection: &Rc<Connection>,
+        view: &View,
+        admission: &Admission,
+        request: &request::Parts,
+    ) -> Self {
         let token = request.headers.get(AUTHORIZATION).map(|token| (AUTHORIZATION, token.clone()));
         let not_after = connection.peer.not_after;
         Self {
-            generation: connection.shared().generation(),
+            generation: view.generation,
             facts: Rc::new(Facts {
                 connection: Rc::clone(connection),
                 grounds: admission.grounds(),
