@@ -13,7 +13,7 @@ use super::{
     websocket,
 };
 use crate::{
-    body::{Reply, Upload, is_open_ended},
+    body::{Reply, Upload, may_last},
     forward::{Failure, is_grpc},
     headers::{self, CALLER, CLIENT_ID, CONTEXT, INTERACTION_ID, SUBJECT, Wishes},
 };
@@ -30,7 +30,7 @@ pub(super) struct Call {
 /// Passes an admitted request to the app, on exactly the path that was judged.
 pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply> {
     let Call { mut record, mut parts, body, wishes, mut passage } = call;
-    let lasts = wishes.websocket || is_open_ended(&body);
+    let lasts = wishes.websocket || may_last(&body);
     let standing = lasts.then(|| Standing::new(&record.connection, &record.view, &admission, &parts));
     let context = record.view.hands_on.then(|| passage.hand_on(&admission, &parts.headers)).flatten();
     headers::remove_credentials(&mut parts.headers);

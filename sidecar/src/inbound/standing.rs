@@ -1,5 +1,5 @@
-//! Calls without an end of their own: WebSockets and request bodies of unknown length. They are admitted for only as
-//! long as they would be admitted again.
+//! Calls without an end of their own: WebSockets and request bodies that are long or of unknown length. They are admitted
+//! for only as long as they would be admitted again.
 
 use std::{
     pin::Pin,
