@@ -55,14 +55,18 @@ impl Standing {
         }
     }
 
-    /// Whether something has changed since the admission.
+    /// Whether something has changed since the admission, or it has ended. Whoever has always something to pass on asks
+    /// this, as timers are asked only by those who wait.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.generation != self.facts.connection.shared().generation()
+        self.generation != self.facts.connection.shared().generation() || self.facts.has_ended()
     }
 
     /// Ready with the reason when the call must end.
     pub(crate) fn poll_void(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
         let facts = &self.facts;
+        if facts.has_ended() {
+            return Poll::Ready(Rejection::TokenExpired);
+        }
         let generation = self.generation;
         let void = self.void.get_or_insert_with(|| Box::pin(Rc::clone(facts).until_void(generation)));
         let outcome = void.as_mut().poll(cx);
@@ -97,6 +101,10 @@ impl Facts {
                 changed = changes.changed() => if changed.is_err() { return Rejection::PolicyMissing },
             }
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connection.shared().clock.now() >= self.ends
     }
 
     fn judge_again(&self) -> Result<(), Rejection> {

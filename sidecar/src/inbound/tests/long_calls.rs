@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fapi::{Mode, SenderConstraint::Mtls};
+use fapi::{Mode, SenderConstraint::Mtls, UnixTime};
 use http::{StatusCode, header};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
@@ -120,6 +120,19 @@ async fn a_declared_length_does_not_keep_a_call_from_being_judged_again() {
         let mut stream = begun(&mesh, &payments, 9_007_199_254_740_991).await;
         payments.apply("ledger", Mode::Enforce);
         let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("it ends with the policy");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_its_token_though_there_is_always_more_of_it() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut stream = begun(&mesh, &payments, 1 << 40).await;
+        payments.shared.clock.set(UnixTime::from_secs(payments.shared.clock.now().as_secs() + 2 * 3600));
+        stream.write_all(b"more").await.unwrap();
+        let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("it ends with the token");
     })
     .await;
 }

@@ -1,6 +1,10 @@
 //! What an admission is worth later.
 
-use std::{rc::Rc, sync::Arc, task::Poll};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use fapi::{Admission, Introspected, Mode, Rejection, SenderConstraint::Mtls, Verdict};
 use http::{Request, header::AUTHORIZATION, request::Parts};
@@ -40,6 +44,22 @@ async fn a_change_between_the_decision_and_the_call_is_not_lost() {
         let standing = Standing::new(&connection, &view, &admission, &parts);
         assert!(standing.is_doubtful());
         assert_eq!(standing.void().await, Rejection::CallerNotAllowed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_end_is_seen_by_who_never_waits() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let (connection, view, admission, parts) = admitted(&mesh, &payments).await;
+        let mut standing = Standing::new(&connection, &view, &admission, &parts);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!standing.is_doubtful() && standing.poll_void(&mut cx).is_pending());
+        payments.shared.clock.set(admission.expires().unwrap());
+        assert!(standing.is_doubtful());
+        assert_eq!(standing.poll_void(&mut cx), Poll::Ready(Rejection::TokenExpired));
     })
     .await;
 }
