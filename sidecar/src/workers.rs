@@ -1,8 +1,8 @@
 //! The threads that carry calls, and how connections find their way to them.
 //!
 //! Each worker is a runtime of its own on a thread of its own. The first one accepts; a connection goes to whichever
-//! carries least, and stays there. Handshakes cost most, so only a bounded number of them is in progress on a worker:
-//! further connections wait in the backlog of the socket, and calls in progress keep their latency.
+//! carries least, and stays there. Only a bounded number of handshakes is in progress on a worker: further connections
+//! wait in the backlog of the socket.
 
 mod accept;
 mod worker;
@@ -22,12 +22,11 @@ use tokio::sync::{Semaphore, mpsc};
 use worker::Worker;
 
 use crate::{
+    inbound::HANDSHAKES,
     interception::OriginalDestination,
     state::{NewListener, OwnCall},
 };
 
-/// Handshakes in progress on one worker.
-const HANDSHAKES: usize = 64;
 /// Connections on one worker, from peers and from the app.
 const MAX_CONNECTIONS: usize = 8192;
 /// Connections on their way to another thread.

@@ -14,8 +14,11 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{App, Failure, Lease, answer, lease::Counted};
-use crate::body::{Progress, Upload};
+use super::{App, Failure, Lease, answer};
+use crate::{
+    body::{Progress, Upload},
+    shares::Counted,
+};
 
 /// Most connections to one app, from one worker.
 const MAX_OPEN: usize = 1024;

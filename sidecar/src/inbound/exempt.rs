@@ -12,14 +12,17 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Inbound,
     connection::Passage,
     enforce::{is_reserved, json},
     lifetime::{Lifetime, live},
-    serve::{HANDSHAKE_WITHIN, HEAD_BYTES},
+    serve::HEAD_BYTES,
     watched::Watched,
 };
 use crate::{
@@ -44,13 +47,19 @@ struct Plain {
 impl Inbound {
     /// Whether a connection speaks HTTP/1.1 without TLS and comes from where something is exempt. From anywhere else
     /// not a byte is looked at.
-    pub(super) async fn is_plain(&self, stream: &TcpStream, listen: SocketAddr, address: SocketAddr) -> bool {
+    pub(super) async fn is_plain(
+        &self,
+        stream: &TcpStream,
+        listen: SocketAddr,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> bool {
         let applied = self.local.shared.applied();
         let port = applied.as_deref().and_then(|applied| applied.port(listen));
         if !port.is_some_and(|port| port.policy.may_be_exempt(port.number, address.ip())) {
             return false;
         }
-        matches!(timeout(HANDSHAKE_WITHIN, peeked(stream)).await, Ok(Some(Begins::Http1)))
+        matches!(timeout_at(deadline, peeked(stream)).await, Ok(Some(Begins::Http1)))
     }
 
     /// Serves a plain connection until it ends.

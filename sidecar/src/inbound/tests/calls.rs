@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::Frame;
 
 use crate::{
+    inbound::HANDSHAKES,
     outbound::Between,
     testing::{
         app::{get, read, request, streamed},
@@ -131,6 +132,22 @@ async fn in_audit_a_bad_call_passes_without_identity() {
         for name in ["x-fapi-caller", "x-fapi-client-id", "authorization"] {
             assert!(!headers.contains_key(name), "{name}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_connections_from_one_address_leave_room_for_others() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let silent: Vec<_> = (1..2000).map(|port| payments.inbound.admit(([10, 0, 0, 66], port).into())).collect();
+        let held = silent.iter().flatten().count();
+        assert!(held < HANDSHAKES, "{held}");
+        assert!(payments.inbound.admit(([10, 0, 0, 7], 1).into()).is_some());
+        drop(silent);
+        payments.inbound.tick();
+        assert!(payments.inbound.admit(([10, 0, 0, 66], 1).into()).is_some());
     })
     .await;
 }
