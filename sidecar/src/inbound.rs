@@ -32,7 +32,7 @@ use std::{
     sync::Arc,
 };
 
-use fapi::{Rejection, Revocations, UnixTime};
+use fapi::{Peer, Rejection, Revocations, SpiffeId, UnixTime};
 use http::HeaderValue;
 use tokio::sync::Semaphore;
 
@@ -48,6 +48,9 @@ use turns::Turns;
 pub(crate) const HANDSHAKES: usize = 1024;
 /// And from one address: whoever keeps silent cannot keep all others out. Pods have addresses of their own.
 const HANDSHAKES_FROM_ONE: usize = HANDSHAKES / 2;
+/// Connections of one pod on one worker. Each may hold a head of 64 KiB: all of them hold less than half of a sidecar's memory.
+/// Another sidecar needs few, as calls share them.
+const CONNECTIONS_OF_ONE: usize = 512;
 
 /// The inbound side of one data worker.
 pub(crate) struct Inbound {
@@ -60,6 +63,8 @@ pub(crate) struct Inbound {
     plain_slots: Semaphore,
     /// Handshakes in progress, by where they come from.
     sources: Shares<IpAddr>,
+    /// Connections, by the pod of the peer.
+    pods: Shares<(SpiffeId, Option<Arc<str>>)>,
     turns: Rc<Turns>,
 }
 
@@ -77,6 +82,7 @@ impl Inbound {
             nonce,
             plain_slots,
             sources: Shares::default(),
+            pods: Shares::default(),
             turns: Rc::default(),
         })
     }
@@ -97,11 +103,22 @@ impl Inbound {
         place
     }
 
+    /// Room for one more connection of a peer's pod, until that is dropped.
+    fn seat(&self, peer: &Peer) -> Option<Counted> {
+        let pod = (peer.spiffe_id.clone(), peer.pod_uid.clone());
+        let seat = Counted::enter(&self.pods.of(pod), CONNECTIONS_OF_ONE);
+        if seat.is_none() {
+            tracing::warn!(caller = %peer.spiffe_id, "a connection is closed at once: its pod has {CONNECTIONS_OF_ONE} already");
+        }
+        seat
+    }
+
     /// One [`TICK`] has passed.
     pub(crate) fn tick(&self) {
         self.lifetimes.tick(self.local.shared.clock.now(), self.local.shared.bundle().as_ref());
         self.apps.tick();
         self.sources.tick();
+        self.pods.tick();
         let revocations = self.local.shared.revocations();
         if !Arc::ptr_eq(&self.revocations.borrow(), &revocations) {
             // Its requests are refused already; who holds it is not to hold it any longer.

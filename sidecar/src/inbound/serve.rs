@@ -105,6 +105,7 @@ impl Inbound {
 
     /// Serves a peer until its connection ends.
     async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
+        let Some(_seat) = self.seat(&met.peer) else { return };
         let _open = self.local.shared.metrics.inbound_connections.enter();
         if self.is_opaque(listen) {
             return Box::pin(self.serve_opaque(met, listen, address)).await;

@@ -10,6 +10,7 @@ use fapi::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::Frame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     inbound::HANDSHAKES,
@@ -18,7 +19,7 @@ use crate::{
         app::{get, read, request, streamed},
         local,
         mesh::Mesh,
-        side::{Side, Speaks},
+        side::{Side, Speaks, caller, raw},
         until,
     },
 };
@@ -148,6 +149,25 @@ async fn silent_connections_from_one_address_leave_room_for_others() {
         drop(silent);
         payments.inbound.tick();
         assert!(payments.inbound.admit(([10, 0, 0, 66], 1).into()).is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_pod_does_not_take_all_connections() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let (shop, _) = caller(&mesh, "shop", "https://payments.bank").await;
+        let peer = control::identity::peer_from_leaf(shop.leaf().unwrap()).unwrap();
+        let held: Vec<_> = std::iter::from_fn(|| payments.inbound.seat(&peer)).take(5000).collect();
+        assert!(held.len() < 1000, "{}", held.len());
+        let mut refused = payments.dial(&shop, b"http/1.1").await;
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or_default(), 0, "closed without a word");
+        let (ledger, _) = caller(&mesh, "ledger", "https://payments.bank").await;
+        let mut other = payments.dial(&ledger, b"http/1.1").await;
+        other.write_all(&raw(&["GET / HTTP/1.1", "Host: payments.bank"])).await.unwrap();
+        assert_eq!(other.read(&mut [0; 1]).await.unwrap(), 1, "it is answered");
     })
     .await;
 }
