@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fapi::{Introspected, Refusal, Rejection, Verdict};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
     request,
 };
 use hyper::body::Incoming;
@@ -79,7 +79,7 @@ fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Re
     let answer = &refusal.answer;
     let text =
         answer.error.map_or_else(|| Bytes::from_static(b"{}"), |error| format!("{{\"error\":\"{error}\"}}").into());
-    let mut response = json(answer.status, text, passage);
+    let mut response = json(&record.method, answer.status, text, passage);
     let challenge = answer.www_authenticate.as_deref().and_then(|challenge| HeaderValue::from_str(challenge).ok());
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -100,11 +100,17 @@ fn reserved(record: Record, parts: &request::Parts, passage: Passage) -> Respons
     response
 }
 
-/// A JSON answer of ours.
-pub(super) fn json(status: StatusCode, text: Bytes, passage: Passage) -> Response<Reply> {
-    let mut response = Response::new(Reply::own(text, passage));
+/// A JSON answer of ours. To `HEAD` it says only how long it would be (RFC 9110 section 9.3.2): HTTP/2 sends what it is given,
+/// and its clients take content there for an error of the connection.
+pub(super) fn json(method: &Method, status: StatusCode, text: Bytes, passage: Passage) -> Response<Reply> {
+    let length = text.len();
+    let has_content = method != Method::HEAD;
+    let mut response = Response::new(Reply::own(if has_content { text } else { Bytes::new() }, passage));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if !has_content {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -94,7 +94,8 @@ async fn answer(plain: Rc<Plain>, request: Request<Incoming>) -> Result<Response
     let mut response = match plain.judge(&mut parts, &body) {
         Ok((admission, app)) => pass(admission, &app, parts, &mut record, passage).await,
         Err(refusal) => {
-            let response = own(refusal.answer.status, refusal.answer.error.unwrap_or_default(), passage);
+            let response =
+                own(&record.method, refusal.answer.status, refusal.answer.error.unwrap_or_default(), passage);
             record.judged = Some(Err(refusal));
             response
         }
@@ -123,14 +124,14 @@ async fn pass(
         }
         Err(failure) => {
             record.upstream = Some(failure.id());
-            own(failure.status(), failure.id(), passage)
+            own(&record.method, failure.status(), failure.id(), passage)
         }
     }
 }
 
 /// An answer of ours.
-fn own(status: StatusCode, error: &str, passage: Passage) -> Response<Reply> {
-    json(status, format!("{{\"error\":\"{error}\"}}").into(), passage)
+fn own(method: &Method, status: StatusCode, error: &str, passage: Passage) -> Response<Reply> {
+    json(method, status, format!("{{\"error\":\"{error}\"}}").into(), passage)
 }
 
 impl Plain {

@@ -89,7 +89,7 @@ fn set_identity(headers: &mut HeaderMap, record: &Record, admission: &Admission)
 pub(super) fn failed(failure: Failure, mut record: Record, passage: Passage) -> Response<Reply> {
     record.failed(failure.status(), failure.id());
     let text = Bytes::from(format!("{{\"error\":\"{}\"}}", failure.id()));
-    let mut response = json(failure.status(), text, passage);
+    let mut response = json(&record.method, failure.status(), text, passage);
     finish(&mut response, &record);
     response
 }

@@ -173,6 +173,26 @@ async fn one_pod_does_not_take_all_connections() {
 }
 
 #[tokio::test]
+async fn an_answer_of_ours_to_head_has_no_content() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        payments.apply("ledger", Mode::Enforce);
+        let mut app = mesh.app.http2().await;
+        // The first is refused by the called side, the second by the sidecar of the app.
+        for (extra, status) in [("x-a", StatusCode::FORBIDDEN), ("authorization", StatusCode::BAD_REQUEST)] {
+            let mut asked = request("HEAD", "http://payments.bank/a", "");
+            asked.headers_mut().remove(header::HOST);
+            asked.headers_mut().insert(extra, HeaderValue::from_static("Bearer a"));
+            let answer = read(app.send_request(asked).await.unwrap()).await;
+            assert_eq!((answer.status, answer.text.as_str()), (status, ""), "{extra}");
+            assert!(answer.header("content-length").is_some_and(|length| length != "0"), "as GET would say");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_certificate_or_policy_nobody_is_let_in() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
