@@ -85,6 +85,9 @@ fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Re
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     finish(&mut response, &record);
+    if answer.wants_nonce {
+        give_nonce(&mut response, &record);
+    }
     record.refused(refusal);
     response
 }
@@ -97,6 +100,7 @@ fn reserved(record: Record, parts: &request::Parts, passage: Passage) -> Respons
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     finish(&mut response, &record);
+    give_nonce(&mut response, &record);
     response
 }
 
@@ -121,6 +125,12 @@ pub(super) fn finish<B>(response: &mut Response<B>, record: &Record) {
     let headers = response.headers_mut();
     headers.insert(INTERACTION_ID, record.interaction.clone());
     if record.view.takes_dpop() {
-        headers.insert(DPOP_NONCE, record.connection.inbound.nonce());
+        give_nonce(response, record);
     }
+}
+
+/// Whoever is told to use a nonce is given one (RFC 9449 section 9), also where proofs are not asked for: a token that is
+/// bound to a key as well is proven in full.
+fn give_nonce<B>(response: &mut Response<B>, record: &Record) {
+    response.headers_mut().insert(DPOP_NONCE, record.connection.inbound.nonce());
 }
