@@ -65,6 +65,8 @@ pub(crate) struct Inbound {
     sources: Shares<IpAddr>,
     /// Connections, by the pod of the peer.
     pods: Shares<(SpiffeId, Option<Arc<str>>)>,
+    /// Calls that have a connection to the app.
+    callers: Shares<SpiffeId>,
     turns: Rc<Turns>,
 }
 
@@ -83,6 +85,7 @@ impl Inbound {
             plain_slots,
             sources: Shares::default(),
             pods: Shares::default(),
+            callers: Shares::default(),
             turns: Rc::default(),
         })
     }
@@ -119,6 +122,7 @@ impl Inbound {
         self.apps.tick();
         self.sources.tick();
         self.pods.tick();
+        self.callers.tick();
         let revocations = self.local.shared.revocations();
         if !Arc::ptr_eq(&self.revocations.borrow(), &revocations) {
             // Its requests are refused already; who holds it is not to hold it any longer.

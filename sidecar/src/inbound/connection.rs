@@ -12,6 +12,7 @@ use super::{Inbound, lifetime::Lifetime};
 use crate::{
     contexts::{Handle, Subject},
     forward::App,
+    shares::Share,
     state::{Applied, AppliedPort, Shared},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Connection {
     /// The peer's name, ready for the app.
     pub(super) caller: HeaderValue,
     pub(super) lifetime: Rc<Lifetime>,
+    /// The calls of the peer's SPIFFE ID, over all of its connections.
+    pub(super) calls: Share,
     view: RefCell<Rc<View>>,
     proven: RefCell<ProvenTokens>,
     client_id: RefCell<Option<HeaderValue>>,
@@ -68,6 +71,7 @@ impl Connection {
             inbound: Rc::clone(inbound),
             listen,
             address,
+            calls: inbound.callers.of(peer.spiffe_id.clone()),
             peer,
             caller,
             lifetime,

@@ -116,7 +116,7 @@ async fn pass(
     record.judged = Some(Ok(admission));
     parts.headers.insert(INTERACTION_ID, record.interaction.clone());
     parts.extensions.remove::<OnUpgrade>();
-    match app.send(Request::from_parts(parts, Upload::Empty), false, None).await {
+    match app.send(Request::from_parts(parts, Upload::Empty), false, None, None).await {
         Ok((response, lease)) => {
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);

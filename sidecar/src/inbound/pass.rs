@@ -55,7 +55,8 @@ pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply>
     let over_http2 = parts.version == Version::HTTP_2 || is_grpc(&parts.headers);
     let upload = Upload::new(body, standing, &record.connection);
     let progress = upload.progress();
-    match app.send(Request::from_parts(parts, upload), over_http2, progress.as_ref()).await {
+    let share = Some(&record.connection.calls);
+    match app.send(Request::from_parts(parts, upload), over_http2, progress.as_ref(), share).await {
         Ok((response, lease)) => {
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);

@@ -15,8 +15,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::{
     inbound::HANDSHAKES,
     outbound::Between,
+    shares::Counted,
     testing::{
         app::{get, read, request, streamed},
+        authority::workload,
         local,
         mesh::Mesh,
         side::{Side, Speaks, caller, raw},
@@ -173,6 +175,30 @@ async fn one_pod_does_not_take_all_connections() {
 }
 
 #[tokio::test]
+async fn one_caller_does_not_take_all_connections_to_the_app() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let share = payments.inbound.callers.of(workload("shop"));
+        let (frames, asked) = streamed("POST", "http://payments.bank/a");
+        let mut app = mesh.app.http1().await;
+        let answer = tokio::task::spawn_local(async move { read(app.send_request(asked).await.unwrap()).await });
+        frames.send(Ok(Frame::data(Bytes::from_static(b"begun")))).await.unwrap();
+        until("the app has it", || payments.app.count() == 1).await;
+        assert_eq!(share.get(), 1, "a call counts up to the end of its answer");
+        let held: Vec<_> = (0..1000).map(|_| Counted::enter(&share, 1000)).collect();
+        let refused = mesh.app.get("http://payments.bank/a").await;
+        assert_eq!((refused.status.as_u16(), refused.error()), (503, "too_many_connections".to_owned()));
+        drop(held);
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        drop(frames);
+        assert_eq!(answer.await.unwrap().text, "begun");
+        until("nothing counts any more", || share.get() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_answer_of_ours_to_head_has_no_content() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
@@ -201,12 +227,7 @@ async fn without_certificate_or_policy_nobody_is_let_in() {
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 403);
         // Another pod shows a certificate that is not of the service.
         let stranger = Side::alone(&mesh.authority, &mesh.issuer, "ledger", Mtls, Speaks::Http1).await;
-        let kind = crate::testing::mesh::meshed_at(
-            "payments",
-            &crate::testing::authority::workload("payments"),
-            Mtls,
-            &[stranger.address],
-        );
+        let kind = crate::testing::mesh::meshed_at("payments", &workload("payments"), Mtls, &[stranger.address]);
         mesh.operator.set_destination("other.bank", kind);
         let answer = mesh.app.get("http://other.bank/a").await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "peer_identity_mismatch"));
