@@ -46,7 +46,7 @@ pub(crate) enum Upload {
         idle: Idle,
         progress: Progress,
         passage: Passage,
-        /// Only for a body of unknown length, which may go on for ever.
+        /// Only for a body that may go on for long; a short one has one wait for all of it instead.
         standing: Option<Standing>,
     },
 }
@@ -70,9 +70,12 @@ impl Upload {
     }
 }
 
-/// Whether a request's body may go on for ever.
-pub(crate) fn is_open_ended(body: &Incoming) -> bool {
-    !body.is_end_stream() && body.size_hint().exact().is_none()
+/// Bodies that are declared to be no longer are not judged again: they would be slower for it, and must be over soon.
+const SHORT: u64 = 64 * 1024;
+
+/// Whether a request's body may go on for long. What a caller declares is no end: it may be sent as slowly as it likes.
+pub(crate) fn may_last(body: &Incoming) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none_or(|length| length > SHORT)
 }
 
 impl Body for Upload {
@@ -95,7 +98,9 @@ impl Body for Upload {
             ready!(idle.poll(cx));
             return Poll::Ready(Some(Err(BodyError::Idle)));
         };
-        idle.rest();
+        if standing.is_some() {
+            idle.rest();
+        }
         progress.set(progress.get() + 1);
         passage.progress();
         Poll::Ready(next.map(|frame| Ok(with_clean_trailers(frame?, headers::clean_request_trailers))))

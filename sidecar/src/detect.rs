@@ -71,16 +71,20 @@ pub(crate) async fn peeked(stream: &TcpStream) -> Option<Begins> {
 }
 
 /// Whether a connection speaks HTTP, as far as its first bytes tell; `None`: more are needed. Other protocols begin with a word
-/// in capitals too, so their first line is read to its end.
+/// in capitals too, so their first line is read to its end. Servers skip empty lines before a request (RFC 9112 section 2.2),
+/// so they tell nothing.
 fn is_http(bytes: &[u8]) -> Option<bool> {
+    let is_too_long = bytes.len() >= LONGEST_LINE;
+    let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let bytes = bytes.get(begin..).unwrap_or_default();
     match begins(bytes) {
         Begins::Http2 => Some(true),
         Begins::Other => Some(false),
-        Begins::Unsure => None,
+        Begins::Unsure => is_too_long.then_some(true),
         Begins::Http1 => match bytes.iter().position(|byte| *byte == b'\n') {
             Some(end) => Some(is_request_line(bytes.get(..end).unwrap_or_default())),
             // No other protocol has such a line.
-            None => (bytes.len() >= LONGEST_LINE).then_some(true),
+            None => is_too_long.then_some(true),
         },
     }
 }
@@ -204,7 +208,15 @@ mod tests {
             (b"OPTIONS rtsp://camera RTSP/1.0\r\n", Some(false)),
             (b"SET a b\r\n", Some(false)),
             (b"\x16\x03\x01", Some(false)),
+            (b"\r\nGET /transfers HTTP/1.1\r\n", Some(true)),
+            (b"\n\r\n\nPOST /transfers HTTP/1.1\n", Some(true)),
+            (&[b"\r\n", PREFACE].concat(), Some(true)),
+            (b"\r\nEHLO shop.bank\r\n", Some(false)),
+            (b"\r\n\x16\x03\x01", Some(false)),
+            (&[b'\n'; LONGEST_LINE], Some(true)),
             (b"GET /transfers", None),
+            (b"\r\nGET /transfers", None),
+            (b"\r\n", None),
             (b"", None),
         ] {
             assert_eq!(is_http(bytes), found, "{}", String::from_utf8_lossy(bytes));

@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     body::{Progress, Upload},
+    shares::Share,
     state::Shared,
 };
 
@@ -108,17 +109,19 @@ impl Apps {
 }
 
 impl App {
-    /// Sends a request and gives the app's answer, with what keeps its connection.
+    /// Sends a request and gives the app's answer, with what keeps its connection. Over HTTP/1.1, where each call has a
+    /// connection, it counts in `share`.
     pub(crate) async fn send(
         self: &Rc<Self>,
         request: Request<Upload>,
         over_http2: bool,
         progress: Option<&Progress>,
+        share: Option<&Share>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         if over_http2 && self.speaks_http2(is_grpc(request.headers())).await? {
             self.send_http2(http2::addressed(request)?, progress).await
         } else {
-            self.send_http1(http1::addressed(request), progress).await
+            self.send_http1(http1::addressed(request), progress, share).await
         }
     }
 

@@ -50,6 +50,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod random;
+pub(crate) mod shares;
 pub(crate) mod small_http;
 pub(crate) mod state;
 pub(crate) mod stop;

@@ -1,6 +1,11 @@
 //! Plain HTTP/1.1 for those who ask about the sidecar: a kubelet, a scraper, a person. Served by the control thread.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -12,13 +17,15 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::{AbortHandle, spawn_local},
     time::{sleep, timeout},
 };
 
 const CONNECTIONS: usize = 64;
+/// From one address. A kubelet probes all containers of a pod from one; who wants more loses its own oldest.
+const CONNECTIONS_FROM_ONE: usize = 16;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// Whoever keeps a connection longer can make another.
+/// The longest that an answer may take, probes of a slow app among them.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,21 +43,39 @@ pub(crate) trait Answers {
     fn answer(&self, path: &str, ends: Ends) -> impl Future<Output = Response<Full<Bytes>>>;
 }
 
+/// The connections that are open, the oldest first.
+#[derive(Default)]
+struct Open(Vec<(IpAddr, AbortHandle)>);
+
+impl Open {
+    /// Makes room for one more from there. The newest is never the one to go: whoever asks is answered at once, and whoever
+    /// only holds a connection was there before.
+    fn make_room(&mut self, from: IpAddr) {
+        self.0.retain(|(_, connection)| !connection.is_finished());
+        let of_it = |(other, _): &(IpAddr, AbortHandle)| *other == from;
+        let goes = if self.0.iter().filter(|open| of_it(open)).count() >= CONNECTIONS_FROM_ONE {
+            self.0.iter().position(of_it)
+        } else {
+            (self.0.len() >= CONNECTIONS).then_some(0)
+        };
+        if let Some(goes) = goes {
+            self.0.remove(goes).1.abort();
+        }
+    }
+}
+
 /// Serves until it is dropped.
 pub(crate) async fn serve<A: Answers + 'static>(listener: TcpListener, answers: Rc<A>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = Open::default();
     loop {
-        match (listener.accept().await, Arc::clone(&slots).try_acquire_owned()) {
-            (Ok((stream, from)), Ok(slot)) => {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                open.make_room(from.ip());
                 let answers = Rc::clone(&answers);
-                tokio::task::spawn_local(async move {
-                    let _slot = slot;
-                    connection(stream, from, &*answers).await;
-                });
+                let connection = spawn_local(async move { connection(stream, from, &*answers).await });
+                open.0.push((from.ip(), connection.abort_handle()));
             }
-            // Too many: this one is closed at once.
-            (Ok(_), Err(_)) => {}
-            (Err(error), _) => {
+            Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");
                 sleep(PAUSE).await;
             }
@@ -71,7 +96,8 @@ async fn connection<A: Answers>(stream: TcpStream, from: SocketAddr, answers: &A
         })
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(64);
+    // One question each: a connection that nothing is asked on is worth nothing to anybody else.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(64).keep_alive(false);
     // A peer that goes away is no event.
     let _ = timeout(CONNECTION_WITHIN, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
@@ -85,4 +111,86 @@ pub(crate) fn respond(status: StatusCode, kind: HeaderValue, body: impl Into<Byt
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
+        sync::Notify,
+    };
+
+    use super::*;
+    use crate::testing::{local, until};
+
+    /// Answers at once, but for `/slow`.
+    #[derive(Default)]
+    struct Slow {
+        asked: Cell<usize>,
+        go: Notify,
+    }
+
+    impl Answers for Slow {
+        async fn answer(&self, path: &str, _: Ends) -> Response<Full<Bytes>> {
+            if path == "/slow" {
+                self.asked.set(self.asked.get() + 1);
+                self.go.notified().await;
+            }
+            text(StatusCode::OK, "ok\n")
+        }
+    }
+
+    /// A question from another address of this machine.
+    async fn ask(server: SocketAddr, from: u8, path: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, from], 0).into()).unwrap();
+        let mut stream = socket.connect(server).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// All that comes: the server ends the connection.
+    async fn read(mut stream: TcpStream) -> String {
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.unwrap();
+        all
+    }
+
+    #[tokio::test]
+    async fn who_holds_connections_keeps_nobody_from_being_answered() {
+        local(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (address, answers) = (listener.local_addr().unwrap(), Rc::<Slow>::default());
+            spawn_local(serve(listener, Rc::clone(&answers)));
+            let kubelet = ask(address, 2, "/slow").await;
+            until("the slow probe has come", || answers.asked.get() == 1).await;
+            let mut held = Vec::new();
+            for _ in 0..2 * CONNECTIONS {
+                held.push(TcpStream::connect(address).await.unwrap());
+            }
+            assert!(read(ask(address, 2, "/readyz").await).await.ends_with("ok\n"), "another is answered");
+            assert!(read(ask(address, 1, "/readyz").await).await.ends_with("ok\n"), "and so is who holds them");
+            answers.go.notify_one();
+            assert!(read(kubelet).await.ends_with("ok\n"), "a probe in progress stays");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_many_addresses_the_oldest_connection_goes() {
+        local(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            spawn_local(serve(listener, Rc::<Slow>::default()));
+            let mut held = Vec::new();
+            for at in 0..2 * CONNECTIONS {
+                held.push(ask(address, 10 + (at % 20) as u8, "/slow").await);
+            }
+            assert!(read(ask(address, 2, "/readyz").await).await.ends_with("ok\n"));
+        })
+        .await;
+    }
 }

@@ -1,8 +1,8 @@
 //! The threads that carry calls, and how connections find their way to them.
 //!
 //! Each worker is a runtime of its own on a thread of its own. The first one accepts; a connection goes to whichever
-//! carries least, and stays there. Handshakes cost most, so only a bounded number of them is in progress on a worker:
-//! further connections wait in the backlog of the socket, and calls in progress keep their latency.
+//! carries least, and stays there. Only a bounded number of handshakes is in progress on a worker: further connections
+//! wait in the backlog of the socket.
 
 mod accept;
 mod worker;
@@ -22,14 +22,15 @@ use tokio::sync::{Semaphore, mpsc};
 use worker::Worker;
 
 use crate::{
+    inbound::HANDSHAKES,
     interception::OriginalDestination,
     state::{NewListener, OwnCall},
 };
 
-/// Handshakes in progress on one worker.
-const HANDSHAKES: usize = 64;
 /// Connections on one worker, from peers and from the app.
 const MAX_CONNECTIONS: usize = 8192;
+/// What peers leave of them to the app, whose calls must not depend on who calls it.
+const OF_APP: usize = MAX_CONNECTIONS / 8;
 /// Connections on their way to another thread.
 const QUEUE: usize = 128;
 
@@ -49,6 +50,17 @@ enum From {
     App,
     /// Redirected; it was meant to go there.
     AppTo(SocketAddr),
+}
+
+impl From {
+    /// Whether a worker with this load takes one more.
+    fn fits(self, load: usize) -> bool {
+        let most = match self {
+            Self::Peer { .. } => MAX_CONNECTIONS - OF_APP,
+            Self::App | Self::AppTo(_) => MAX_CONNECTIONS,
+        };
+        load < most
+    }
 }
 
 /// One connection in the load of a worker, until it is dropped.
@@ -115,4 +127,18 @@ pub(crate) fn start(parts: &Parts, doors: Doors, count: u16) -> io::Result<()> {
 fn seat() -> (Seat, mpsc::Receiver<Arrival>) {
     let (arrivals, receiver) = mpsc::channel(QUEUE);
     (Seat { load: Arc::default(), handshakes: Arc::new(Semaphore::new(HANDSHAKES)), arrivals }, receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_leave_room_for_the_app() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = From::Peer { listen: address, address };
+        let first = (0..=MAX_CONNECTIONS).find(|load| !peer.fits(*load)).unwrap_or_default();
+        assert!(first > 0 && [From::App, From::AppTo(address)].iter().all(|app| app.fits(first + OF_APP / 2)));
+        assert!(!From::App.fits(MAX_CONNECTIONS));
+    }
 }

@@ -14,11 +14,16 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{App, Failure, Lease, answer, lease::Counted};
-use crate::body::{Progress, Upload};
+use super::{App, Failure, Lease, answer};
+use crate::{
+    body::{Progress, Upload},
+    shares::{Counted, Share},
+};
 
 /// Most connections to one app, from one worker.
 const MAX_OPEN: usize = 1024;
+/// And for the calls of one caller, all of its pods together: it may leave answers unread, and must not take all of them.
+const CALLS_OF_ONE: usize = MAX_OPEN / 2;
 /// Idle connections are closed after so many ticks: before the 5 seconds after which a common framework closes them,
 /// so that no request meets a connection that is just being closed.
 const MAX_IDLE: u8 = 4;
@@ -30,6 +35,8 @@ pub(super) struct Connection {
     sender: http1::SendRequest<Upload>,
     /// Whether it has carried a request before: the app may just be closing it.
     reused: bool,
+    /// In the share of whoever made the request.
+    call: Option<Counted>,
 }
 
 /// Connections that wait for a request, the last used at the end.
@@ -77,13 +84,21 @@ impl App {
         self: &Rc<Self>,
         mut request: Request<Upload>,
         progress: Option<&Progress>,
+        share: Option<&Share>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let mut call = match share {
+            Some(share) => Some(Counted::enter(share, CALLS_OF_ONE).ok_or(Failure::Busy)?),
+            None => None,
+        };
         loop {
             let mut connection = self.checkout().await?;
             match answer(connection.sender.try_send_request(request), progress).await? {
                 // It was not asked to switch.
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(Failure::Answer),
-                Ok(response) => return Ok((response, Lease(Some((Rc::clone(self), connection))))),
+                Ok(response) => {
+                    connection.call = call.take();
+                    return Ok((response, Lease(Some((Rc::clone(self), connection)))));
+                }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if connection.reused => request = unsent,
                     _ => return Err(Failure::Broken),
@@ -113,8 +128,8 @@ impl App {
 
     async fn checkout(&self) -> Result<Connection, Failure> {
         match self.http1.take() {
-            Some(sender) => Ok(Connection { sender, reused: true }),
-            None => Ok(Connection { sender: Box::pin(self.open(false)).await?, reused: false }),
+            Some(sender) => Ok(Connection { sender, reused: true, call: None }),
+            None => Ok(Connection { sender: Box::pin(self.open(false)).await?, reused: false, call: None }),
         }
     }
 

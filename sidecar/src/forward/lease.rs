@@ -1,6 +1,6 @@
 //! What an answer keeps of the connection that it comes over.
 
-use std::{cell::Cell, rc::Rc};
+use std::rc::Rc;
 
 use super::{App, http1::Connection};
 
@@ -14,25 +14,5 @@ impl Lease {
         if let Some((app, connection)) = self.0 {
             app.put_back(connection);
         }
-    }
-}
-
-/// One of a bounded number of things.
-pub(super) struct Counted(Rc<Cell<usize>>);
-
-impl Counted {
-    /// One more, unless there are `most` already.
-    pub(super) fn enter(count: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
-        let current = count.get();
-        (current < most).then(|| {
-            count.set(current + 1);
-            Self(Rc::clone(count))
-        })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     audit::Book,
     contexts::{Handle, Subject},
     forward::App,
+    shares::Share,
     state::{Applied, AppliedPort, Shared},
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     /// The peer's name, ready for the app.
     pub(super) caller: HeaderValue,
     pub(super) lifetime: Rc<Lifetime>,
+    /// The calls of the peer's SPIFFE ID, over all of its connections.
+    pub(super) calls: Share,
     view: RefCell<Rc<View>>,
     proven: RefCell<ProvenTokens>,
     client_id: RefCell<Option<HeaderValue>>,
@@ -37,7 +40,7 @@ pub(crate) struct Connection {
 
 /// What holds for the requests of one generation.
 pub(super) struct View {
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) version: Option<Arc<str>>,
     /// Whether the app hands calls on.
     pub(super) hands_on: bool,
@@ -69,6 +72,7 @@ impl Connection {
             inbound: Rc::clone(inbound),
             listen,
             address,
+            calls: inbound.callers.of(peer.spiffe_id.clone()),
             peer,
             caller,
             lifetime,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fapi::{Introspected, Refusal, Rejection, Verdict};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE},
     request,
 };
 use hyper::body::Incoming;
@@ -80,12 +80,15 @@ fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Re
     let answer = &refusal.answer;
     let text =
         answer.error.map_or_else(|| Bytes::from_static(b"{}"), |error| format!("{{\"error\":\"{error}\"}}").into());
-    let mut response = json(answer.status, text, passage);
+    let mut response = json(&record.method, answer.status, text, passage);
     let challenge = answer.www_authenticate.as_deref().and_then(|challenge| HeaderValue::from_str(challenge).ok());
     if let Some(challenge) = challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     finish(&mut response, &record);
+    if answer.wants_nonce {
+        give_nonce(&mut response, &record);
+    }
     record.refused(refusal);
     response
 }
@@ -98,14 +101,21 @@ fn reserved(record: Record, parts: &request::Parts, passage: Passage) -> Respons
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     finish(&mut response, &record);
+    give_nonce(&mut response, &record);
     response
 }
 
-/// A JSON answer of ours.
-pub(super) fn json(status: StatusCode, text: Bytes, passage: Passage) -> Response<Reply> {
-    let mut response = Response::new(Reply::own(text, passage));
+/// A JSON answer of ours. To `HEAD` it says only how long it would be (RFC 9110 section 9.3.2): HTTP/2 sends what it is given,
+/// and its clients take content there for an error of the connection.
+pub(super) fn json(method: &Method, status: StatusCode, text: Bytes, passage: Passage) -> Response<Reply> {
+    let length = text.len();
+    let has_content = method != Method::HEAD;
+    let mut response = Response::new(Reply::own(if has_content { text } else { Bytes::new() }, passage));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if !has_content {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -116,6 +126,12 @@ pub(super) fn finish<B>(response: &mut Response<B>, record: &Record) {
     let headers = response.headers_mut();
     headers.insert(INTERACTION_ID, record.interaction.clone());
     if record.view.takes_dpop() {
-        headers.insert(DPOP_NONCE, record.connection.inbound.nonce());
+        give_nonce(response, record);
     }
+}
+
+/// Whoever is told to use a nonce is given one (RFC 9449 section 9), also where proofs are not asked for: a token that is
+/// bound to a key as well is proven in full.
+fn give_nonce<B>(response: &mut Response<B>, record: &Record) {
+    response.headers_mut().insert(DPOP_NONCE, record.connection.inbound.nonce());
 }

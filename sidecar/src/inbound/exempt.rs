@@ -12,14 +12,17 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Inbound,
     connection::Passage,
     enforce::{is_reserved, json},
     lifetime::{Lifetime, live},
-    serve::{HANDSHAKE_WITHIN, HEAD_BYTES},
+    serve::HEAD_BYTES,
     watched::Watched,
 };
 use crate::{
@@ -44,13 +47,19 @@ struct Plain {
 impl Inbound {
     /// Whether a connection speaks HTTP/1.1 without TLS and comes from where something is exempt. From anywhere else
     /// not a byte is looked at.
-    pub(super) async fn is_plain(&self, stream: &TcpStream, listen: SocketAddr, address: SocketAddr) -> bool {
+    pub(super) async fn is_plain(
+        &self,
+        stream: &TcpStream,
+        listen: SocketAddr,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> bool {
         let applied = self.local.shared.applied();
         let port = applied.as_deref().and_then(|applied| applied.port(listen));
         if !port.is_some_and(|port| port.policy.may_be_exempt(port.number, address.ip())) {
             return false;
         }
-        matches!(timeout(HANDSHAKE_WITHIN, peeked(stream)).await, Ok(Some(Begins::Http1)))
+        matches!(timeout_at(deadline, peeked(stream)).await, Ok(Some(Begins::Http1)))
     }
 
     /// Serves a plain connection until it ends.
@@ -85,7 +94,8 @@ async fn answer(plain: Rc<Plain>, request: Request<Incoming>) -> Result<Response
     let mut response = match plain.judge(&mut parts, &body) {
         Ok((admission, app)) => pass(admission, &app, parts, &mut record, passage).await,
         Err(refusal) => {
-            let response = own(refusal.answer.status, refusal.answer.error.unwrap_or_default(), passage);
+            let response =
+                own(&record.method, refusal.answer.status, refusal.answer.error.unwrap_or_default(), passage);
             record.judged = Some(Err(refusal));
             response
         }
@@ -106,7 +116,7 @@ async fn pass(
     record.judged = Some(Ok(admission));
     parts.headers.insert(INTERACTION_ID, record.interaction.clone());
     parts.extensions.remove::<OnUpgrade>();
-    match app.send(Request::from_parts(parts, Upload::Empty), false, None).await {
+    match app.send(Request::from_parts(parts, Upload::Empty), false, None, None).await {
         Ok((response, lease)) => {
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);
@@ -114,14 +124,14 @@ async fn pass(
         }
         Err(failure) => {
             record.upstream = Some(failure.id());
-            own(failure.status(), failure.id(), passage)
+            own(&record.method, failure.status(), failure.id(), passage)
         }
     }
 }
 
 /// An answer of ours.
-fn own(status: StatusCode, error: &str, passage: Passage) -> Response<Reply> {
-    json(status, format!("{{\"error\":\"{error}\"}}").into(), passage)
+fn own(method: &Method, status: StatusCode, error: &str, passage: Passage) -> Response<Reply> {
+    json(method, status, format!("{{\"error\":\"{error}\"}}").into(), passage)
 }
 
 impl Plain {

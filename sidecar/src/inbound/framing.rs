@@ -7,8 +7,10 @@
 
 use memchr::memchr;
 
-/// Longer heads are hyper's to refuse; nothing more of them is kept here.
-const LONGEST_HEAD: usize = 64 * 1024;
+/// Longer lines are hyper's to refuse; nothing more of them is read here.
+const LONGEST_LINE: usize = 64 * 1024;
+/// So much of a line says what it is. No more of one is ever kept: connections that wait would hold it for long.
+const KEPT: usize = 256;
 /// A chunk size of more digits would overflow.
 const LONGEST_SIZE: usize = 16;
 
@@ -17,8 +19,10 @@ const LONGEST_SIZE: usize = 16;
 pub(crate) struct Framing {
     at: At,
     head: Head,
-    /// The beginning of a line, or of a head, whose end has not come yet.
+    /// The first [`KEPT`] bytes of a line whose end has not come yet, and then its latest one, which tells how it ends.
     carry: Vec<u8>,
+    /// How much of that line has come.
+    length: usize,
 }
 
 /// A message that can be read in two ways. All that follows it on its connection is suspect.
@@ -76,23 +80,36 @@ impl Framing {
     /// Takes one line, or keeps its beginning.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Ambiguous> {
         let Some(end) = memchr(b'\n', bytes) else {
-            if self.carry.len() + bytes.len() > LONGEST_HEAD {
-                return Err(Ambiguous);
-            }
-            self.carry.extend_from_slice(bytes);
+            self.keep(bytes)?;
             return Ok(&[]);
         };
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         if self.carry.is_empty() {
             self.whole_line(line)?;
         } else {
+            self.keep(line)?;
+            self.length = 0;
             let mut whole = std::mem::take(&mut self.carry);
-            whole.extend_from_slice(line);
             self.whole_line(&whole)?;
             whole.clear();
             self.carry = whole;
         }
         Ok(rest)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+        self.length += bytes.len();
+        if self.length > LONGEST_LINE {
+            return Err(Ambiguous);
+        }
+        let Some(last) = bytes.last() else { return Ok(()) };
+        self.carry.truncate(KEPT);
+        let room = KEPT - self.carry.len();
+        self.carry.extend(bytes.iter().take(room));
+        if bytes.len() > room {
+            self.carry.push(*last);
+        }
+        Ok(())
     }
 
     fn whole_line(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
@@ -131,16 +148,24 @@ impl Head {
         if !matches!(line, [b'c' | b'C' | b't' | b'T', ..]) {
             return Ok(());
         }
+        // Names and values of the two are short, and more may not have been kept.
+        let is_cut = line.len() >= KEPT;
+        let line = &line[..line.len().min(KEPT)];
         let colon = memchr(b':', line).ok_or(Ambiguous)?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         // Some take `Name :` for the name; none of them agree with those who do not.
         if name.ends_with(b" ") || name.ends_with(b"\t") {
             return Err(Ambiguous);
         }
-        if name.eq_ignore_ascii_case(b"content-length") {
+        let (is_length, is_encoding) =
+            (name.eq_ignore_ascii_case(b"content-length"), name.eq_ignore_ascii_case(b"transfer-encoding"));
+        if is_cut && (is_length || is_encoding) {
+            return Err(Ambiguous);
+        }
+        if is_length {
             self.lengths += 1;
             self.length = decimal(value)?;
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        } else if is_encoding {
             self.chunked += 1;
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Ambiguous);
@@ -247,9 +272,33 @@ mod tests {
     }
 
     #[test]
-    fn a_head_without_end_is_not_kept() {
+    fn a_line_without_end_is_not_kept() {
         let mut framing = Framing::default();
-        assert_eq!(framing.feed(&vec![b'a'; LONGEST_HEAD + 1]), Err(Ambiguous));
+        assert_eq!(framing.feed(&vec![b'a'; LONGEST_LINE + 1]), Err(Ambiguous));
         assert!(framing.carry.is_empty());
+    }
+
+    #[test]
+    fn of_a_long_line_little_is_kept_and_nothing_else_changes() {
+        let long = "x".repeat(60_000);
+        for line in [format!("Cookie: {long}"), format!("X-{long}: a"), format!("A: {long}")] {
+            let mut framing = Framing::default();
+            for part in format!("GET /{long} HTTP/1.1\r\n{line}").as_bytes().chunks(999) {
+                framing.feed(part).unwrap();
+                assert!(framing.carry.capacity() <= 4 * KEPT && framing.in_head());
+            }
+            framing.feed(b"\r\n\r\n").unwrap();
+            assert!(framing.carry.capacity() <= 4 * KEPT && !framing.in_head());
+            read(&format!("GET / HTTP/1.1\r\n{line}\r\n\r\n")).unwrap();
+            assert_eq!(read(&format!("GET / HTTP/1.1\r\n{line}\n\r\n")).err(), Some(Ambiguous), "a bare line feed");
+        }
+        for length in KEPT - 40..KEPT + 40 {
+            let fill = "x".repeat(length);
+            read(&format!("GET / HTTP/1.1\r\nCookie: {fill}\r\n\r\n")).unwrap();
+        }
+        for pad in [" ", "0"].map(|pad| pad.repeat(KEPT)) {
+            let text = format!("POST / HTTP/1.1\r\nContent-Length:{pad}5\r\n\r\nhello");
+            assert_eq!(read(&text).err(), Some(Ambiguous), "the length may not have been kept");
+        }
     }
 }

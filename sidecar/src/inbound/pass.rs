@@ -13,7 +13,7 @@ use super::{
     websocket,
 };
 use crate::{
-    body::{Reply, Upload, is_open_ended},
+    body::{Reply, Upload, may_last},
     forward::{Failure, is_grpc},
     headers::{self, CALLER, CLIENT_ID, CONTEXT, INTERACTION_ID, SUBJECT, Wishes},
 };
@@ -30,8 +30,8 @@ pub(super) struct Call {
 /// Passes an admitted request to the app, on exactly the path that was judged.
 pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply> {
     let Call { mut record, mut parts, body, wishes, mut passage } = call;
-    let lasts = wishes.websocket || is_open_ended(&body);
-    let standing = lasts.then(|| Standing::new(&record.connection, &admission, &parts));
+    let lasts = wishes.websocket || may_last(&body);
+    let standing = lasts.then(|| Standing::new(&record.connection, &record.view, &admission, &parts));
     let context = record.view.hands_on.then(|| passage.hand_on(&admission, &parts.headers)).flatten();
     headers::remove_credentials(&mut parts.headers);
     if let Some(context) = context {
@@ -55,7 +55,8 @@ pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply>
     let over_http2 = parts.version == Version::HTTP_2 || is_grpc(&parts.headers);
     let upload = Upload::new(body, standing, &record.connection);
     let progress = upload.progress();
-    match app.send(Request::from_parts(parts, upload), over_http2, progress.as_ref()).await {
+    let share = Some(&record.connection.calls);
+    match app.send(Request::from_parts(parts, upload), over_http2, progress.as_ref(), share).await {
         Ok((response, lease)) => {
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);
@@ -89,7 +90,7 @@ fn set_identity(headers: &mut HeaderMap, record: &Record, admission: &Admission)
 pub(super) fn failed(failure: Failure, mut record: Record, passage: Passage) -> Response<Reply> {
     record.failed(failure.status(), failure.id());
     let text = Bytes::from(format!("{{\"error\":\"{}\"}}", failure.id()));
-    let mut response = json(failure.status(), text, passage);
+    let mut response = json(&record.method, failure.status(), text, passage);
     finish(&mut response, &record);
     response
 }

@@ -13,7 +13,7 @@ pub(super) struct Record {
     pub(super) connection: Rc<Connection>,
     pub(super) view: Rc<View>,
     pub(super) interaction: HeaderValue,
-    method: Method,
+    pub(super) method: Method,
     uri: Uri,
     verdict: Option<Judged>,
     status: Option<StatusCode>,

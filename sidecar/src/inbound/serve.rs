@@ -14,7 +14,10 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
@@ -24,10 +27,10 @@ use super::{
     lifetime::{Graceful, Lifetime, live},
     watched::Watched,
 };
-use crate::{body::Reply, headers::MAX_FIELDS, local::LocalExecutor};
+use crate::{body::Reply, clock::monotonic, headers::MAX_FIELDS, local::LocalExecutor};
 
 /// A peer that means it is done long before.
-pub(super) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// Calls at once on one connection. Another sidecar sends all of its calls over one.
 const MAX_STREAMS: u32 = 1000;
@@ -56,12 +59,13 @@ impl Inbound {
         (listen, address): (SocketAddr, SocketAddr),
         permit: P,
     ) {
-        if self.is_plain(&stream, listen, address).await {
+        let deadline = monotonic() + HANDSHAKE_WITHIN;
+        if self.is_plain(&stream, listen, address, deadline).await {
             drop(permit);
             // Boxed, as everything rare: its state would be a part of every connection's.
             return Box::pin(self.serve_plain(stream, listen, address)).await;
         }
-        let met = self.handshake(stream, address).await;
+        let met = self.handshake(stream, address, deadline).await;
         drop(permit);
         if let Some(met) = met {
             self.serve(met, listen, address).await;
@@ -69,14 +73,14 @@ impl Inbound {
     }
 
     /// Ends the TLS of a connection. `None` when it is no peer of the mesh, which is logged.
-    async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> Option<Met> {
+    async fn handshake(&self, stream: TcpStream, address: SocketAddr, deadline: Instant) -> Option<Met> {
         let shared = &self.local.shared;
         // Without a certificate there is nobody to talk to: the connection is closed.
         let generation = shared.identity()?;
         // Without it small answers wait for acknowledgements; a socket that cannot do it still works.
         let _ = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(generation.server_config.clone());
-        let accepted = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
+        let accepted = match timeout_at(deadline, self.turns.take(acceptor.accept(stream))).await {
             Ok(accepted) => accepted.and_then(|stream| with_peer(stream, &generation.bundle, shared.clock.now())),
             Err(late) => Err(io::Error::from(late)),
         };
@@ -101,6 +105,7 @@ impl Inbound {
 
     /// Serves a peer until its connection ends.
     async fn serve(self: &Rc<Self>, met: Met, listen: SocketAddr, address: SocketAddr) {
+        let Some(_seat) = self.seat(&met.peer) else { return };
         let _open = self.local.shared.metrics.inbound_connections.enter();
         if self.is_opaque(listen) {
             return Box::pin(self.serve_opaque(met, listen, address)).await;

@@ -1,5 +1,5 @@
-//! Calls without an end of their own: WebSockets and request bodies of unknown length. They are admitted for only as
-//! long as they would be admitted again.
+//! Calls without an end of their own: WebSockets and request bodies that are long or of unknown length. They are admitted
+//! for only as long as they would be admitted again.
 
 use std::{
     pin::Pin,
@@ -11,7 +11,7 @@ use fapi::{Admission, Rejection, UnixTime};
 use http::{HeaderMap, Method, Uri, header::AUTHORIZATION, request};
 use tokio::time::sleep_until;
 
-use super::connection::Connection;
+use super::connection::{Connection, View};
 
 /// An admission that is asked for again whenever policy, keys or roots change, and ends with token and certificate.
 pub(crate) struct Standing {
@@ -31,12 +31,18 @@ struct Facts {
 }
 
 impl Standing {
-    /// The standing of a request that has just been admitted and still has its credentials.
-    pub(super) fn new(connection: &Rc<Connection>, admission: &Admission, request: &request::Parts) -> Self {
+    /// The standing of a request that has just been admitted by what `view` holds, and still has its credentials. What has
+    /// changed since that view was read makes it doubtful at once.
+    pub(super) fn new(
+        connection: &Rc<Connection>,
+        view: &View,
+        admission: &Admission,
+        request: &request::Parts,
+    ) -> Self {
         let token = request.headers.get(AUTHORIZATION).map(|token| (AUTHORIZATION, token.clone()));
         let not_after = connection.peer.not_after;
         Self {
-            generation: connection.shared().generation(),
+            generation: view.generation,
             facts: Rc::new(Facts {
                 connection: Rc::clone(connection),
                 grounds: admission.grounds(),
@@ -49,14 +55,18 @@ impl Standing {
         }
     }
 
-    /// Whether something has changed since the admission.
+    /// Whether something has changed since the admission, or it has ended. Whoever has always something to pass on asks
+    /// this, as timers are asked only by those who wait.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.generation != self.facts.connection.shared().generation()
+        self.generation != self.facts.connection.shared().generation() || self.facts.has_ended()
     }
 
     /// Ready with the reason when the call must end.
     pub(crate) fn poll_void(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
         let facts = &self.facts;
+        if facts.has_ended() {
+            return Poll::Ready(Rejection::TokenExpired);
+        }
         let generation = self.generation;
         let void = self.void.get_or_insert_with(|| Box::pin(Rc::clone(facts).until_void(generation)));
         let outcome = void.as_mut().poll(cx);
@@ -91,6 +101,10 @@ impl Facts {
                 changed = changes.changed() => if changed.is_err() { return Rejection::PolicyMissing },
             }
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connection.shared().clock.now() >= self.ends
     }
 
     fn judge_again(&self) -> Result<(), Rejection> {

@@ -7,4 +7,5 @@ mod hygiene;
 mod long_calls;
 mod opaque;
 mod revoked;
+mod standing;
 mod vectors;

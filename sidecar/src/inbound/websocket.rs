@@ -42,7 +42,7 @@ pub(super) async fn open(
     };
     record.answered(response.status());
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let mut refused = json(response.status(), Bytes::from_static(b"{}"), passage);
+        let mut refused = json(&record.method, response.status(), Bytes::from_static(b"{}"), passage);
         finish(&mut refused, &record);
         return refused;
     }

@@ -48,9 +48,9 @@ impl Outbound {
                 response
             }
             Err(failure) => {
-                let (method, path, id) = (Some(method.as_str()), Some(uri.path()), id.to_str().ok());
-                self.record(&failure, &Told { id, method, path, destination: via.destination(&uri).as_deref() });
-                failure.response()
+                let (verb, path, id) = (Some(method.as_str()), Some(uri.path()), id.to_str().ok());
+                self.record(&failure, &Told { id, method: verb, path, destination: via.destination(&uri).as_deref() });
+                failure.response(&method)
             }
         };
         response.headers_mut().insert(INTERACTION_ID, id);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fapi::Rejection;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::body::OutBody;
 
@@ -82,11 +82,16 @@ impl Failure {
         }
     }
 
-    /// What the app is answered.
-    pub(super) fn response(&self) -> Response<OutBody> {
+    /// What the app is answered. To `HEAD` that has no content (RFC 9110 section 9.3.2), which HTTP/2 would send.
+    pub(super) fn response(&self, method: &Method) -> Response<OutBody> {
         // Both are constants of ours without a character that JSON would escape, which a test keeps true.
         let text = format!("{{\"error\":\"{}\",\"message\":\"{}\"}}", self.id(), self.message());
-        let mut response = Response::new(OutBody::text(Bytes::from(text)));
+        let length = text.len();
+        let has_content = method != Method::HEAD;
+        let mut response = Response::new(if has_content { OutBody::text(Bytes::from(text)) } else { OutBody::empty() });
+        if !has_content {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         *response.status_mut() = self.status();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -40,6 +40,8 @@ pub(crate) struct TestIssuer {
     pub(crate) refuse: RefCell<Option<&'static str>>,
     /// Binds tokens to nobody.
     pub(crate) unbound: Cell<bool>,
+    /// Binds tokens to this key as well.
+    pub(crate) also_to: Cell<Option<JwkThumbprint>>,
     pub(crate) issued: Cell<u32>,
     pub(crate) forms: RefCell<Vec<String>>,
     /// The thumbprints of the keys that proofs were made with.
@@ -58,6 +60,7 @@ impl TestIssuer {
             life: Cell::new(300),
             refuse: RefCell::default(),
             unbound: Cell::new(false),
+            also_to: Cell::default(),
             issued: Cell::new(0),
             forms: RefCell::default(),
             proof_keys: RefCell::default(),
@@ -184,6 +187,9 @@ impl TestIssuer {
                 Some(jkt) => json!({ "jkt": jkt.to_string() }),
                 None => json!({ "x5t#S256": peer.thumbprint.to_string() }),
             };
+            if let Some(key) = self.also_to.get() {
+                claims["cnf"]["jkt"] = key.to_string().into();
+            }
         }
         self.issued.set(self.issued.get() + 1);
         (self.key.sign_jwt("at+jwt", &claims).unwrap(), exp)

@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Arrival, Doors, From, Load, MAX_CONNECTIONS, Redirected, worker::Sides};
+use super::{Arrival, Doors, From, Load, Redirected, worker::Sides};
 use crate::{
     interception::canonical,
     log::Listener,
@@ -128,8 +128,9 @@ async fn accept<E: Future<Output = ()>>(
 async fn hand_over(sides: &Rc<Sides>, from: From, stream: TcpStream) {
     let by_load = sides.seats.iter().enumerate().min_by_key(|(_, seat)| seat.load.load(Ordering::Relaxed));
     let Some((number, seat)) = by_load else { return };
-    if seat.load.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
-        tracing::warn!("a connection is closed at once: there are {MAX_CONNECTIONS} on every worker already");
+    let load = seat.load.load(Ordering::Relaxed);
+    if !from.fits(load) {
+        tracing::warn!("a connection is closed at once: there are {load} on every worker already");
         return;
     }
     if let From::Peer { .. } = from {

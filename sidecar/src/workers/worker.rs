@@ -127,7 +127,8 @@ impl Sides {
                 }
                 From::Peer { listen, address } => {
                     let Some(seat) = sides.seats.get(sides.number) else { return };
-                    let permit = seat.handshakes.acquire().await;
+                    let Some(place) = sides.inbound.admit(address) else { return };
+                    let permit = (seat.handshakes.acquire().await, place);
                     sides.inbound.carry(stream, (listen, address), permit).await;
                 }
             }

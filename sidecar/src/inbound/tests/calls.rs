@@ -10,14 +10,18 @@ use fapi::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::Frame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
+    inbound::HANDSHAKES,
     outbound::Between,
+    shares::Counted,
     testing::{
         app::{get, read, request, streamed},
+        authority::workload,
         local,
         mesh::Mesh,
-        side::{Side, Speaks},
+        side::{Side, Speaks, caller, raw},
         until,
     },
 };
@@ -141,6 +145,85 @@ async fn in_audit_a_bad_call_passes_without_identity() {
 }
 
 #[tokio::test]
+async fn silent_connections_from_one_address_leave_room_for_others() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let silent: Vec<_> = (1..2000).map(|port| payments.inbound.admit(([10, 0, 0, 66], port).into())).collect();
+        let held = silent.iter().flatten().count();
+        assert!(held < HANDSHAKES, "{held}");
+        assert!(payments.inbound.admit(([10, 0, 0, 7], 1).into()).is_some());
+        drop(silent);
+        payments.inbound.tick();
+        assert!(payments.inbound.admit(([10, 0, 0, 66], 1).into()).is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_pod_does_not_take_all_connections() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let (shop, _) = caller(&mesh, "shop", "https://payments.bank").await;
+        let peer = control::identity::peer_from_leaf(shop.leaf().unwrap()).unwrap();
+        let held: Vec<_> = std::iter::from_fn(|| payments.inbound.seat(&peer)).take(5000).collect();
+        assert!(held.len() < 1000, "{}", held.len());
+        let mut refused = payments.dial(&shop, b"http/1.1").await;
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or_default(), 0, "closed without a word");
+        let (ledger, _) = caller(&mesh, "ledger", "https://payments.bank").await;
+        let mut other = payments.dial(&ledger, b"http/1.1").await;
+        other.write_all(&raw(&["GET / HTTP/1.1", "Host: payments.bank"])).await.unwrap();
+        assert_eq!(other.read(&mut [0; 1]).await.unwrap(), 1, "it is answered");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_caller_does_not_take_all_connections_to_the_app() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let share = payments.inbound.callers.of(workload("shop"));
+        let (frames, asked) = streamed("POST", "http://payments.bank/a");
+        let mut app = mesh.app.http1().await;
+        let answer = tokio::task::spawn_local(async move { read(app.send_request(asked).await.unwrap()).await });
+        frames.send(Ok(Frame::data(Bytes::from_static(b"begun")))).await.unwrap();
+        until("the app has it", || payments.app.count() == 1).await;
+        assert_eq!(share.get(), 1, "a call counts up to the end of its answer");
+        let held: Vec<_> = (0..1000).map(|_| Counted::enter(&share, 1000)).collect();
+        let refused = mesh.app.get("http://payments.bank/a").await;
+        assert_eq!((refused.status.as_u16(), refused.error()), (503, "too_many_connections".to_owned()));
+        drop(held);
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        drop(frames);
+        assert_eq!(answer.await.unwrap().text, "begun");
+        until("nothing counts any more", || share.get() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_of_ours_to_head_has_no_content() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        payments.apply("ledger", Mode::Enforce);
+        let mut app = mesh.app.http2().await;
+        // The first is refused by the called side, the second by the sidecar of the app.
+        for (extra, status) in [("x-a", StatusCode::FORBIDDEN), ("authorization", StatusCode::BAD_REQUEST)] {
+            let mut asked = request("HEAD", "http://payments.bank/a", "");
+            asked.headers_mut().remove(header::HOST);
+            asked.headers_mut().insert(extra, HeaderValue::from_static("Bearer a"));
+            let answer = read(app.send_request(asked).await.unwrap()).await;
+            assert_eq!((answer.status, answer.text.as_str()), (status, ""), "{extra}");
+            assert!(answer.header("content-length").is_some_and(|length| length != "0"), "as GET would say");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_caller_that_no_rule_names_and_a_server_of_another_name_are_refused() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
@@ -149,12 +232,7 @@ async fn a_caller_that_no_rule_names_and_a_server_of_another_name_are_refused() 
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 403);
         // Another pod shows a certificate that is not of the service.
         let stranger = Side::alone(&mesh.authority, &mesh.issuer, "ledger", Mtls, Speaks::Http1).await;
-        let kind = crate::testing::mesh::meshed_at(
-            "payments",
-            &crate::testing::authority::workload("payments"),
-            Mtls,
-            &[stranger.address],
-        );
+        let kind = crate::testing::mesh::meshed_at("payments", &workload("payments"), Mtls, &[stranger.address]);
         mesh.operator.set_destination("other.bank", kind);
         let answer = mesh.app.get("http://other.bank/a").await;
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "peer_identity_mismatch"));

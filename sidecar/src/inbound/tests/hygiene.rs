@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fapi::SenderConstraint::Mtls;
+use control::tls::Identity;
+use fapi::{ProofClaims, ProofSigner, SenderConstraint::Mtls, TokenHash};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -10,6 +11,7 @@ use tokio::{
 
 use crate::{
     outbound::Between,
+    random,
     testing::{
         local,
         mesh::Mesh,
@@ -37,6 +39,45 @@ async fn said(lines: &[&str], rest: &str) -> (String, usize) {
         answer.extend_from_slice(&buffer[..read]);
     }
     (String::from_utf8_lossy(&answer).into_owned(), payments.app.count())
+}
+
+/// The head of an answer, in small letters.
+async fn head(side: &Side, identity: &Identity, lines: &[&str]) -> String {
+    let mut stream = side.dial(identity, b"http/1.1").await;
+    stream.write_all(&raw(lines)).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split("\r\n\r\n").next().unwrap_or_default().to_ascii_lowercase()
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_twice_gets_the_nonce_that_it_is_told_to_use() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::alone(&mesh.authority, &mesh.issuer, "payments", Mtls, Speaks::Http1).await;
+        let signer = ProofSigner::generate().unwrap();
+        mesh.issuer.also_to.set(Some(signer.thumbprint()));
+        let (identity, token) = caller(&mesh, "shop", "https://payments.bank").await;
+        let call = async |nonce: Option<&str>| {
+            let ath = TokenHash::of(&token);
+            let (htm, htu, jti) = ("GET", "https://payments.bank/a", random::bytes::<16>().unwrap());
+            let jti = format!("{jti:?}");
+            let now = payments.shared.clock.now();
+            let proof = signer.proof(&ProofClaims { htm, htu, ath: Some(&ath), nonce, jti: &jti, now }).unwrap();
+            let (token, proof) = (format!("Authorization: DPoP {token}"), format!("DPoP: {proof}"));
+            head(&payments, &identity, &["GET /a HTTP/1.1", "Host: payments.bank", "Connection: close", &token, &proof])
+                .await
+        };
+        let refused = call(None).await;
+        assert!(refused.starts_with("http/1.1 401 ") && refused.contains("use_dpop_nonce"), "{refused}");
+        assert!(refused.contains("\r\ndpop-nonce: "), "{refused}");
+        let primer = ["HEAD /.well-known/fapi-mesh/nonce HTTP/1.1", "Host: payments.bank", "Connection: close"];
+        assert!(head(&payments, &identity, &primer).await.contains("\r\ndpop-nonce: "));
+        let nonce = payments.shared.nonces.mint(payments.shared.clock.now());
+        let passed = call(Some(&nonce)).await;
+        assert!(passed.starts_with("http/1.1 200 ") && !passed.contains("dpop-nonce"), "{passed}");
+    })
+    .await;
 }
 
 #[tokio::test]

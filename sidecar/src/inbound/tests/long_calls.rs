@@ -1,11 +1,19 @@
 //! Calls that go on: they end when they would not be admitted any more.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use fapi::{Mode, SenderConstraint::Mtls};
+use fapi::{Mode, SenderConstraint::Mtls, UnixTime};
 use http::{StatusCode, header};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::LocalSet,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     outbound::Between,
@@ -13,10 +21,13 @@ use crate::{
         app::{get, read, streamed},
         local,
         mesh::Mesh,
-        side::{Side, Speaks},
+        side::{Side, Speaks, caller, raw},
         until,
     },
 };
+
+/// What ends at once has ended by then, on the busiest machine.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A WebSocket through both sidecars.
 async fn websocket(mesh: &Mesh) -> TokioIo<hyper::upgrade::Upgraded> {
@@ -86,6 +97,62 @@ async fn an_open_upload_breaks_off_when_its_call_is_no_longer_admitted() {
         assert!(answer.await.unwrap().is_err(), "the echo breaks off with the upload");
     })
     .await;
+}
+
+/// A call over a connection of its own that declares a body of `length` bytes and has sent two of them.
+async fn begun(mesh: &Mesh, payments: &Side, length: u64) -> TlsStream<TcpStream> {
+    let (identity, token) = caller(mesh, "shop", "https://payments.bank").await;
+    let mut stream = payments.dial(&identity, b"http/1.1").await;
+    let length = format!("Content-Length: {length}");
+    let authorization = format!("Authorization: Bearer {token}");
+    let head = raw(&["POST /a HTTP/1.1", "Host: payments.bank", &length, &authorization]);
+    stream.write_all(&head).await.unwrap();
+    stream.write_all(b"be").await.unwrap();
+    until("the app has it", || payments.app.count() == 1).await;
+    stream
+}
+
+#[tokio::test]
+async fn a_declared_length_does_not_keep_a_call_from_being_judged_again() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut stream = begun(&mesh, &payments, 9_007_199_254_740_991).await;
+        payments.apply("ledger", Mode::Enforce);
+        let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("it ends with the policy");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_upload_ends_with_its_token_though_there_is_always_more_of_it() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut stream = begun(&mesh, &payments, 1 << 40).await;
+        payments.shared.clock.set(UnixTime::from_secs(payments.shared.clock.now().as_secs() + 2 * 3600));
+        stream.write_all(b"more").await.unwrap();
+        let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("it ends with the token");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_short_body_has_one_wait_for_all_of_it() {
+    // Time is the test's own here, so it is no limit.
+    let test = async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;
+        let mut stream = begun(&mesh, &payments, 100).await;
+        tokio::time::pause();
+        let mut minutes = 0;
+        while minutes < 40 && stream.write_all(b"g").await.is_ok() && stream.flush().await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            minutes += 1;
+        }
+        assert!((9..20).contains(&minutes), "10 minutes, and not 10 after each byte: {minutes}");
+    };
+    LocalSet::new().run_until(test).await;
 }
 
 #[tokio::test]
