@@ -9,7 +9,9 @@ use kube::{CustomResource, KubeSchema};
 pub use rule::{Actors, AuthorizationDetail, Caller, Method, Rule as PolicyRule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-pub use status::{AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts};
+pub use status::{
+    AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts, RefusedCaller, WouldRefuse,
+};
 
 use crate::SenderConstraint;
 use crate::patterns::{HTTPS_ORIGIN, HTTPS_URL, LABEL, SUBDOMAIN};
@@ -71,7 +73,7 @@ pub struct FapiPolicySpec {
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
 
-    /// `Enforce`, or `Audit`: what would be refused passes without identity headers, and is logged.
+    /// `Enforce`, or `Audit`: what would be refused passes without identity headers, is logged, and is counted in the status.
     #[serde(default = "enforce")]
     pub mode: Mode,
 

@@ -29,6 +29,14 @@ pub(crate) struct ClientKeys {
     changed: watch::Sender<()>,
 }
 
+/// What keys are judged by: a pod that is gone or revoked has none.
+#[derive(Clone, Copy)]
+pub(crate) struct Standing<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) revoked: &'a fapi::Revocations,
+    pub(crate) now: UnixTime,
+}
+
 /// Namespace and service account.
 type Account = (String, String);
 
@@ -131,30 +139,30 @@ impl ClientKeys {
     }
 
     /// The keys of the sidecars of a client, if it signs: for verifying.
-    pub(crate) fn of(&self, view: &View, client: &SpiffeId) -> Vec<Arc<KeySet>> {
-        if client.trust_domain() != view.trust_domain().as_str() {
-            return Vec::new();
-        }
-        let reported = self.reported(view, client.namespace(), client.service_account());
+    pub(crate) fn of(&self, standing: Standing<'_>, client: &SpiffeId) -> Vec<Arc<KeySet>> {
+        let reported = self.reported(standing, client);
         reported.unwrap_or_default().into_iter().map(|reported| reported.set).collect()
     }
 
     /// The same as a JWK Set, to be published; `None` for whoever does not sign.
-    pub(crate) fn published(&self, view: &View, namespace: &str, account: &str) -> Option<String> {
-        let keys: Vec<Jwk> =
-            self.reported(view, namespace, account)?.into_iter().map(|reported| reported.jwk).collect();
+    pub(crate) fn published(&self, standing: Standing<'_>, client: &SpiffeId) -> Option<String> {
+        let keys: Vec<Jwk> = self.reported(standing, client)?.into_iter().map(|reported| reported.jwk).collect();
         Some(json!({ "keys": keys }).to_string())
     }
 
-    /// Of the pods that are still there, in a stable order.
-    fn reported(&self, view: &View, namespace: &str, account: &str) -> Option<Vec<Reported>> {
-        if !view.signs(namespace, account) {
+    /// Of the pods that are still there and not revoked, in a stable order. Which those are each replica knows itself, so to
+    /// each other they tell all.
+    fn reported(&self, standing: Standing<'_>, client: &SpiffeId) -> Option<Vec<Reported>> {
+        let Standing { view, revoked, now } = standing;
+        let (namespace, account) = (client.namespace(), client.service_account());
+        if client.trust_domain() != view.trust_domain().as_str() || !view.signs(namespace, account) {
             return None;
         }
         let all = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = all.get(&(namespace.to_owned(), account.to_owned()));
-        let alive = keys.into_iter().flatten().filter(|(uid, _)| view.pod(uid).is_some());
-        Some(alive.map(|(_, reported)| reported.clone()).collect())
+        let stands = |uid: &str| view.pod(uid).is_some() && !revoked.hit_workload(client, Some(uid), now, now);
+        let good = keys.into_iter().flatten().filter(|(uid, _)| stands(uid));
+        Some(good.map(|(_, reported)| reported.clone()).collect())
     }
 }
 
@@ -187,7 +195,8 @@ mod tests {
     }
 
     fn count(keys: &ClientKeys, view: &View) -> Option<usize> {
-        let set = keys.published(view, "bank", "shop")?;
+        let revoked = fapi::Revocations::none();
+        let set = keys.published(Standing { view, revoked: &revoked, now: NOW }, &id("shop"))?;
         Some(serde_json::from_str::<serde_json::Value>(&set).unwrap()["keys"].as_array().unwrap().len())
     }
 
@@ -198,10 +207,13 @@ mod tests {
         for uid in ["uid-of-bank-shop-1", "uid-of-bank-shop-2", "uid-of-bank-shop-2"] {
             keys.report(&view, view.pod(uid).unwrap(), jwk().as_bytes(), NOW).unwrap();
         }
-        assert_eq!((count(&keys, &view), keys.of(&view, &id("shop")).len()), (Some(2), 2), "one of each pod");
-        assert_eq!(keys.published(&view, "bank", "ledger"), None, "it does not sign");
+        let revoked = fapi::Revocations::none();
+        let of = |view: &View| keys.of(Standing { view, revoked: &revoked, now: NOW }, &id("shop")).len();
+        assert_eq!((count(&keys, &view), of(&view)), (Some(2), 2), "one of each pod");
+        let standing = Standing { view: &view, revoked: &revoked, now: NOW };
+        assert_eq!(keys.published(standing, &id("ledger")), None, "it does not sign");
         let silent = mesh(false);
-        assert_eq!((count(&keys, &silent), keys.of(&silent, &id("shop")).len()), (None, 0));
+        assert_eq!((count(&keys, &silent), of(&silent)), (None, 0));
         let mut model = view.index().model().clone();
         model.pods.remove("uid-of-bank-shop-2");
         assert_eq!(count(&keys, &crate::testing::bank::view(model)), Some(1));

@@ -28,6 +28,7 @@ use tonic::codegen::Service;
 
 use crate::accept::{self, Connection, Tls, drive};
 use crate::acks::Acks;
+use crate::audits::Audits;
 use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
@@ -63,6 +64,7 @@ pub(crate) struct Deps {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) client_keys: Arc<ClientKeys>,
     /// The issuer's public keys.
     pub(crate) keys: watch::Receiver<Arc<Published>>,
@@ -92,6 +94,7 @@ impl Deps {
         Books {
             view: self.view.clone(),
             acks: self.acks.clone(),
+            audits: self.audits.clone(),
             client_keys: self.client_keys.clone(),
             keys: self.keys.clone(),
             delivered: self.delivered.clone(),

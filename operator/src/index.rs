@@ -12,7 +12,7 @@ mod plan;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control::{ClientAuthentication, GrantType};
@@ -99,10 +99,10 @@ impl Index {
         SpiffeId::new(&self.trust_domain, &pod.namespace, &pod.service_account).ok()
     }
 
-    /// What governs each port of a pod, by the port's name.
+    /// What governs each port of a pod.
     pub(crate) fn plans_of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = (&'a PodPort, &'a Arc<PortPlan>)> {
         let plans = self.namespace(&pod.namespace).and_then(|namespace| namespace.plans.get(&pod.uid));
-        pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.name)?)))
+        pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.number)?)))
     }
 
     /// The pods of the Service's own namespace behind it, with a sidecar or without.
@@ -119,8 +119,8 @@ impl Index {
         self.namespace(&pod.namespace).and_then(|namespace| namespace.fronts.get(&pod.uid)).into_iter().flatten()
     }
 
-    /// Who has this address.
-    pub(crate) fn holder(&self, address: IpAddr) -> Option<Holder<'_>> {
+    /// Who is at this address.
+    pub(crate) fn holder(&self, address: SocketAddr) -> Option<Holder<'_>> {
         self.addresses.holder(&self.model, address)
     }
 

@@ -9,6 +9,7 @@ mod acks;
 mod addresses;
 mod admin;
 mod args;
+mod audits;
 mod behind;
 mod caller;
 mod client_keys;

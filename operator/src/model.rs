@@ -55,9 +55,9 @@ pub(crate) struct Pod {
 /// A port of a pod behind its sidecar, at one of the pod's addresses: a pod with two has each port twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodPort {
-    /// The name; one port has one.
+    /// The name, for display: containers of one pod may give theirs to different ports.
     pub(crate) name: String,
-    /// Its number in the pod, which need not be the one that callers of a Service dial.
+    /// Its number in the pod, which no other has, and which need not be the one that callers of a Service dial.
     pub(crate) number: u16,
     /// Where the sidecar accepts mutual TLS.
     pub(crate) listen: SocketAddr,
@@ -74,6 +74,8 @@ pub(crate) struct Service {
     pub(crate) ports: Vec<ServicePort>,
     /// The addresses that stand for it as a whole; none for one whose pods are dialled themselves.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Where load balancers stand for it, port by port: at another port of such an address is another Service, or a machine.
+    pub(crate) balancers: Vec<SocketAddr>,
     /// What else answers for it, and is no pod: a port's name, and where.
     pub(crate) others: Vec<(String, SocketAddr)>,
     /// Whether it is a mere alias for a name outside.
@@ -98,8 +100,8 @@ pub(crate) struct Endpoint {
     pub(crate) service_port: String,
     /// The pod behind it.
     pub(crate) pod_uid: String,
-    /// The name of the pod's port.
-    pub(crate) pod_port: String,
+    /// The number of the pod's port.
+    pub(crate) pod_port: u16,
     /// The address callers' sidecars connect to.
     pub(crate) address: SocketAddr,
     /// Whether it takes new connections.

@@ -16,6 +16,7 @@ mod policy;
 mod revocation;
 #[cfg(test)]
 mod tests;
+mod would_refuse;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) use self::folder::StatusFolder;
 use self::pods::Pods;
 use self::revocation::Since;
 use crate::acks::Acks;
+use crate::audits::{Audits, Counts, Pace};
 use crate::clock::Clock;
 use crate::files::FileError;
 use crate::kubernetes::Leadership;
@@ -43,14 +45,21 @@ const QUIET: Duration = Duration::from_millis(50);
 /// A disk that is full is tried again; a file that somebody removed comes back.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// Seconds for which counts stay as they are: with them alone no status changes more often.
+const COUNTS_EVERY: u64 = 60;
+
 /// Writes the status of every object.
 pub(crate) struct Reporter {
     issuer: MeshIssuer,
     acks: Arc<Acks>,
+    audits: Arc<Audits>,
     in_force: watch::Receiver<Arc<InForce>>,
     clock: Clock,
     place: Place,
     pods: Pods,
+    /// What policies in `Audit` have let pass, as it was when it was looked at last.
+    counts: Counts,
+    pace: Pace,
     since: Since,
     last: Documents,
 }
@@ -68,7 +77,7 @@ impl Reporter {
     pub(crate) fn new(
         place: Place,
         issuer: &MeshIssuer,
-        (acks, in_force): (Arc<Acks>, watch::Receiver<Arc<InForce>>),
+        (acks, audits, in_force): (Arc<Acks>, Arc<Audits>, watch::Receiver<Arc<InForce>>),
         clock: Clock,
     ) -> Self {
         let last = match &place {
@@ -76,7 +85,8 @@ impl Reporter {
             Place::Objects(_) => Documents::new(),
         };
         let (issuer, pods, since) = (issuer.clone(), Pods::default(), Since::default());
-        Self { issuer, acks, in_force, clock, place, pods, since, last }
+        let (counts, pace) = (Counts::new(), Pace::new(&audits, COUNTS_EVERY));
+        Self { issuer, acks, audits, in_force, clock, place, pods, counts, pace, since, last }
     }
 
     /// Reports until `shutdown` says true. What fails is logged and tried again.
@@ -115,6 +125,7 @@ impl Reporter {
                 changed = desired.changed() => if changed.is_err() { return },
                 changed = acks.changed() => if changed.is_err() { return },
                 changed = in_force.changed() => if changed.is_err() { return },
+                changed = self.pace.due(&self.clock) => if changed.is_err() { return },
                 () = leadership.changed() => {}
                 () = sleep(AGAIN), if look_again => {}
                 _ = shutdown.wait_for(|end| *end) => return,
@@ -145,7 +156,10 @@ impl Reporter {
         }
         let now = self.clock.now();
         self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
-        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
+        if self.pace.is_due(now) {
+            self.counts = self.audits.all();
+        }
+        let facts = Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, now };
         let mut new = documents(&facts, &self.last);
         self.since.look(&desired.revocations, &self.in_force.borrow());
         new.extend(revocations(&desired.revocations, &self.since, &self.pods, now, &self.last));
@@ -161,6 +175,7 @@ impl Reporter {
 #[cfg(test)]
 pub(crate) fn client_of(view: &View, key: &crate::model::Key) -> crds::client::FapiClientStatus {
     let issuer = crate::issuer::names("https://127.0.0.1:1");
-    let facts = Facts { view, pods: &Pods::default(), issuer: &issuer, now: crate::testing::NOW };
+    let (pods, counts) = (&Pods::default(), &Counts::new());
+    let facts = Facts { view, pods, counts, issuer: &issuer, now: crate::testing::NOW };
     client::status(&facts, key, view.index().model().clients.get(key).unwrap_or_else(|| panic!("no FapiClient {key}")))
 }

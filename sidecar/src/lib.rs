@@ -20,6 +20,7 @@
 //! | `tunnel` | two upgraded connections, joined |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
 //! | `health` | what a kubelet asks for, of the sidecar and of the app |
+//! | `audit` | what policies in `Audit` let pass, counted for the operator |
 //! | `log`, `metrics`, `admin`, `clock` | what is told to people, and the time |
 
 pub mod args;
@@ -30,6 +31,7 @@ pub mod run;
 
 pub(crate) mod admin;
 pub(crate) mod answers;
+pub(crate) mod audit;
 pub(crate) mod awaited;
 pub(crate) mod body;
 pub(crate) mod bypass;

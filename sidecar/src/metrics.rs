@@ -70,7 +70,8 @@ impl ByReason {
         }
     }
 
-    fn seen(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// The reasons that were counted, and how often.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Rejection::ALL
             .iter()
             .zip(&self.0)

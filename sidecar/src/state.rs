@@ -26,10 +26,12 @@ use fapi::{
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use compile::MAX_PORTS;
 pub(crate) use listeners::NewListener;
 pub(crate) use pod::OwnCall;
 
 use crate::{
+    audit::{Book, Books},
     bypass::Bypass,
     clock::Clock,
     contexts::Contexts,
@@ -85,6 +87,8 @@ pub(crate) struct Applied {
     pub(crate) order: u64,
     pub(crate) snapshot: Snapshot,
     pub(crate) ports: Vec<Arc<AppliedPort>>,
+    /// What its policies in `Audit` let pass.
+    pub(crate) audits: Books,
 }
 
 /// One guarded port, ready to judge.
@@ -98,6 +102,8 @@ pub(crate) struct AppliedPort {
     pub(crate) policy: PortPolicy,
     /// Whether callers may come with DPoP proofs: every answer then carries a nonce.
     pub(crate) takes_dpop: bool,
+    /// Where it is counted what is let pass because the policy is in `Audit`.
+    pub(crate) audit: Option<Arc<Book>>,
 }
 
 /// A certificate with everything that was made from it.
@@ -243,16 +249,19 @@ impl Shared {
     }
 
     fn try_apply(&self, version: &str, order: u64, snapshot: Snapshot) -> Result<(), String> {
-        if let Some(applied) = self.applied()
+        let before = self.applied();
+        if let Some(applied) = &before
             && order < applied.order
         {
             return Err(format!("order {order} is older than the applied {}; a newer snapshot is kept", applied.order));
         }
         let own = self.identity().map(|generation| generation.spiffe_id.clone());
-        let ports =
-            compile::ports(&self.trust_domain, own.as_ref(), &snapshot).map_err(|problems| problems.join("; "))?;
+        let audits = before.as_deref().map(|before| (&before.snapshot, &before.audits));
+        let audits = Books::of(&snapshot, audits, self.clock.now());
+        let ports = compile::ports(&self.trust_domain, own.as_ref(), &snapshot, &audits)
+            .map_err(|problems| problems.join("; "))?;
         let bound = self.listeners.bind(ports.iter().map(|port| port.listen))?;
-        self.applied.store(Some(Arc::new(Applied { version: version.into(), order, snapshot, ports })));
+        self.applied.store(Some(Arc::new(Applied { version: version.into(), order, snapshot, ports, audits })));
         self.bump();
         self.listeners.publish(bound);
         Ok(())

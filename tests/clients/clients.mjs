@@ -1,119 +1,42 @@
 // OAuth clients that were written by others get tokens and use them. They decide what is a good answer.
 
 import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import * as jose from "jose";
 import * as oauth from "oauth4webapi";
 import * as client from "openid-client";
 
 import { check, finish, refusal } from "./check.mjs";
+import { everyFlow, JSON_TYPE, PAYMENTS } from "./flows.mjs";
 import { withMesh } from "./mesh.mjs";
+import { oauth4webapi } from "./oauth4webapi.mjs";
+import { discover, openidClient } from "./openid-client.mjs";
 
-const PAYMENTS = new URL("https://payments.bank/transfers");
 const LEDGER = new URL("https://ledger.bank/entries");
-const JSON_TYPE = { "content-type": "application/json" };
 
 await withMesh(process.argv[2], async (mesh) => {
-  await certificateBound(mesh);
-  await proofOfPossession(mesh);
-  await refusals(mesh);
-  await lowLevel(mesh);
-  await keys(mesh);
+  const keys = await declaredKeys(mesh);
+  await everyFlow(mesh, "openid-client", openidClient, keys["openid-client"]);
+  await everyFlow(mesh, "oauth4webapi", oauth4webapi, keys.oauth4webapi);
+  await thief(mesh);
+  await proofKeys(mesh);
+  await refusals(mesh, keys["openid-client"]);
+  await judges(mesh);
   const java = spawnSync("java", ["-cp", "lib/*", "Nimbus.java", mesh.folder], { cwd: import.meta.dirname, stdio: "inherit" });
   check("Nimbus", java.status, 0);
 });
 finish();
 
-/** openid-client, knowing nothing but the issuer's URL and its own name. */
-function discover(mesh, { id, fetch }) {
-  const options = { algorithm: "oauth2", [client.customFetch]: fetch };
-  return client.discovery(mesh.issuer, id, { use_mtls_endpoint_aliases: true }, client.TlsClientAuth(), options);
-}
-
-async function certificateBound(mesh) {
-  const shop = mesh.identity("shop");
-  const config = await discover(mesh, shop);
-  check("openid-client: metadata", config.serverMetadata().issuer, mesh.about.issuer);
-  const tokens = await client.clientCredentialsGrant(config, { resource: PAYMENTS.origin });
-  check("openid-client: a certificate-bound token", tokens.token_type, "bearer");
-  check("openid-client: its scope is told", tokens.scope, "accounts:read transfers:write");
-  const answer = await client.fetchProtectedResource(config, tokens.access_token, PAYMENTS, "POST", "{}", new Headers(JSON_TYPE));
-  check("openid-client: a call with it", [answer.status, (await answer.json()).told.caller], [200, shop.id]);
-  await thief(mesh, tokens.access_token);
-}
-
-/** The token on another workload's connection. */
-async function thief(mesh, token) {
-  const intruder = mesh.identity("intruder");
-  const headers = { ...JSON_TYPE, authorization: `Bearer ${token}` };
-  const answer = await intruder.fetch(PAYMENTS, { method: "POST", body: "{}", headers });
-  check("a stolen token on another connection", [answer.status, answer.headers.get("www-authenticate")?.includes("invalid_token")], [401, true]);
-}
-
-async function proofOfPossession(mesh) {
-  const payments = mesh.identity("payments");
-  const config = await discover(mesh, payments);
-  for (const alg of ["ES256", "PS256", "Ed25519"]) {
-    // It asks for nonces by itself, at the issuer and at the resource.
-    const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair(alg));
-    const tokens = await client.clientCredentialsGrant(config, { resource: LEDGER.origin }, { DPoP });
-    check(`openid-client, ${alg}: a DPoP-bound token`, tokens.token_type, "dpop");
-    for (const turn of ["first", "second"]) {
-      const answer = await client.fetchProtectedResource(config, tokens.access_token, LEDGER, "POST", "{}", new Headers(JSON_TYPE), { DPoP });
-      check(`openid-client, ${alg}: the ${turn} call with it`, [answer.status, (await answer.json()).told.caller], [200, payments.id]);
-    }
+/** A key for each client to sign assertions with, all of them declared for shop. That of Nimbus is in a file. */
+async function declaredKeys(mesh) {
+  const [made, published] = [{}, []];
+  for (const [kid, alg] of [["openid-client", "ES256"], ["oauth4webapi", "Ed25519"], ["nimbus", "PS256"]]) {
+    const { privateKey, publicKey } = await jose.generateKeyPair(alg, { extractable: true });
+    made[kid] = { key: privateKey, kid };
+    published.push({ ...(await jose.exportJWK(publicKey)), kid, alg, use: "sig" });
   }
-}
-
-async function refusals(mesh) {
-  const config = await discover(mesh, mesh.identity("shop"));
-  const grant = (parameters) => refusal(client.clientCredentialsGrant(config, parameters));
-  check("nobody's audience", await grant({ resource: "https://nobody.bank" }), "invalid_target");
-  check("no audience", await grant({}), "invalid_target");
-  check("a scope that nobody gave", await grant({ resource: PAYMENTS.origin, scope: "everything" }), "invalid_scope");
-  check("another grant", await refusal(client.genericGrantRequest(config, "password", { resource: PAYMENTS.origin })), "unsupported_grant_type");
-  const intruder = await discover(mesh, mesh.identity("intruder"));
-  check("a target that names somebody else", await refusal(client.clientCredentialsGrant(intruder, { resource: LEDGER.origin })), "invalid_target");
-  const secret = await client.discovery(mesh.issuer, mesh.workload("shop").spiffe_id, undefined, client.ClientSecretPost("secret"), {
-    algorithm: "oauth2",
-    [client.customFetch]: mesh.identity("shop").fetch,
-  });
-  check("a client secret", await refusal(client.clientCredentialsGrant(secret, { resource: PAYMENTS.origin })), "invalid_client");
-}
-
-/** oauth4webapi as client, and then as the judge of what a resource server would be shown. */
-async function lowLevel(mesh) {
-  const payments = mesh.identity("payments");
-  const options = { [oauth.customFetch]: payments.fetch };
-  const found = await oauth.discoveryRequest(mesh.issuer, { algorithm: "oauth2", ...options });
-  const server = await oauth.processDiscoveryResponse(mesh.issuer, found);
-  const me = { client_id: payments.id };
-  const DPoP = oauth.DPoP(me, await oauth.generateKeyPair("ES256"));
-  const ask = () => oauth.clientCredentialsGrantRequest(server, me, oauth.TlsClientAuth(), { resource: LEDGER.origin }, { ...options, DPoP });
-  const first = await refusal(ask().then((answer) => oauth.processClientCredentialsResponse(server, me, answer)));
-  check("oauth4webapi: the issuer wants its nonce", first, "use_dpop_nonce");
-  const granted = await oauth.processClientCredentialsResponse(server, me, await ask());
-  const seen = [];
-  const recording = (url, request) => {
-    seen.push(new Request(url, { method: request.method, headers: request.headers }));
-    return payments.fetch(url, request);
-  };
-  const call = () =>
-    oauth.protectedResourceRequest(granted.access_token, "POST", LEDGER, new Headers(JSON_TYPE), "{}", { DPoP, [oauth.customFetch]: recording });
-  const wanted = await call().catch((error) => error.cause?.[0]?.parameters?.error);
-  check("oauth4webapi: the resource wants its own nonce", wanted, "use_dpop_nonce");
-  check("oauth4webapi: a call", (await call()).status, 200);
-  const claims = await oauth.validateJwtAccessToken(server, seen.at(-1), LEDGER.origin, { ...options, requireDPoP: true });
-  check("oauth4webapi, as a resource server, takes token and proof", [claims.sub, claims.client_id], [payments.id, payments.id]);
-  const keys = jose.createLocalJWKSet(await (await payments.fetch(server.jwks_uri)).json());
-  const { protectedHeader } = await jose.jwtVerify(granted.access_token, keys, { typ: "at+jwt", issuer: server.issuer, audience: LEDGER.origin });
-  check("jose verifies the token", protectedHeader.alg, "ES256");
-}
-
-/** A client without a certificate: private_key_jwt, and what becomes of its token. */
-async function keys(mesh) {
-  const shop = mesh.identity("shop");
-  const { privateKey, publicKey } = await oauth.generateKeyPair("ES256", { extractable: true });
-  const jwk = { ...(await jose.exportJWK(publicKey)), kid: "batch", alg: "ES256", use: "sig" };
+  writeFileSync(join(mesh.folder, "nimbus.jwk"), JSON.stringify({ ...(await jose.exportJWK(made.nimbus.key)), kid: "nimbus" }));
   mesh.declare("batch", {
     apiVersion: "fapi-mesh.dev/v1alpha1",
     kind: "FapiClient",
@@ -121,52 +44,66 @@ async function keys(mesh) {
     spec: {
       serviceAccountName: "shop",
       targets: [{ serviceName: "ledger" }],
-      authentication: { method: "PrivateKeyJWT", jwks: { keys: [jwk] } },
+      authentication: { method: "PrivateKeyJWT", jwks: { keys: published } },
     },
   });
-  const bare = { fetch: mesh.fetcher({ ca: mesh.ca }) };
-  const options = { algorithm: "oauth2", [client.customFetch]: bare.fetch };
-  const signer = client.PrivateKeyJwt({ key: privateKey, kid: "batch" });
-  const config = await client.discovery(mesh.issuer, shop.id, undefined, signer, options);
-  const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256"));
-  const tokens = await eventually(() => client.clientCredentialsGrant(config, { resource: PAYMENTS.origin }, { DPoP }));
-  check("openid-client: private_key_jwt without a certificate", tokens.token_type, "dpop");
-  const unbound = await refusal(client.clientCredentialsGrant(config, { resource: PAYMENTS.origin }));
-  check("openid-client: neither certificate nor proof", unbound, "invalid_request");
-  const calling = await discover(mesh, shop);
-  const call = () =>
-    client.fetchProtectedResource(calling, tokens.access_token, PAYMENTS, "POST", "{}", new Headers(JSON_TYPE), { DPoP });
-  check("openid-client: a call with that token", (await call()).status, 200);
-  const told = await client.tokenIntrospection(config, tokens.access_token);
-  check("openid-client: introspection", [told.active, told.client_id, told.token_type], [true, shop.id, "DPoP"]);
-  await signedIntrospection(mesh, config, tokens.access_token);
-  await client.tokenRevocation(config, tokens.access_token);
-  check("openid-client: introspection of a revoked token", (await client.tokenIntrospection(config, tokens.access_token)).active, false);
-  const after = await eventually(() => call().then(() => Promise.reject(new Error("still admitted")), (error) => error));
-  check("openid-client: a call with a revoked token", [after.status, after.cause?.[0]?.parameters?.error], [401, "invalid_token"]);
+  return made;
 }
 
-async function signedIntrospection(mesh, config, token) {
-  const server = config.serverMetadata();
+/** A token on another workload's connection. */
+async function thief(mesh) {
+  const shop = await openidClient(mesh, mesh.identity("shop"));
+  const { access_token } = await shop.token({ resource: PAYMENTS.origin });
+  const headers = { ...JSON_TYPE, authorization: `Bearer ${access_token}` };
+  const answer = await mesh.identity("intruder").fetch(PAYMENTS, { method: "POST", body: "{}", headers });
+  check("a stolen token on another connection", [answer.status, answer.headers.get("www-authenticate")?.includes("invalid_token")], [401, true]);
+}
+
+async function proofKeys(mesh) {
   const payments = mesh.identity("payments");
-  const options = { [oauth.customFetch]: payments.fetch };
-  const me = { client_id: payments.id, introspection_signed_response_alg: "ES256" };
-  const asked = { ...options, requestJwtResponse: true };
-  const answer = await oauth.introspectionRequest(server, me, oauth.TlsClientAuth(), token, asked);
-  const told = await oauth.processIntrospectionResponse(server, me, answer);
-  await oauth.validateApplicationLevelSignature(server, answer, options);
-  check("oauth4webapi: signed introspection by the audience", [told.active, told.aud], [true, PAYMENTS.origin]);
+  const own = await openidClient(mesh, payments);
+  for (const alg of ["ES256", "PS256", "Ed25519"]) {
+    const DPoP = await own.proofs(alg);
+    const { access_token, token_type } = await own.token({ resource: LEDGER.origin }, DPoP);
+    check(`openid-client, ${alg}: a DPoP-bound token`, token_type, "dpop");
+    const answer = await own.call(access_token, LEDGER, DPoP);
+    check(`openid-client, ${alg}: a call with it`, [answer.status, (await answer.json()).told.caller], [200, payments.id]);
+  }
 }
 
-/** Tries until it works: the operator reads its folder, and a revocation reaches a sidecar, a moment later. */
-async function eventually(attempt) {
-  const end = Date.now() + 10_000;
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (Date.now() > end) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
+async function refusals(mesh, key) {
+  const { id, fetch } = mesh.identity("shop");
+  const { config, token } = await openidClient(mesh, { id, fetch });
+  check("openid-client: metadata", config.serverMetadata().issuer, mesh.about.issuer);
+  const grant = (parameters) => refusal(token(parameters));
+  check("nobody's audience", await grant({ resource: "https://nobody.bank" }), "invalid_target");
+  check("no audience", await grant({}), "invalid_target");
+  check("a scope that nobody gave", await grant({ resource: PAYMENTS.origin, scope: "everything" }), "invalid_scope");
+  check("another grant", await refusal(client.genericGrantRequest(config, "password", { resource: PAYMENTS.origin })), "unsupported_grant_type");
+  const intruder = await openidClient(mesh, mesh.identity("intruder"));
+  check("a target that names somebody else", await refusal(intruder.token({ resource: LEDGER.origin })), "invalid_target");
+  const secret = await discover(mesh, id, fetch, client.ClientSecretPost("secret"));
+  check("a client secret", await refusal(client.clientCredentialsGrant(secret, { resource: PAYMENTS.origin })), "invalid_client");
+  const bare = await openidClient(mesh, { id, fetch: mesh.fetcher({ ca: mesh.ca }), key });
+  check("neither certificate nor proof to bind a token to", await refusal(bare.token({ resource: PAYMENTS.origin })), "invalid_request");
+}
+
+/** oauth4webapi as the judge of what a resource server would be shown, and jose as that of the token alone. */
+async function judges(mesh) {
+  const payments = mesh.identity("payments");
+  const seen = [];
+  const calls = (url, request) => {
+    seen.push(new Request(url, { method: request.method, headers: request.headers }));
+    return payments.fetch(url, request);
+  };
+  const { server, proofs, token, call } = await oauth4webapi(mesh, { ...payments, calls });
+  const DPoP = await proofs("ES256");
+  const { access_token } = await token({ resource: LEDGER.origin }, DPoP);
+  await call(access_token, LEDGER, DPoP);
+  const options = { [oauth.customFetch]: payments.fetch, requireDPoP: true };
+  const claims = await oauth.validateJwtAccessToken(server, seen.at(-1), LEDGER.origin, options);
+  check("oauth4webapi, as a resource server, takes token and proof", [claims.sub, claims.client_id], [payments.id, payments.id]);
+  const keys = jose.createLocalJWKSet(await (await payments.fetch(server.jwks_uri)).json());
+  const { protectedHeader } = await jose.jwtVerify(access_token, keys, { typ: "at+jwt", issuer: server.issuer, audience: LEDGER.origin });
+  check("jose verifies the token", protectedHeader.alg, "ES256");
 }

@@ -7,12 +7,15 @@ import { join } from "node:path";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { Agent, fetch } from "undici";
 
-import { API, INTROSPECTION } from "./provider.mjs";
+import { API, INTROSPECTION } from "./server.mjs";
 
 const HOST = "payments.bank";
 const PATH = "/transfers";
-/** The operator reads its folder a moment after it is written, and a server that was away is tried again within 10 s. */
-const WITHIN = 30_000;
+/**
+ * The operator reads its folder a moment after it is written, a server that was away is tried again within 10 s, what it said of a
+ * token counts for 30 s, and a sidecar has a new token after a minute if one lives for two.
+ */
+const WITHIN = 90_000;
 
 function object(kind, name, spec, namespace) {
   return { apiVersion: "fapi-mesh.dev/v1alpha1", kind, metadata: { name, namespace }, spec };

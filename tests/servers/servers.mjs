@@ -6,10 +6,11 @@ import { decodeJwt, decodeProtectedHeader, SignJWT } from "jose";
 import { call, decided, direct, eventually, introspect, issuer, paymentsCalls, paymentsTakes, proofKey, revoke, said, shopIs, token } from "./bank.mjs";
 import { check, finish } from "./check.mjs";
 import { withMesh } from "./mesh.mjs";
-import { API, byAssertion, byCertificate, DPOP, INTROSPECTION, MTLS, OTHER, serverCertificate, start } from "./provider.mjs";
+import { API, BRIEF, byAssertion, byCertificate, DPOP, INTROSPECTION, MTLS, OTHER, serverCertificate, start } from "./server.mjs";
 
 /** Clients of the servers, and the service accounts of the bank that they belong to. */
-const SHOP = Object.fromEntries(["mtls", "dpop", "signs", "signs-dpop", "unbound", "mistaken", "reads", "late", "later"].map((name) => [`shop-${name}`, "shop"]));
+const OF_SHOP = ["mtls", "dpop", "signs", "signs-dpop", "unbound", "mistaken", "reads", "late", "later", "steady"].map((name) => `shop-${name}`);
+const SHOP = Object.fromEntries([...OF_SHOP, BRIEF].map((name) => [name, "shop"]));
 const WAYS = [
   ["shop-mtls", "TLSClientAuth", "MTLS"],
   ["shop-dpop", "TLSClientAuth", "DPoP"],
@@ -23,11 +24,12 @@ await withMesh(process.argv[2], async (mesh) => {
     await story(mesh, servers);
   } catch (error) {
     check("the story came to its end", `${error.stack}`, "");
-  } finally {
-    for (const server of Object.values(servers)) await server.close();
   }
   finish();
-  if (process.exitCode) for (const [name, { errors }] of Object.entries(servers)) errors.forEach((error) => console.log(`${name}: ${error}`));
+  for (const [name, server] of Object.entries(servers)) {
+    if (process.exitCode) for (const error of await server.errors()) console.log(`${name}: ${error}`);
+    await server.end();
+  }
 });
 
 async function story(mesh, { jwt, opaque, signed }) {
@@ -42,8 +44,8 @@ async function story(mesh, { jwt, opaque, signed }) {
     for (const way of WAYS) await sidecarsCall(mesh, name, way);
     await wrongTokens(mesh, name, server, { shop, intruder });
   }
-  check("tokens that can be read were not introspected", introspections(jwt), []);
-  check("opaque tokens were", new Set(introspections(opaque)), new Set(["application/json; charset=utf-8"]));
+  check("tokens that can be read were not introspected", await introspections(jwt), []);
+  check("opaque tokens were", new Set(await introspections(opaque)), new Set(["application/json; charset=utf-8"]));
   await forgeries(mesh, { jwt, opaque }, { shop });
   await refusedClients(mesh, { jwt, opaque });
   paymentsTakes(mesh, ["jwt", "signed"]);
@@ -52,6 +54,7 @@ async function story(mesh, { jwt, opaque, signed }) {
   await signedAnswers(signed, { shop, payments });
   await rotation(mesh, jwt, { shop });
   await slowDays(mesh, { jwt, signed }, { shop });
+  await restarts(mesh, { jwt, signed }, { shop });
   await withoutTheServers(mesh, { jwt, signed }, { shop });
 }
 
@@ -70,6 +73,8 @@ async function startServers(mesh) {
     byCertificate("shop-reads", shop, MTLS, { scope: "accounts:read" }),
     byCertificate("shop-late", shop, MTLS),
     byCertificate("shop-later", shop, MTLS),
+    byCertificate("shop-steady", shop, MTLS),
+    byCertificate(BRIEF, shop, MTLS),
     byCertificate("shop-elsewhere", shop, MTLS),
     byCertificate("intruder", intruder, MTLS),
     byCertificate("payments", payments, MTLS),
@@ -88,14 +93,14 @@ async function sidecarsCall(mesh, issuerName, [clientId, ...way]) {
 }
 
 /** The types of the answers about tokens that a server has given. */
-function introspections(server) {
-  return server.seen.filter(({ url }) => url === INTROSPECTION).map(({ type }) => type);
+async function introspections(server) {
+  return (await server.seen()).filter(({ url }) => url === INTROSPECTION).map(({ type }) => type);
 }
 
 /** What this server writes into signed answers (RFC 9701). */
 async function signedAnswers(server, { shop, payments }) {
   const type = "application/token-introspection+jwt; charset=utf-8";
-  check("signed: sidecars were given signed answers", new Set(introspections(server)), new Set([type]));
+  check("signed: sidecars were given signed answers", new Set(await introspections(server)), new Set([type]));
   const answer = await introspect(payments, server, "payments", await token(shop, server, "shop-mtls"));
   const { aud, token_introspection: told } = decodeJwt(answer.text);
   check("signed: an answer is for the client that asks; inside is whom the token is for", [aud, told.aud], ["payments", API]);
@@ -163,11 +168,11 @@ async function rotation(mesh, jwt, { shop }) {
   const before = await token(shop, jwt, "shop-mtls");
   check("rotation: a token before it", await outcome(before), [200, "admitted"]);
   const taken = async (token) => eventually(() => outcome(token), ([status]) => status === 200);
-  jwt.rotate();
+  await jwt.rotate();
   check("rotation: a token of the new key", await taken(await token(shop, jwt, "shop-mtls")), [200, "admitted"]);
   check("rotation: a token of the old one, which is still published", await outcome(before), [200, "admitted"]);
-  jwt.rotate();
-  jwt.forget();
+  await jwt.rotate();
+  await jwt.forget();
   check("rotation: a token of the next key", await taken(await token(shop, jwt, "shop-mtls")), [200, "admitted"]);
   check("rotation: a token of a key that is published no longer", await outcome(before), [401, "key_not_found"]);
 }
@@ -176,20 +181,47 @@ async function rotation(mesh, jwt, { shop }) {
 async function slowDays(mesh, { jwt, signed }, { shop }) {
   const outcome = async (token) => decided(mesh, await direct(shop, token));
   const [readable, unread] = [await token(shop, jwt, "shop-mtls"), await token(shop, signed, "shop-mtls")];
-  for (const server of [jwt, signed]) server.slow(20_000);
+  for (const server of [jwt, signed]) await server.slow(20_000);
   check("slow: a token that can be read", await outcome(readable), [200, "admitted"]);
   check("slow: one that cannot", await outcome(unread), [503, "introspection_unavailable"]);
   shopIs(mesh, "jwt", "shop-late");
   check("slow: a call that needs a new token", await eventually(() => call(mesh), ([status]) => status === 503), [503, "token_unavailable"]);
-  for (const server of [jwt, signed]) server.slow(0);
+  for (const server of [jwt, signed]) await server.slow(0);
   check("in time again: the opaque token", await eventually(() => outcome(unread), ([status]) => status === 200), [200, "admitted"]);
   check("in time again: calls go on", await eventually(() => call(mesh), ([status]) => status === 200), [200, "shop-late"]);
+}
+
+/**
+ * The servers are killed and begin again. Their keys are the same, so what can be read goes on. Of what cannot be read they know nothing
+ * any more: it ends when the last answer about it does, and the caller's sidecar has another by half of its life.
+ */
+async function restarts(mesh, { jwt, signed }, { shop }) {
+  const outcome = async (token) => decided(mesh, await direct(shop, token));
+  const readable = await token(shop, jwt, "shop-mtls");
+  await sidecarsCall(mesh, "jwt", ["shop-steady", "TLSClientAuth", "MTLS"]);
+  await jwt.end();
+  await jwt.begin();
+  check("restart: a JWT of before", await outcome(readable), [200, "admitted"]);
+  check("restart: calls go on", await call(mesh), [200, "shop-steady"]);
+  check("restart: with the JWT of before", (await jwt.seen()).filter(({ url }) => url === "/token"), []);
+  check("restart: a new JWT", await outcome(await token(shop, jwt, "shop-mtls")), [200, "admitted"]);
+
+  const [known, unread] = [await token(shop, signed, "shop-mtls"), await token(shop, signed, "shop-mtls")];
+  check("restart: an opaque token before it", await outcome(known), [200, "admitted"]);
+  await sidecarsCall(mesh, "signed", [BRIEF, "TLSClientAuth", "MTLS"]);
+  await signed.end();
+  await signed.begin();
+  check("restart: an opaque token of before", await outcome(unread), [401, "token_inactive"]);
+  check("restart: a new one", await outcome(await token(shop, signed, "shop-mtls")), [200, "admitted"]);
+  check("restart: what an app is told then", await eventually(() => call(mesh), ([status]) => status !== 200), [401, "invalid_token"]);
+  check("restart: the opaque token that was known", await eventually(() => outcome(known), ([status]) => status !== 200), [401, "token_inactive"]);
+  check("restart: calls pass again", await eventually(() => call(mesh), ([status]) => status === 200), [200, BRIEF]);
 }
 
 async function withoutTheServers(mesh, { jwt, signed }, { shop }) {
   const outcome = async (token) => decided(mesh, await direct(shop, token));
   const [readable, unread] = [await token(shop, jwt, "shop-mtls"), await token(shop, signed, "shop-mtls")];
-  await Promise.all([jwt.close(), signed.close()]);
+  await Promise.all([jwt.end(), signed.end()]);
   check("down: its keys are known, so its tokens are judged", await outcome(readable), [200, "admitted"]);
   check("down: an opaque token is judged by nobody", await outcome(unread), [503, "introspection_unavailable"]);
   shopIs(mesh, "jwt", "shop-later");
@@ -201,8 +233,11 @@ async function withoutTheServers(mesh, { jwt, signed }, { shop }) {
   shopIs(mesh);
   const own = await eventually(() => call(mesh), ([status]) => status === 200);
   check("down: tokens of the mesh are taken all the same", own, [200, mesh.workload("shop").spiffe_id]);
-  await Promise.all([jwt.open(), signed.open()]);
-  check("up again: the opaque token is judged", await eventually(() => outcome(unread), ([status]) => status === 200), [200, "admitted"]);
-  check("up again: its keys are fetched", await eventually(() => outcome(readable), ([status]) => status === 200), [200, "admitted"]);
+  await Promise.all([jwt.begin(), signed.begin()]);
+  const gone = await eventually(() => outcome(unread), ([status]) => status !== 503);
+  check("up again: the opaque token of before is known to nobody", gone, [401, "token_inactive"]);
+  check("up again: a new one is judged", await outcome(await token(shop, signed, "shop-mtls")), [200, "admitted"]);
+  const judged = await eventually(() => outcome(readable), ([status]) => status === 200);
+  check("up again: its keys are fetched, and its JWT of before is good", judged, [200, "admitted"]);
   await sidecarsCall(mesh, "jwt", WAYS[0]);
 }

@@ -146,9 +146,16 @@ fn what_audit_counts_is_then_refused(platform: &Platform, shop: SocketAddr) {
     let who = ("caller", "spiffe://bank.example/ns/outside/sa/default");
     platform.told("payments", &[("outcome", "would_refuse"), ("reason", "token_missing"), who]);
     check_passed(&call(shop, None));
+    let counted = wait_for("the status to tell of the three", 120, || {
+        let counted = status(kubectl, "payments")["wouldRefuse"].clone();
+        (counted["count"] == 3).then_some(counted)
+    });
+    assert_eq!(counted["top"], json!([{"reason": "token_missing", "caller": "outside/default", "count": 3}]));
+    assert!(counted["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{counted}");
 
     kubectl.apply(PAYMENTS).unwrap();
-    says(kubectl, "payments", "Programmed", ("True", "Programmed"));
+    let status = says(kubectl, "payments", "Programmed", ("True", "Programmed"));
+    assert_eq!(status["wouldRefuse"], Value::Null, "it lets nothing pass any more");
     assert_eq!(call(prowler.address(), None)["status"], 401, "a status that says so is no promise, but so");
     platform.told("payments", &[("outcome", "refused"), ("reason", "token_missing"), who]);
     assert_eq!(count(), before + 3);

@@ -270,6 +270,41 @@ fn callers_follow_a_rule_about_details_and_age_without_a_refused_call() {
     assert!(tokens.len() > 1, "several tokens, each for its time: {tokens:?}");
 }
 
+#[test]
+fn a_policy_in_audit_shows_what_it_let_pass_until_it_refuses() {
+    let mesh = Mesh::start("audit");
+    let policy = |mode: &str| {
+        let text = format!(
+            "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {{name: payments, namespace: bank}}\n\
+             spec:\n  targetRefs: [{{name: payments}}]\n  mode: {mode}\n  rules:\n  - methods: [GET]\n"
+        );
+        std::fs::write(mesh.folder().join("config/payments.yaml"), text).unwrap();
+        let admin = mesh.address("payments", "admin");
+        wait_for(&format!("{mode} to be in force"), 10, || {
+            let config = get(admin, "/config").unwrap().body;
+            (config.contains(mode) && config.contains("GET")).then_some(())
+        });
+    };
+    let status = mesh.folder().join("status/FapiPolicy/bank/payments.yaml");
+    let status = || std::fs::read_to_string(&status).unwrap_or_default();
+    let outbound = mesh.address("shop", "outbound");
+    let call = || call(outbound, "http://payments.bank/transfers");
+    policy("Audit");
+    assert!(!status().contains("wouldRefuse"), "nobody was there yet: {}", status());
+    for _ in 0..3 {
+        assert!(call().contains(" 200 "), "it passes");
+    }
+    // Told within half a minute, shown within a minute.
+    let shown =
+        wait_for("the status to tell of all three", 120, || Some(status()).filter(|it| it.contains("count: 3")));
+    for part in ["wouldRefuse:", "since: ", "reason: rule_not_matched", "caller: bank/shop"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    policy("Enforce");
+    assert!(call().contains(" 403 "), "it refuses");
+    wait_for("the status to tell of it no more", 10, || (!status().contains("wouldRefuse")).then_some(()));
+}
+
 /// One call through a proxy; the whole answer as text.
 fn call(outbound: SocketAddr, url: &str) -> String {
     let mut stream = TcpStream::connect(outbound).unwrap();

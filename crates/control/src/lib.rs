@@ -36,5 +36,8 @@ pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, Wo
 /// The version of this build, as sidecars and operator tell it to each other.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The caller of a [`pb::RefusedCaller`] that sums all who are not told apart: no service account has a name without a slash.
+pub const OTHER_CALLERS: &str = "other";
+
 /// The service account of the operator, an identity that no enrolment issues.
 pub const OPERATOR_SERVICE_ACCOUNT: &str = "fapi-operator";

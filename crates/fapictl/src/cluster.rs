@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-pub(crate) use self::custom::{Custom, Kind, is_true};
+pub(crate) use self::custom::{Custom, Kind, is_true, would_refuse};
 pub(crate) use self::remedies::remedy;
 pub(crate) use self::workloads::{Scope, Workloads, key, replicas, seen};
 use crate::args::ConnectionArgs;

@@ -1,6 +1,6 @@
 //! The status of a FapiPolicy.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,46 @@ pub struct AncestorStatus {
 
     /// The pods that it governs.
     pub pods: PodCounts,
+
+    /// What `Audit` let pass that `Enforce` would refuse; absent in `Enforce`, and where nothing was. It is the sum of what the
+    /// sidecars of these pods tell, and lags by up to two minutes. A sidecar counts all ports that the policy governs at its pod,
+    /// and begins anew when it starts and when what the policy says there changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WouldRefuse")]
+    pub would_refuse: Option<WouldRefuse>,
+}
+
+/// Calls, and connections that are not HTTP, that would be refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WouldRefuse {
+    /// When the first of the sidecars that counted any began to count.
+    pub since: Time,
+
+    /// How many.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+
+    /// The most frequent reasons and callers.
+    #[schemars(length(max = 5))]
+    pub top: Vec<RefusedCaller>,
+}
+
+/// What one caller would be refused for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedCaller {
+    /// The id of the reason, as in the decision log.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+
+    /// `namespace/service-account`, as the certificate of the caller says; `other` for all that a sidecar did not tell apart.
+    #[schemars(length(max = 317))]
+    pub caller: String,
+
+    /// How many.
+    #[schemars(range(min = 0))]
+    pub count: i64,
 }
 
 /// A target, as the policy names it.

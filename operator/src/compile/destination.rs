@@ -35,7 +35,7 @@ struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     fn address(self, address: IpAddr, number: u16) -> Option<DestinationKind> {
-        match self.index.holder(address) {
+        match self.index.holder(SocketAddr::new(address, number)) {
             Some(Holder::Service(service)) => self.service(service, number),
             Some(Holder::Pod(pod)) => self.pod(pod, SocketAddr::new(address, number)),
             Some(Holder::Several) => None,
@@ -89,12 +89,12 @@ impl<'a> Lookup<'a> {
         let answered = pods.peek().is_some() || !service.others.is_empty();
         answered
             && !pods.any(|pod| pod.meshed || pod.opted_in)
-            && service.others.iter().all(|(_, address)| self.is_free(address.ip()))
+            && service.others.iter().all(|(_, address)| self.is_free(*address))
             && !self.is_named(&service.key)
     }
 
     /// Whether no pod of the mesh can be at an address.
-    fn is_free(self, address: IpAddr) -> bool {
+    fn is_free(self, address: SocketAddr) -> bool {
         match self.index.holder(address) {
             Some(Holder::Pod(pod)) => !pod.meshed && !pod.opted_in,
             Some(Holder::Several) => false,

@@ -15,6 +15,7 @@ use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
 use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
+use crate::audits::{Counted, Telling};
 use crate::caller::Caller;
 use crate::issuer::{Delivery, Published};
 use crate::pki::{Roots, authority_of};
@@ -50,6 +51,8 @@ pub(super) struct PodStream {
     authority: Option<Vec<u8>>,
     /// Where it is kept which roots the sidecar trusts.
     trusts: rotation::Stream,
+    /// Where it is kept what policies in `Audit` have let pass.
+    counts: Telling,
 }
 
 /// How a stream ends: the sidecar went, or is told why.
@@ -96,6 +99,7 @@ impl PodStream {
         roots.mark_changed();
         let authority = authority_of(&caller.leaf);
         let trusts = deps.streams.open(&pod_uid, authority.clone());
+        let counts = deps.audits.open();
         let (view, keys, delivery) = (deps.view.clone(), deps.keys.clone(), deps.delivered.open());
         let mut revocations = deps.revocations.subscribe();
         // It may have been revoked since it was let in: look once.
@@ -115,6 +119,7 @@ impl PodStream {
             delivery,
             authority,
             trusts,
+            counts,
         }
     }
 
@@ -226,6 +231,7 @@ impl PodStream {
                 let limit = format!("a stream may ask about {MAX_AUTHORITIES} authorities; connect again to go on");
                 Status::resource_exhausted(limit)
             })?,
+            Some(Kind::WouldRefuse(counted)) => self.count(counted),
             // A newer sidecar may say what this operator does not know.
             None => {}
         }
@@ -275,6 +281,20 @@ impl PodStream {
         }
         self.trusts.answered(digest, &nack_reason);
         Ok(())
+    }
+
+    /// A pod may tell only of what governs it. Counts are for people, so a stream does not end with those that are not taken.
+    fn count(&mut self, counted: pb::WouldRefuse) {
+        let view = self.view.borrow();
+        // That there is nothing any more is told of policies that are gone, too.
+        let governs = counted.callers.is_empty() || {
+            let mut plans = self.caller.pod(&view).into_iter().flat_map(|pod| view.index().plans_of(pod));
+            plans.any(|(_, plan)| plan.governor.is_policy(&counted.policy))
+        };
+        let read = Counted::read(counted, view.trust_domain(), self.deps.clock.now()).ok();
+        if !read.is_some_and(|read| governs && self.counts.put(&self.pod_uid, read)) {
+            tracing::warn!(event = "audit", pod_uid = %self.pod_uid, "counts that the pod cannot have are not taken");
+        }
     }
 
     fn next(&mut self) -> Option<pb::OperatorMessage> {

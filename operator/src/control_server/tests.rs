@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::identity::peer_from_leaf;
@@ -15,6 +16,8 @@ use tonic::{Code, Request, Status, Streaming};
 
 use fapi::{Revocation, Revoked};
 
+use crate::audits::Counted;
+use crate::audits::tests::told;
 use crate::model::{Client, Key, Model, Seniority};
 use crate::replicas::Channel;
 use crate::testing::bank::{client_of, move_ledger, rename, transfers_at};
@@ -502,4 +505,37 @@ async fn the_key_that_a_sidecar_reports_is_published_and_signs_for_its_client() 
         let reply = mesh.http(Some(&mesh.member(&format!("{client}-1"))), &request).await;
         assert_eq!(reply.status, expected, "{}", reply.body);
     }
+}
+
+#[tokio::test]
+async fn a_pod_tells_what_it_counted_of_policies_that_govern_it_for_as_long_as_it_is_connected() {
+    let mesh = Mesh::start().await;
+    let (sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
+    let uid = mesh.pod("payments-1").uid;
+    let known = || {
+        let all = mesh.audits.all();
+        assert!(all.keys().all(|known| *known == uid), "the pod is that of the certificate: {all:?}");
+        let counts = |(policy, counted): (&String, &Arc<Counted>)| (policy.clone(), counted.callers()[0].count);
+        all.get(&uid).into_iter().flatten().map(counts).collect::<Vec<_>>()
+    };
+    let say = async |policy: &str, lines: &[(&str, &str, u64)]| {
+        sidecar.say(sidecar_message::Kind::WouldRefuse(told(policy, mesh.clock.now(), lines))).await;
+    };
+    // One after the other, so what is not taken has been read when the last is.
+    for (policy, caller) in
+        [("bank/ledger", "web/checkout"), ("bank/none", "other"), ("", "other"), ("bank/payments", "no\nname")]
+    {
+        say(policy, &[("token_missing", caller, 1)]).await;
+    }
+    say("bank/payments", &[("token_missing", "web/checkout", 3)]).await;
+    until(|| known() == [("bank/payments".to_owned(), 3)]).await;
+    say("bank/payments", &[("token_missing", "web/checkout", 4)]).await;
+    until(|| known() == [("bank/payments".to_owned(), 4)]).await;
+    say("bank/payments", &[]).await;
+    until(|| known().is_empty()).await;
+    say("bank/payments", &[("token_missing", "web/checkout", 5)]).await;
+    until(|| !known().is_empty()).await;
+    drop(sidecar);
+    until(|| known().is_empty()).await;
+    mesh.end().await;
 }

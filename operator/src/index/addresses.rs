@@ -1,13 +1,18 @@
 //! Which address is whose.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{Key, Model, Pod, Service};
 
 /// Addresses of Services and pods.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(HashMap<IpAddr, Entry>);
+pub(super) struct Addresses {
+    whole: HashMap<IpAddr, Entry>,
+    /// Of load balancers, which may be shared.
+    by_port: HashMap<SocketAddr, Entry>,
+}
 
 /// Who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +36,26 @@ impl Addresses {
     pub(super) fn new(model: &Model) -> Self {
         let mut new = Self::default();
         for service in model.services.values() {
-            service.addresses.iter().for_each(|address| new.add(*address, Entry::Service(service.key.clone())));
+            let entry = || Entry::Service(service.key.clone());
+            service.addresses.iter().for_each(|address| add(&mut new.whole, *address, entry()));
+            service.balancers.iter().for_each(|address| add(&mut new.by_port, *address, entry()));
         }
         for pod in model.pods.values() {
-            pod.addresses.iter().for_each(|address| new.add(*address, Entry::Pod(pod.uid.clone())));
+            pod.addresses.iter().for_each(|address| add(&mut new.whole, *address, Entry::Pod(pod.uid.clone())));
         }
         new
     }
 
-    fn add(&mut self, address: IpAddr, entry: Entry) {
-        self.0.entry(address).and_modify(|known| *known = Entry::Several).or_insert(entry);
-    }
-
-    pub(super) fn holder<'a>(&self, model: &'a Model, address: IpAddr) -> Option<Holder<'a>> {
-        match self.0.get(&address)? {
+    /// What the cluster itself gave comes first.
+    pub(super) fn holder<'a>(&self, model: &'a Model, address: SocketAddr) -> Option<Holder<'a>> {
+        match self.whole.get(&address.ip()).or_else(|| self.by_port.get(&address))? {
             Entry::Service(key) => model.services.get(key).map(Holder::Service),
             Entry::Pod(uid) => model.pods.get(uid).map(Holder::Pod),
             Entry::Several => Some(Holder::Several),
         }
     }
+}
+
+fn add<A: Eq + Hash>(all: &mut HashMap<A, Entry>, address: A, entry: Entry) {
+    all.entry(address).and_modify(|known| *known = Entry::Several).or_insert(entry);
 }

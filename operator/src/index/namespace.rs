@@ -14,8 +14,8 @@ use crate::model::{Client, Endpoint, Key, Model, Pod, Seniority, Table};
 #[derive(Debug)]
 pub(super) struct Namespace {
     pub(super) attachments: Attachments,
-    /// By pod uid, then by the name of the port.
-    pub(super) plans: HashMap<String, BTreeMap<String, Arc<PortPlan>>>,
+    /// By pod uid, then by the number of the port.
+    pub(super) plans: HashMap<String, BTreeMap<u16, Arc<PortPlan>>>,
     /// The Services that a pod answers for, by its uid.
     pub(super) fronts: HashMap<String, Vec<Key>>,
     /// FapiClients by service account, oldest first.
@@ -52,16 +52,16 @@ fn plans<'a>(
     namespace: &str,
     pods: &[&Pod],
     endpoints: impl Iterator<Item = &'a Endpoint>,
-) -> HashMap<String, BTreeMap<String, Arc<PortPlan>>> {
-    let mut fronts: HashMap<(&str, &str), Vec<(&Key, &str)>> = HashMap::new();
+) -> HashMap<String, BTreeMap<u16, Arc<PortPlan>>> {
+    let mut fronts: HashMap<(&str, u16), Vec<(&Key, &str)>> = HashMap::new();
     for endpoint in endpoints {
-        let port = (endpoint.pod_uid.as_str(), endpoint.pod_port.as_str());
+        let port = (endpoint.pod_uid.as_str(), endpoint.pod_port);
         fronts.entry(port).or_default().push((&endpoint.service, &endpoint.service_port));
     }
     let plan_pod = |pod: &&Pod| {
         let ports = pod.ports.iter().map(|port| {
-            let fronts = fronts.get(&(pod.uid.as_str(), port.name.as_str())).map(Vec::as_slice).unwrap_or_default();
-            (port.name.clone(), planner.plan(namespace, fronts))
+            let fronts = fronts.get(&(pod.uid.as_str(), port.number)).map(Vec::as_slice).unwrap_or_default();
+            (port.number, planner.plan(namespace, fronts))
         });
         (pod.uid.clone(), ports.collect())
     };

@@ -48,6 +48,13 @@ pub(crate) enum Governor {
     Policy(Key),
 }
 
+impl Governor {
+    /// Whether it is the policy that snapshots know by this name.
+    pub(crate) fn is_policy(&self, name: &str) -> bool {
+        matches!(self, Self::Policy(key) if name.split_once('/') == Some((&*key.namespace, &*key.name)))
+    }
+}
+
 impl PortPlan {
     /// The document for a sidecar of a mesh with this issuer.
     pub(crate) fn document(&self, issuer: &str) -> PortPolicyDoc {

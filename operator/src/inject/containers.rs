@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::annotations::{Asked, INTERCEPTION};
+use super::strip::Given;
 use super::{Interception, REDIRECT, SIDECAR, STATUS, Settings, quantity};
 use crate::names::{self, TRUST_BUNDLE_KEY};
 
@@ -40,31 +41,28 @@ const CPU_REQUEST: &str = "10m";
 const MEMORY_REQUEST: &str = "32Mi";
 const MEMORY_LIMIT: &str = "128Mi";
 
-/// Puts containers and volumes before the pod's own. `kept` are resources that the sidecar already had.
-pub(super) fn add(pod: &mut Pod, settings: &Settings, asked: &Asked, probes: &Probes, kept: ResourceRequirements) {
+/// Puts containers and volumes before the pod's own. `kept` are resources that ours already had.
+pub(super) fn add(pod: &mut Pod, settings: &Settings, asked: &Asked, probes: &Probes, kept: Given) {
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(STATUS.to_owned(), control::VERSION.to_owned());
     annotations.insert(INTERCEPTION.to_owned(), asked.interception.name().to_owned());
     let spec = pod.spec.get_or_insert_default();
-    let redirect = (asked.interception == Interception::Redirect).then(|| redirect(settings, asked));
-    let ours = redirect.into_iter().chain([sidecar(settings, asked, probes, kept)]);
+    let redirect = (asked.interception == Interception::Redirect).then(|| redirect(settings, asked, kept.redirect));
+    let ours = redirect.into_iter().chain([sidecar(settings, asked, probes, kept.sidecar)]);
     spec.init_containers.get_or_insert_default().splice(0..0, ours);
     spec.volumes.get_or_insert_default().splice(0..0, [token_volume(), bundle_volume()]);
 }
 
-/// Sets the redirection, and ends. It alone may touch the network of the pod.
-fn redirect(settings: &Settings, asked: &Asked) -> Container {
+/// Sets the redirection, and ends. It alone may touch the network of the pod. It gets what the sidecar gets: the pod costs no more
+/// by it, and a quota or a Guaranteed pod asks the same of every container.
+fn redirect(settings: &Settings, asked: &Asked, kept: ResourceRequirements) -> Container {
     let skipped = [("FAPI_PASS_INBOUND", &asked.skip_inbound), ("FAPI_PASS_OUTBOUND", &asked.skip_outbound)];
     let env: Vec<_> = skipped.into_iter().filter_map(|(name, ports)| Some(variable(name, ports.as_ref()?))).collect();
     let capabilities = Capabilities { add: Some(vec!["NET_ADMIN".to_owned()]), drop: Some(vec!["ALL".to_owned()]) };
     let mut container = base(REDIRECT, settings, 0);
     container.args = Some(vec!["redirect".to_owned()]);
     container.env = Some(env).filter(|env| !env.is_empty());
-    container.resources = Some(ResourceRequirements {
-        claims: None,
-        requests: Some(quantities([("cpu", CPU_REQUEST), ("memory", MEMORY_REQUEST)])),
-        limits: Some(quantities([("memory", MEMORY_LIMIT)])),
-    });
+    container.resources = Some(resources(asked, kept));
     if let Some(context) = &mut container.security_context {
         context.capabilities = Some(capabilities);
     }

@@ -7,8 +7,10 @@ use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
 use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
 use crate::names::POD_SECURITY;
 
-/// With these a container undoes the interception, or looks into the sidecar.
-const CAPABILITIES: [&str; 4] = ["ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"];
+/// With these a container undoes the interception, or looks into the sidecar: itself, by the kernel (modules, programs, memory),
+/// or by files of the node.
+const CAPABILITIES: [&str; 9] =
+    ["ALL", "BPF", "DAC_READ_SEARCH", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO"];
 const OWN_PORTS: [u16; 5] = [ADMIN_PORT, OUTBOUND_PORT, PROXY_PORT, INBOUND_PORT, HEALTH_PORT];
 
 /// Everything that keeps a pod without our containers from getting them.

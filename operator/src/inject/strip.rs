@@ -13,14 +13,20 @@ pub(super) struct Stripped {
     pub(super) injected: bool,
     /// What its sidecar was told about probes, which stand in the pod as they were rewritten.
     pub(super) probes: Probes,
-    /// What its sidecar was given, which may be more than we asked for.
-    pub(super) resources: ResourceRequirements,
+    pub(super) resources: Given,
+}
+
+/// What our containers were given, which may be more than we asked for.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) sidecar: ResourceRequirements,
+    pub(super) redirect: ResourceRequirements,
 }
 
 /// Takes our containers and volumes out of a pod. Without our annotation nothing in it is ours.
 pub(super) fn strip(pod: &Pod) -> Stripped {
     let mut pod = pod.clone();
-    let (mut probes, mut resources) = Default::default();
+    let (mut probes, mut resources) = <(_, Given)>::default();
     let annotations = pod.metadata.annotations.as_mut();
     let injected = annotations.is_some_and(|annotations| annotations.remove(STATUS).is_some());
     if !injected {
@@ -35,9 +41,13 @@ pub(super) fn strip(pod: &Pod) -> Stripped {
         let mut volumes = spec.volumes.take().unwrap_or_default();
         volumes.retain(|volume| ![TOKEN_VOLUME, BUNDLE_VOLUME].contains(&volume.name.as_str()));
         spec.volumes = Some(volumes).filter(|volumes| !volumes.is_empty());
-        if let Some(sidecar) = ours.into_iter().find(|container| container.name == SIDECAR) {
-            probes = known_probes(&sidecar);
-            resources = sidecar.resources.unwrap_or_default();
+        for container in ours {
+            if container.name == SIDECAR {
+                probes = known_probes(&container);
+                resources.sidecar = container.resources.unwrap_or_default();
+            } else {
+                resources.redirect = container.resources.unwrap_or_default();
+            }
         }
     }
     Stripped { pod, injected, probes, resources }

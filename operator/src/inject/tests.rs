@@ -193,9 +193,13 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
         ("probe_port", app(json!({"livenessProbe": {"tcpSocket": {"port": 70000}}}))),
         ("probe_protocol", app(json!({"livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP2"}}}))),
     ];
-    for (id, spec) in cases {
+    let by_the_kernel = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_MODULE", "CAP_SYS_RAWIO"];
+    let by_the_kernel = by_the_kernel.map(|name| ("capability", context(json!({"capabilities": {"add": [name]}}))));
+    for (id, spec) in cases.into_iter().chain(by_the_kernel) {
         assert_eq!(ids(&inject(&pod(json!({}), spec.clone()), &settings(), &opted_in())), [id], "{spec}");
     }
+    let harmless = context(json!({"capabilities": {"add": ["NET_BIND_SERVICE", "CHOWN"]}}));
+    injected(inject(&pod(json!({}), harmless), &settings(), &opted_in()));
     let all = json!({"hostNetwork": true, "hostPID": true});
     assert_eq!(ids(&inject(&pod(json!({}), all), &settings(), &opted_in())).len(), 2, "all at once");
 }
@@ -274,7 +278,25 @@ fn what_others_did_to_our_containers_is_undone() {
     assert_eq!(injected(inject(&meddled, &settings(), &opted_in())).pod, once);
     // A limit that a LimitRange added stays: the quota of the namespace may demand it.
     let mut json = serde_json::to_value(&once).unwrap();
+    json["spec"]["initContainers"][0]["resources"]["limits"]["cpu"] = "1".into();
     json["spec"]["initContainers"][1]["resources"]["limits"]["cpu"] = "2".into();
     let limited: Pod = serde_json::from_value(json).unwrap();
     assert_eq!(injected(inject(&limited, &settings(), &opted_in())).pod, limited);
+}
+
+#[test]
+fn what_is_asked_for_the_sidecar_holds_for_every_container_of_ours() {
+    let asked = json!({
+        "fapi-mesh.dev/cpu-request": "200m",
+        "fapi-mesh.dev/cpu-limit": "200m",
+        "fapi-mesh.dev/memory-request": "64Mi",
+        "fapi-mesh.dev/memory-limit": "64Mi",
+    });
+    let pod = injected(inject(&pod(json!({ "annotations": asked }), json!({})), &settings(), &opted_in())).pod;
+    // As a quota on limits and the class Guaranteed want it.
+    let all = json!({"cpu": "200m", "memory": "64Mi"});
+    let ours: Vec<_> =
+        pod.spec.unwrap().init_containers.unwrap().into_iter().map(|ours| (ours.name, ours.resources)).collect();
+    let expected = serde_json::from_value(json!({"requests": all, "limits": all})).unwrap();
+    assert_eq!(ours, [REDIRECT, SIDECAR].map(|name| (name.to_owned(), Some(Clone::clone(&expected)))));
 }

@@ -8,6 +8,7 @@ use super::error::TokenError;
 use super::form::Form;
 use super::token::Facts;
 use crate::caller::Caller;
+use crate::client_keys::Standing;
 use crate::view::View;
 
 /// A client that has proven who it is.
@@ -77,11 +78,14 @@ fn by_assertion<'a>(
         return Err(TokenError::ClientIdNotAsserted);
     }
     let id = SpiffeId::parse(assertion.client()).map_err(|_| TokenError::ClientUnknown)?;
-    let keys = [view.client_keys(&id), &server.client_keys.of(view, &id)].concat();
+    let (revocations, now) = (server.revocations.in_force(), server.clock.now());
+    // The name in an assertion is the client's, so only here is it seen which of its pods has signed.
+    let of_sidecars = server.client_keys.of(Standing { view, revoked: &revocations.set, now }, &id);
+    let keys = [view.client_keys(&id), &of_sidecars].concat();
     if keys.is_empty() {
         return Err(TokenError::ClientUnknown);
     }
-    let verified = assertion.verify(&server.names.issuer, &keys, server.clock.now()).map_err(TokenError::Assertion)?;
+    let verified = assertion.verify(&server.names.issuer, &keys, now).map_err(TokenError::Assertion)?;
     let peer = caller.map(|caller| own_certificate(server, view, caller, id.as_str())).transpose()?;
     Ok(Client { id, peer, assertion: Some(verified) })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fapi::SpiffeId;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use super::revoke;
 use super::token::{self, Facts, Issued};
 use crate::accept::{Connection, drive};
 use crate::caller::Caller;
+use crate::client_keys::Standing;
 
 /// The token endpoint.
 pub(super) const TOKEN: &str = "/token";
@@ -102,7 +104,10 @@ async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, reque
 
 fn client_jwks(server: &MeshAuthorizationServer, path: &str) -> Option<String> {
     let (namespace, account) = path.strip_prefix(CLIENTS)?.strip_suffix("/jwks")?.split_once('/')?;
-    server.client_keys.published(&server.view.borrow(), namespace, account)
+    let (view, revocations) = (server.view.borrow().clone(), server.revocations.in_force());
+    let client = SpiffeId::new(view.trust_domain(), namespace, account).ok()?;
+    let standing = Standing { view: &view, revoked: &revocations.set, now: server.clock.now() };
+    server.client_keys.published(standing, &client)
 }
 
 async fn token(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {

@@ -124,7 +124,8 @@ async fn an_assertion_counts_at_one_replica() {
     let open = async || {
         let shelf = shelf(&desk(&cluster).await, secret::ISSUER, Loss::Missing);
         let folder = Folder::open(shelf, "restore it", |folder| Remembered::create(folder, "used.json")).unwrap();
-        Remembered::open(&folder, "used.json", Room { all: 8, per_owner: 8 }).unwrap()
+        Remembered::open(&folder, "used.json", Room { all: 8, per_group: 8, per_owner: 8, group: |owner| owner })
+            .unwrap()
     };
     let (one, other) = (open().await, open().await);
     let until = NOW.plus(60);

@@ -14,6 +14,7 @@ use tonic::Streaming;
 
 use super::dial::{self, LinkError};
 use super::{Books, Told};
+use crate::audits::Pace;
 use crate::crypto;
 use crate::pki::Roots;
 
@@ -23,6 +24,8 @@ const OPEN: Duration = Duration::from_secs(5);
 const STALLED: Duration = Duration::from_secs(30);
 /// What comes together is told together.
 const QUIET: Duration = Duration::from_millis(100);
+/// Seconds between two looks at counts, which change all the time.
+const COUNTS_EVERY: u64 = 10;
 /// Messages on their way; everything behind them is merged to the newest.
 const OUTSTANDING: usize = 64;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
@@ -93,9 +96,10 @@ impl Follower {
     }
 
     async fn tell(&self, told: &Told, outgoing: &mpsc::Sender<pb::ReplicaMessage>) -> LinkError {
-        let Books { acks, client_keys, keys, delivered, .. } = &self.books;
+        let Books { acks, audits, client_keys, keys, delivered, clock, .. } = &self.books;
         let (mut acknowledged, mut reported) = (acks.subscribe(), client_keys.subscribe());
         let (mut published, mut sent) = (keys.clone(), delivered.subscribe());
+        let mut counts = Pace::new(audits, COUNTS_EVERY);
         loop {
             acknowledged.mark_unchanged();
             reported.mark_unchanged();
@@ -105,6 +109,9 @@ impl Follower {
             let mut news = told.pods(acks.own());
             news.extend(told.keys(client_keys.all()));
             news.extend(told.delivered(digest));
+            if counts.is_due(clock.now()) {
+                news.extend(told.counts(audits.all()));
+            }
             for message in news {
                 match timeout(STALLED, outgoing.send(message)).await {
                     Ok(Ok(())) => {}
@@ -117,6 +124,7 @@ impl Follower {
                 changed = reported.changed() => changed,
                 changed = published.changed() => changed,
                 changed = sent.changed() => changed,
+                changed = counts.due(clock) => changed,
             };
             if changed.is_err() {
                 return LinkError::Gone;

@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 
 use super::{Books, Told, news};
 use crate::acks::Reported;
+use crate::audits::Telling;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::issuer::Delivery;
@@ -43,14 +44,15 @@ pub(crate) fn not_holder() -> Status {
 /// Serves one replica until it goes, or what it came for ends. What it said counts no more then.
 pub(crate) async fn serve(books: Books, ends: Ends, incoming: Streaming<pb::ReplicaMessage>, outgoing: Outgoing) {
     let (told, reported, delivery) = (Told::default(), books.acks.open(), books.delivered.open());
+    let mut counts = books.audits.open();
     tracing::info!(event = "replica", replicas = books.acks.replicas(), "another replica reports");
     let end = tokio::select! {
         biased;
         status = end(ends) => Some(status),
-        status = hear(&books, &told, (&reported, &delivery), incoming) => status,
+        status = hear(&books, &told, (&reported, &mut counts, &delivery), incoming) => status,
         () = tell(&books, &told, &outgoing) => None,
     };
-    drop((reported, delivery));
+    drop((reported, counts, delivery));
     let reason = end.as_ref().map_or("it went", |status| status.message());
     tracing::info!(event = "replica", replicas = books.acks.replicas(), reason, "a replica reports no more");
     if let Some(status) = end {
@@ -83,7 +85,7 @@ async fn end(ends: Ends) -> Status {
 async fn hear(
     books: &Books,
     told: &Told,
-    (reported, delivery): (&Reported, &Delivery),
+    (reported, counts, delivery): (&Reported, &mut Telling, &Delivery),
     mut incoming: Streaming<pb::ReplicaMessage>,
 ) -> Option<Status> {
     while let Ok(Some(message)) = incoming.message().await {
@@ -96,6 +98,13 @@ async fn hear(
             }
             Some(Kind::Key(key)) => books.take_key(&key, told),
             Some(Kind::Delivered(pb::KeysDelivered { digest })) => delivery.sent(&digest),
+            Some(Kind::WouldRefuse(told)) => {
+                let pb::PodWouldRefuse { pod_uid, counted } = told;
+                let read = books.read_counts(counted.unwrap_or_default());
+                if !read.is_some_and(|read| counts.put(&pod_uid, read)) {
+                    tracing::warn!(event = "replica", pod_uid, "counts of a pod are not taken");
+                }
+            }
             // A newer replica may say what this one does not know.
             None => {}
         }

@@ -7,6 +7,7 @@ use control::pb::{self, replica_message::Kind};
 
 use super::message;
 use crate::acks::PodAcks;
+use crate::audits::{Counts, Policies};
 
 /// What one stream has told and heard.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Told {
     /// By pod uid, the key that the other side knows.
     keys: Mutex<HashMap<String, Vec<u8>>>,
     delivered: Mutex<Option<String>>,
+    /// What was said of policies in `Audit`.
+    counts: Mutex<Counts>,
 }
 
 impl Told {
@@ -55,6 +58,31 @@ impl Told {
         Some(message(Kind::Delivered(pb::KeysDelivered { digest })))
     }
 
+    /// All counts that are others than what was told, and what there is no more.
+    pub(super) fn counts(&self, now: Counts) -> Vec<pb::ReplicaMessage> {
+        let mut told = lock(&self.counts);
+        let nothing = Policies::new();
+        let mut news = Vec::new();
+        let mut say = |uid: &str, counted| {
+            let counted = pb::PodWouldRefuse { pod_uid: uid.to_owned(), counted: Some(counted) };
+            news.push(message(Kind::WouldRefuse(counted)));
+        };
+        for (uid, before) in &*told {
+            let now = now.get(uid).unwrap_or(&nothing);
+            for policy in before.keys().filter(|policy| !now.contains_key(*policy)) {
+                say(uid, pb::WouldRefuse { policy: policy.clone(), ..pb::WouldRefuse::default() });
+            }
+        }
+        for (uid, now) in &now {
+            let before = told.get(uid).unwrap_or(&nothing);
+            for (_, counted) in now.iter().filter(|(policy, counted)| before.get(*policy) != Some(*counted)) {
+                say(uid, counted.message());
+            }
+        }
+        *told = now;
+        news
+    }
+
     /// The other side has told of this key.
     pub(super) fn heard(&self, key: &pb::ClientKey) {
         lock(&self.keys).insert(key.pod_uid.clone(), key.jwk.clone());
@@ -87,7 +115,10 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::audits::tests::counted;
 
     fn one(uid: &str, acks: PodAcks) -> HashMap<String, PodAcks> {
         HashMap::from([(uid.to_owned(), acks)])
@@ -121,6 +152,36 @@ mod tests {
         told.heard(&key("a", "1"));
         assert_eq!(told.keys(vec![key("a", "1"), key("b", "1")]), [message(Kind::Key(key("b", "1")))]);
         assert_eq!(told.keys(vec![key("a", "2"), key("b", "1")]), [message(Kind::Key(key("a", "2")))]);
+    }
+
+    #[test]
+    fn counts_are_told_once_and_that_there_are_none_any_more() {
+        let told = Told::default();
+        let counts = |policies: &[(&str, u64)]| {
+            let of = |&(policy, count): &(&str, u64)| {
+                let counted = counted(policy, crate::testing::NOW, &[("token_missing", "web/checkout", count)]);
+                (policy.to_owned(), Arc::new(counted))
+            };
+            Counts::from([("p".to_owned(), policies.iter().map(of).collect())])
+        };
+        let said = |now: Counts| {
+            let said = |message: pb::ReplicaMessage| match message.kind {
+                Some(Kind::WouldRefuse(pb::PodWouldRefuse { pod_uid, counted: Some(counted) })) => {
+                    assert_eq!(pod_uid, "p");
+                    (counted.policy, counted.callers.first().map(|line| line.count))
+                }
+                other => panic!("{other:?}"),
+            };
+            told.counts(now).into_iter().map(said).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(counts(&[("bank/a", 1), ("bank/b", 1)])),
+            [("bank/a".into(), Some(1)), ("bank/b".into(), Some(1))]
+        );
+        assert_eq!(said(counts(&[("bank/a", 1), ("bank/b", 2)])), [("bank/b".into(), Some(2))]);
+        assert_eq!(said(counts(&[("bank/b", 2)])), [("bank/a".into(), None)]);
+        assert_eq!(said(Counts::new()), [("bank/b".into(), None)]);
+        assert_eq!(said(Counts::new()), []);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tonic::Code;
 
 use super::*;
 use crate::acks::AckEvent;
+use crate::audits::tests::counted;
 use crate::testing::domain;
 use crate::testing::mesh::{Mesh, SOON};
 
@@ -74,13 +75,21 @@ async fn what_sidecars_tell_one_replica_is_known_to_the_holder_and_counts_while_
     until(|| holder.acks.of("p").nacked.is_some()).await;
     second.acks.record("p", AckEvent::Disconnected);
     until(|| holder.acks.of("p") == crate::acks::PodAcks::default()).await;
+    // So do counts of what policies in Audit have let pass.
+    let mut counts = second.audits.open();
+    let lines = [("token_missing", "web/checkout", 3)];
+    assert!(counts.put("p", counted("bank/payments", second.clock.now(), &lines)));
+    until(|| holder.audits.all() == second.audits.all()).await;
+    assert_eq!(holder.audits.all()["p"]["bank/payments"].callers()[0].count, 3);
     // What a replica that is gone has said counts no more.
     third.acks.record("q", AckEvent::Connected);
     third.acks.record("q", AckEvent::Acked { version: "v3".into() });
     until(|| holder.acks.of("q").acked == acked("v3")).await;
     third.end().await;
     until(|| holder.acks.of("q").acked.is_none() && holder.acks.replicas() == 1).await;
+    assert!(!holder.audits.all().is_empty());
     second.end().await;
+    until(|| holder.audits.all().is_empty()).await;
     holder.end().await;
     for running in [running, running_third] {
         tokio::time::timeout(SOON, running).await.unwrap().unwrap();

@@ -21,6 +21,7 @@ use crate::acks::Acks;
 use crate::addresses::{self, Addresses};
 use crate::admin::{self, Shown};
 use crate::args::Args;
+use crate::audits::Audits;
 use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
@@ -78,6 +79,7 @@ struct Shared {
     tokens: Tokens,
     behind: Behind,
     acks: Arc<Acks>,
+    audits: Arc<Audits>,
     streams: Arc<Streams>,
     rotations: rotation::Place,
     view: watch::Receiver<Arc<View>>,
@@ -187,6 +189,7 @@ impl Parts {
             view: view.clone(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            audits: shared.audits.clone(),
             client_keys,
             keys: kept.keys.published(),
             delivered: kept.keys.delivered(),
@@ -253,7 +256,7 @@ impl Parts {
         };
         let rotating_root = rotator.run((view.clone(), desired.clone()), leadership.clone(), rotated, shutdown.clone());
         self.spawn("rotating the root", rotating_root);
-        let reporter = Reporter::new(place, &names, (acks, revocations.subscribe()), clock);
+        let reporter = Reporter::new(place, &names, (acks, shared.audits, revocations.subscribe()), clock);
         let revoking = revocations.follow(desired.clone(), revoked, shutdown.clone());
         let reporting = reporter.run(view, desired, shutdown.clone());
         let rotating = kept.keys.run(leadership, keys_changed, shutdown.clone());
@@ -328,7 +331,8 @@ impl Shared {
             Tokens::Directory(..) => "",
             Tokens::Cluster(_, replica) => replica.candidate.me(),
         });
-        let (acks, streams) = (Arc::new(Acks::default()), Arc::<Streams>::default());
+        let (acks, audits) = (Arc::<Acks>::default(), Arc::<Audits>::default());
+        let streams = Arc::<Streams>::default();
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {
@@ -338,6 +342,7 @@ impl Shared {
             tokens,
             behind,
             acks,
+            audits,
             streams,
             rotations,
             view,

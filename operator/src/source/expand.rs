@@ -136,7 +136,7 @@ fn add_workload(model: &mut Model, body: &WorkloadBody) {
             service: key.clone(),
             service_port: port.name.clone(),
             pod_uid: pod.uid.clone(),
-            pod_port: port.name.clone(),
+            pod_port: port.number,
             address: port.listen,
             state: EndpointState::Ready,
         });
@@ -151,6 +151,7 @@ fn add_service(services: &mut Table<Key, Service>, key: &Key, body: &WorkloadBod
         key: key.clone(),
         ports: Vec::new(),
         addresses: Vec::new(),
+        balancers: Vec::new(),
         others: Vec::new(),
         alias: false,
     });

@@ -1,6 +1,7 @@
 //! Ids that are remembered until a time, on disk before anyone is told: used assertions, revoked tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fapi::UnixTime;
@@ -28,13 +29,16 @@ pub(crate) struct Remembered {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(crate) all: usize,
+    pub(crate) per_group: usize,
     pub(crate) per_owner: usize,
+    /// The beginning of an owner's name that is the same for all of its group.
+    pub(crate) group: fn(&str) -> &str,
 }
 
 /// Why an id was not remembered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRemembered {
-    /// There is no room, or none for this owner.
+    /// There is no room, or none for this owner or its group.
     #[error("there is no room for another id; some are forgotten with time")]
     Full,
     /// It is not on disk, so nothing may depend on it.
@@ -149,7 +153,7 @@ impl Entries {
             return Some((false, self.changes));
         }
         let of_owner = self.ids.get(owner).map_or(0, BTreeMap::len);
-        if self.held >= room.all || of_owner >= room.per_owner {
+        if self.held >= room.all || of_owner >= room.per_owner || self.of_group((room.group)(owner)) >= room.per_group {
             return None;
         }
         self.unkept.insert((owner.to_owned(), id.clone()));
@@ -157,6 +161,11 @@ impl Entries {
         self.held += 1;
         self.changes += 1;
         Some((true, self.changes))
+    }
+
+    fn of_group(&self, group: &str) -> usize {
+        let from = self.ids.range::<str, _>((Bound::Included(group), Bound::Unbounded));
+        from.take_while(|(owner, _)| owner.starts_with(group)).map(|(_, ids)| ids.len()).sum()
     }
 
     /// Takes in what another operator has kept.

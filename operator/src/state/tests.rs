@@ -8,7 +8,12 @@ use super::*;
 use crate::testing::{NOW, TempDir};
 
 const NAME: &str = "used.json";
-const ROOM: Room = Room { all: 8, per_owner: 4 };
+const ROOM: Room = Room { all: 8, per_group: 6, per_owner: 4, group };
+
+/// `a` of `a/b`.
+fn group(owner: &str) -> &str {
+    owner.split('/').next().unwrap()
+}
 
 fn folder(dir: &TempDir) -> Folder {
     Folder::open(Shelf::Folder(dir.path().join("issuer")), "restore it", |folder| Remembered::create(folder, NAME))
@@ -38,7 +43,7 @@ async fn an_id_is_new_once_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_at_once_one_is_first_and_all_are_on_disk() {
     let dir = TempDir::new();
-    let room = Room { all: 1000, per_owner: 1000 };
+    let room = Room { all: 1000, per_group: 1000, per_owner: 1000, group };
     let set = Remembered::open(&folder(&dir), NAME, room).unwrap();
     let mut tries = tokio::task::JoinSet::new();
     for number in 0..200 {
@@ -59,7 +64,7 @@ async fn of_many_at_once_one_is_first_and_all_are_on_disk() {
 async fn room_is_bounded_shared_and_freed_by_time() {
     let dir = TempDir::new();
     let set = open(&dir).unwrap();
-    for (owner, good) in [("a", 4), ("b", 4), ("c", 0)] {
+    for (owner, good) in [("a/1", 4), ("a/2", 2), ("a/3", 0), ("b", 2), ("c", 0)] {
         for number in 0..5 {
             let outcome = set.remember(owner, &number.to_string(), NOW.plus(10), NOW).await;
             assert_eq!(matches!(outcome, Ok(true)), number < good, "{owner} {number}");

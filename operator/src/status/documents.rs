@@ -15,6 +15,7 @@ use super::condition::keep_times;
 use super::pods::Pods;
 use super::revocation::Since;
 use super::{client, issuer, mesh, policy, revocation};
+use crate::audits::Counts;
 use crate::model::Key;
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::view::View;
@@ -37,6 +38,7 @@ pub(super) enum Status {
 pub(super) struct Facts<'a> {
     pub(super) view: &'a View,
     pub(super) pods: &'a Pods,
+    pub(super) counts: &'a Counts,
     pub(super) issuer: &'a MeshIssuer,
     pub(super) now: UnixTime,
 }

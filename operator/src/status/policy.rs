@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use crds::conditions::{ACCEPTED, CONTROLLER_NAME, PROGRAMMED, RESOLVED_REFS, reason};
-use crds::policy::{AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts, TargetKind};
-use fapi::WireExemption;
+use crds::policy::{
+    AncestorRef, AncestorStatus, ExemptionStatus, FapiPolicyStatus, PodCounts, TargetKind, WouldRefuse,
+};
+use fapi::{Mode, WireExemption};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::condition::Conditions;
 use super::documents::Facts;
+use super::would_refuse;
 use crate::index::{Governor, Index, PortPlan};
 use crate::model::{Key, Pod, Policy, PolicyTarget};
 
@@ -25,6 +28,7 @@ pub(super) fn status(facts: &Facts<'_>, key: &Key, policy: &Policy) -> FapiPolic
             controller_name: CONTROLLER_NAME.to_owned(),
             conditions: vec![accepted, resolved, programmed],
             pods,
+            would_refuse: would_refuse(facts, key, policy, target),
         }
     };
     let ancestors: Vec<AncestorStatus> = targets.iter().map(ancestor).collect();
@@ -140,6 +144,20 @@ fn programmed(facts: &Facts<'_>, conditions: Conditions, key: &Key, target: &Pol
     let versions: Vec<&str> = versions.into_iter().collect();
     facts.pods.programmed(conditions, uids, &versions.join(", "))
 }
+
+// === Audit ===
+
+/// What the pods that it governs have let pass; `None` also if it does not let anything pass any more.
+fn would_refuse(facts: &Facts<'_>, key: &Key, policy: &Policy, target: &PolicyTarget) -> Option<WouldRefuse> {
+    policy.spec.as_ref().filter(|spec| spec.mode == Mode::Audit)?;
+    let (name, governor) = (key.to_string(), Governor::Policy(key.clone()));
+    let ports = ports(facts.view.index(), key, target).into_iter();
+    let pods: BTreeSet<&str> = ports.filter(|(_, plan)| plan.governor == governor).map(|(uid, _)| uid).collect();
+    let counted = pods.into_iter().filter_map(|uid| facts.counts.get(uid)?.get(&name));
+    would_refuse::sum(counted.map(|counted| &**counted))
+}
+
+// === Ports ===
 
 /// The ports that a target means: uid of the pod, and what governs it.
 fn ports<'a>(index: &'a Index, key: &Key, target: &PolicyTarget) -> Vec<(&'a str, &'a PortPlan)> {

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
+use crate::audits::tests::counted;
 use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::testing::bank::{bank, client_of, transfers_at, view};
@@ -21,13 +22,15 @@ struct Bench {
     issuer: MeshIssuer,
     acks: HashMap<String, PodAcks>,
     pods: Pods,
+    counts: Counts,
     last: Documents,
 }
 
 impl Bench {
     fn new() -> Self {
         let issuer = crate::issuer::names("https://127.0.0.1:1");
-        Self { issuer, acks: HashMap::new(), pods: Pods::default(), last: Documents::new() }
+        let (acks, pods, counts) = (HashMap::new(), Pods::default(), Counts::new());
+        Self { issuer, acks, pods, counts, last: Documents::new() }
     }
 
     /// Every sidecar runs what the view says.
@@ -41,7 +44,7 @@ impl Bench {
     fn report(&mut self, view: &View, now: UnixTime) {
         let acks = |uid: &str| self.acks.get(uid).cloned().unwrap_or_default();
         self.pods = Pods::new(view, &self.issuer, acks, &self.pods, now);
-        let facts = Facts { view, pods: &self.pods, issuer: &self.issuer, now };
+        let facts = Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, now };
         self.last = documents(&facts, &self.last);
     }
 
@@ -217,6 +220,70 @@ fn a_time_moves_only_with_its_condition() {
     assert_eq!(time(&bench, "Accepted"), begun);
 }
 
+/// The policy of `payments` in this mode.
+fn payments_in(mode: Mode) -> Model {
+    let mut model = bank();
+    model.policies.get_mut(&Key::new("bank", "payments")).unwrap().spec.as_mut().unwrap().mode = mode;
+    model
+}
+
+const PAYMENTS: &str = "uid-of-bank-payments-1";
+
+#[test]
+fn a_policy_in_audit_tells_what_its_pods_let_pass_and_one_that_refuses_nothing() {
+    let mut bench = Bench::new();
+    let line = [("token_missing", "web/checkout", 9)];
+    let told = |policy: &str| (policy.to_owned(), Arc::new(counted(policy, NOW, &line)));
+    // A sidecar says what it likes about policies that govern it nowhere.
+    bench.counts.insert(PAYMENTS.to_owned(), [told("bank/payments"), told("bank/ledger")].into());
+    bench.counts.insert("uid-of-bank-shop-1".to_owned(), [told("bank/payments")].into());
+    bench.report(&view(payments_in(Mode::Audit)), NOW);
+    let shown = bench.policy("payments").ancestors[0].would_refuse.clone().unwrap();
+    assert_eq!((shown.count, shown.top[0].caller.as_str(), shown.top.len()), (9, "web/checkout", 1));
+    assert_eq!(bench.policy("ledger").ancestors[0].would_refuse, None);
+    bench.report(&view(payments_in(Mode::Enforce)), NOW);
+    assert_eq!(bench.policy("payments").ancestors[0].would_refuse, None, "at once");
+}
+
+#[test]
+fn counts_alone_change_a_status_at_most_once_a_minute_and_anything_else_at_once() {
+    let dir = TempDir::new();
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let (acks, audits, clock) = (Arc::new(Acks::default()), Arc::new(Audits::default()), Clock::manual(NOW));
+    let mut reporter = Reporter::new(
+        Place::Folder(StatusFolder::new(dir.path())),
+        &issuer,
+        (acks.clone(), audits.clone(), nothing_revoked()),
+        clock.clone(),
+    );
+    let now = view(payments_in(Mode::Audit));
+    let path = dir.path().join("status/FapiPolicy/bank/payments.yaml");
+    let mut telling = audits.open();
+    let mut step = |after: u64, said: Option<u64>| {
+        if let Some(count) = said {
+            assert!(telling.put(PAYMENTS, counted("bank/payments", NOW, &[("token_missing", "web/checkout", count)])));
+        }
+        clock.advance(Duration::from_secs(after));
+        reporter.step(&now, &Desired::default()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
+        (text, inode)
+    };
+    assert!(!step(0, None).0.contains("wouldRefuse"));
+    let (text, first) = step(1, Some(3));
+    assert!(text.contains("count: 3") && text.contains("since: \"2027-01-15T08:00:00Z\""), "{text}");
+    assert_eq!(step(1, Some(4)).1, first);
+    assert_eq!(step(58, Some(5)).1, first);
+    // An acknowledgement does not wait, and brings no counts with it.
+    acks.record(PAYMENTS, AckEvent::Connected);
+    acks.record(PAYMENTS, AckEvent::Acked { version: now.snapshot(PAYMENTS, &issuer).unwrap().version.clone() });
+    let (text, second) = step(0, None);
+    assert!(text.contains("1 of 1 pods run") && text.contains("count: 3"), "{text}");
+    let (text, third) = step(1, None);
+    assert!(text.contains("count: 5") && third != second, "{text}");
+    assert_eq!(step(3600, None).1, third, "nothing has changed");
+}
+
 // === FapiClient ===
 
 #[test]
@@ -329,7 +396,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), nothing_revoked()),
+        (acks.clone(), Arc::default(), nothing_revoked()),
         clock.clone(),
     );
     let mut model = bank();
@@ -347,7 +414,7 @@ async fn a_restart_keeps_times_and_stale_files_go() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), nothing_revoked()),
+        (acks.clone(), Arc::default(), nothing_revoked()),
         clock.clone(),
     );
     let now = view(bank());
@@ -371,7 +438,7 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     let mut reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (Arc::default(), nothing_revoked()),
+        (Arc::default(), Arc::default(), nothing_revoked()),
         Clock::manual(NOW),
     );
     let view = view(bank());
@@ -449,8 +516,12 @@ async fn in_a_cluster_a_status_is_written_once_and_again_when_somebody_changes_i
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let clock = Clock::manual(NOW);
     let objects = StatusObjects::new(cluster.client(), Leadership::alone());
-    let mut reporter =
-        Reporter::new(Place::Objects(objects), &issuer, (Arc::default(), nothing_revoked()), clock.clone());
+    let mut reporter = Reporter::new(
+        Place::Objects(objects),
+        &issuer,
+        (Arc::default(), Arc::default(), nothing_revoked()),
+        clock.clone(),
+    );
     let view = view(bank());
     let mut desired = Desired::default();
     let mut writes = async |desired: &Desired| {

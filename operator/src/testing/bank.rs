@@ -110,7 +110,7 @@ fn serve(model: &mut Model, name: &str, port: u16) {
         service: key.clone(),
         service_port: "http".to_owned(),
         pod_uid: uid,
-        pod_port: "http".to_owned(),
+        pod_port: 80,
         address: at(port),
         state: EndpointState::Ready,
     };
@@ -119,7 +119,8 @@ fn serve(model: &mut Model, name: &str, port: u16) {
 
 /// A Service that is known by name only.
 pub(crate) fn service(key: &Key, ports: Vec<ServicePort>) -> Service {
-    Service { key: key.clone(), ports, addresses: Vec::new(), others: Vec::new(), alias: false }
+    let (addresses, balancers, others) = (Vec::new(), Vec::new(), Vec::new());
+    Service { key: key.clone(), ports, addresses, balancers, others, alias: false }
 }
 
 fn govern(model: &mut Model, service: &str, sender_constraints: Vec<SenderConstraint>, rules: Vec<WireRule>) {

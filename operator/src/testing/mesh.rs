@@ -22,6 +22,7 @@ use super::bank::{bank, view};
 use super::{TempDir, authority, domain};
 use crate::accept::Tls;
 use crate::acks::Acks;
+use crate::audits::Audits;
 use crate::behind::Behind;
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
@@ -46,6 +47,7 @@ pub(crate) struct Mesh {
     pub(crate) tokens: Arc<DirectoryTokens>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) acks: Arc<Acks>,
+    pub(crate) audits: Arc<Audits>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) renew: watch::Sender<UnixTime>,
@@ -116,6 +118,7 @@ impl Mesh {
             (watch::Sender::new(false), watch::Sender::new(UnixTime::default()), Arc::new(Acks::default()));
 
         let leads = watch::Sender::new(Some(Instant::now() + 100 * SOON));
+        let audits = Arc::<Audits>::default();
         let (client_keys, streams) = (Arc::new(ClientKeys::default()), Arc::<Streams>::default());
         let server = MeshAuthorizationServer::new(
             names.clone(),
@@ -138,6 +141,7 @@ impl Mesh {
             view: view.subscribe(),
             revocations: revocations.clone(),
             acks: acks.clone(),
+            audits: audits.clone(),
             client_keys,
             keys: keys.published(),
             delivered: keys.delivered(),
@@ -162,6 +166,7 @@ impl Mesh {
             tokens,
             view,
             acks,
+            audits,
             keys,
             revocations,
             renew,

@@ -13,11 +13,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 use super::{Lookups, channel, dial::DialError, lookups::MAX_AUTHORITIES};
-use crate::{identity::Settings, state::Shared};
+use crate::{
+    audit::Heard,
+    identity::Settings,
+    state::{MAX_PORTS, Shared},
+};
 
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// Room for every lookup at once, and acknowledgements.
-const QUEUE: usize = MAX_AUTHORITIES + 64;
+/// Room for every lookup at once, what policies of all ports have let pass, and acknowledgements.
+const QUEUE: usize = MAX_AUTHORITIES + MAX_PORTS + 64;
 
 /// Why a stream could not be opened, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,7 @@ pub(super) struct Session {
     to_operator: mpsc::Sender<SidecarMessage>,
     from_operator: Streaming<OperatorMessage>,
     asked: HashSet<Arc<str>>,
+    heard: Heard,
 }
 
 impl Session {
@@ -71,7 +76,7 @@ impl Session {
         let (to_operator, queue) = mpsc::channel(QUEUE);
         send(&to_operator, hello(shared))?;
         let from_operator = client.connect(ReceiverStream::new(queue)).await.map_err(Box::new)?.into_inner();
-        let mut session = Self { identity, to_operator, from_operator, asked: HashSet::new() };
+        let mut session = Self { identity, to_operator, from_operator, asked: HashSet::new(), heard: Heard::default() };
         session.ask(lookups.take_all())?;
         Ok(session)
     }
@@ -95,6 +100,13 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Tells what policies in `Audit` have let pass, as far as this stream was not told.
+    pub(super) fn tell(&mut self, shared: &Shared) -> Result<(), SessionError> {
+        let applied = shared.applied();
+        let news = self.heard.news(applied.iter().flat_map(|applied| applied.audits.told()));
+        news.into_iter().try_for_each(|told| self.send(SidecarMessage { kind: Some(Kind::WouldRefuse(told)) }))
     }
 
     /// Whether it was opened with another certificate than the one in use.

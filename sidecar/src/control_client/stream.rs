@@ -1,10 +1,10 @@
 //! Keeps a stream to the operator open: opens it, follows it, replaces it before it ends when it can.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
-    time::sleep,
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -19,6 +19,9 @@ use crate::{
     state::Shared,
     tokens::Tokens,
 };
+
+/// How often it is told what policies in `Audit` let pass, if that has changed.
+const COUNTS_EVERY: Duration = Duration::from_secs(30);
 
 type Opening = Pin<Box<dyn Future<Output = Result<Session, SessionError>> + Send>>;
 
@@ -83,18 +86,21 @@ impl Follower {
         tracing::info!(control = self.settings.control, "the control stream is open");
         self.tokens.operator_is_back();
         let mut successor: Option<Opening> = None;
+        let mut counts = interval(COUNTS_EVERY);
+        counts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
                 message = session.next() => message.and_then(|message| self.take(message, &session)),
                 () = self.lookups.added() => session.ask(self.lookups.take_new()),
                 _ = self.changes.changed() => Ok(()),
+                _ = counts.tick() => session.tell(&self.shared),
                 opened = next_of(&mut successor) => {
                     successor = None;
                     match opened {
                         Ok(opened) => {
                             session = opened;
                             // Whatever only the old one was asked while this one opened.
-                            session.ask(self.lookups.take_all())
+                            session.ask(self.lookups.take_all()).and_then(|()| session.tell(&self.shared))
                         }
                         Err(error) => {
                             tracing::warn!(%error, "no control stream over the new certificate yet");

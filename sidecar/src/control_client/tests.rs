@@ -1,15 +1,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use control::{
-    features,
+    Port,
+    PortPolicyDoc::Tcp,
+    Snapshot, features,
     pb::{self, operator_message::Kind},
     tls::TrustBundle,
 };
-use fapi::{Revocation, Revoked, UnixTime};
+use fapi::{Mode, Rejection, Revocation, Revoked, UnixTime, WireCaller, WireTcpPolicy};
 
 use crate::{
     outbound::Between,
-    testing::{authority::Authority, local, mesh::Mesh, until},
+    testing::{
+        authority::{Authority, workload},
+        local,
+        mesh::Mesh,
+        until,
+    },
 };
 
 #[tokio::test]
@@ -88,6 +95,33 @@ async fn whoever_was_away_while_the_root_changed_finds_the_new_one_in_the_file()
         let new = mesh.authority.bundle();
         until("the new root", || mesh.shared.bundle().is_some_and(|bundle| bundle.is_same(&new))).await;
         assert_eq!(mesh.operator.with(|state| state.enrolments), 1, "with the certificate that it has");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_stream_begins_with_what_audit_has_let_pass() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        until("an acknowledgement", || mesh.operator.with(|state| !state.acks.is_empty())).await;
+        let address = "127.0.0.1:0".parse().unwrap();
+        let caller = WireCaller { namespace: "bank".to_owned(), service_account: Some("shop".to_owned()) };
+        let policy = WireTcpPolicy { name: "bank/db".to_owned(), mode: Mode::Audit, callers: vec![caller] };
+        let port = Port { name: "db".to_owned(), port: 80, listen: address, app: address, policy: Tcp(policy) };
+        let mut snapshot: Snapshot = serde_json::from_slice(&mesh.operator.snapshot(9).document).unwrap();
+        snapshot.ports.push(port);
+        mesh.shared.apply("v9", 9, snapshot).unwrap();
+        let applied = mesh.shared.applied().unwrap();
+        applied.ports[0].audit.as_ref().unwrap().count(Rejection::CallerNotAllowed, &workload("web"));
+        for streams in 2..4 {
+            mesh.operator.set_away(true);
+            until("the stream ends", || mesh.operator.with(|state| state.open_streams == 0)).await;
+            mesh.operator.set_away(false);
+            until("it is told", || mesh.operator.with(|state| state.would_refuse.len() == streams - 1)).await;
+        }
+        let told: Vec<pb::WouldRefuse> = applied.audits.told().collect();
+        assert_eq!((told[0].policy.as_str(), told[0].callers[0].count), ("bank/db", 1));
+        mesh.operator.with(|state| assert_eq!(state.would_refuse, [&told[..], &told[..]].concat()));
     })
     .await;
 }
@@ -175,7 +209,7 @@ async fn an_operator_of_another_identity_gets_no_token() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
         let mut settings = mesh.operator.settings();
-        settings.operator = crate::testing::authority::workload("impostor");
+        settings.operator = workload("impostor");
         let (shared, _ends) = crate::state::Shared::new(
             crate::testing::authority::trust_domain(),
             crate::interception::Interception::None,

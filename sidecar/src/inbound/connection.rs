@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, request};
 
 use super::{Inbound, lifetime::Lifetime};
 use crate::{
+    audit::Book,
     contexts::{Handle, Subject},
     forward::App,
     state::{Applied, AppliedPort, Shared},
@@ -150,6 +151,11 @@ impl View {
             keys: shared.keys(),
             revocations: shared.revocations(),
         }
+    }
+
+    /// Where it is counted what is let pass because the policy is in `Audit`.
+    pub(super) fn audit(&self) -> Option<&Book> {
+        self.port.as_ref().and_then(|port| port.audit.as_deref())
     }
 
     /// Whether answers carry a nonce for the next proof.

@@ -1,6 +1,6 @@
 //! A connection of a peer to a port that takes no HTTP: by its certificate alone it is joined with the app, or closed.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fapi::{AdmissionKind, ConnectionAdmission, PortPolicy, Refusal, Rejection};
 use tokio::net::TcpStream;
@@ -10,6 +10,7 @@ use crate::{
     detect::NotHttp,
     forward::Failure,
     log::{Decision, Direction, Outcome},
+    state::AppliedPort,
     tunnel,
 };
 
@@ -18,7 +19,7 @@ const SILENT_FOR: Duration = Duration::from_secs(2 * 3600);
 
 /// A connection, for what is told about it.
 struct Told<'a> {
-    caller: &'a str,
+    caller: &'a fapi::SpiffeId,
     address: SocketAddr,
 }
 
@@ -36,15 +37,20 @@ impl Inbound {
         let lifetime = Rc::new(Lifetime::new(peer.clone(), root, None));
         self.lifetimes.watch(&lifetime);
         lifetime.upgrade();
-        let told = Told { caller: peer.spiffe_id.as_str(), address };
+        let told = Told { caller: &peer.spiffe_id, address };
         let app = match self.judge(&peer, listen) {
-            Ok((admission, app)) => match self.open(app).await {
-                Ok(stream) => {
-                    self.tell(&told, Ok(&admission), None);
-                    stream
+            Ok((admission, port)) => {
+                if let (AdmissionKind::Observed(reason), Some(audit)) = (admission.kind(), &port.audit) {
+                    audit.count(reason, &peer.spiffe_id);
                 }
-                Err(failure) => return self.tell(&told, Ok(&admission), Some(failure.id())),
-            },
+                match self.open(port.app).await {
+                    Ok(stream) => {
+                        self.tell(&told, Ok(&admission), None);
+                        stream
+                    }
+                    Err(failure) => return self.tell(&told, Ok(&admission), Some(failure.id())),
+                }
+            }
             Err(refusal) => return self.tell(&told, Err(&refusal), None),
         };
         let (stream, found) = NotHttp::new(stream);
@@ -58,13 +64,13 @@ impl Inbound {
         }
     }
 
-    fn judge(&self, peer: &fapi::Peer, listen: SocketAddr) -> Result<(ConnectionAdmission, SocketAddr), Refusal> {
+    fn judge(&self, peer: &fapi::Peer, listen: SocketAddr) -> Result<(ConnectionAdmission, Arc<AppliedPort>), Refusal> {
         let shared = &self.local.shared;
         let applied = shared.applied();
         let port = applied.as_deref().and_then(|applied| applied.port(listen));
         let port = port.ok_or_else(|| Refusal::of(Rejection::PolicyMissing))?;
         let now = shared.clock.now();
-        Ok((fapi::decide_connection(&port.policy, peer, &shared.revocations(), now)?, port.app))
+        Ok((fapi::decide_connection(&port.policy, peer, &shared.revocations(), now)?, Arc::clone(port)))
     }
 
     /// Judges again whenever something changes, and returns when that is a refusal.
@@ -99,7 +105,7 @@ impl Inbound {
             direction: Direction::Inbound,
             outcome,
             reason,
-            caller: Some(told.caller),
+            caller: Some(told.caller.as_str()),
             client_id: None,
             subject: None,
             interaction_id: None,

@@ -73,7 +73,12 @@ impl Drop for Record {
             Judged::Admitted(admission) => {
                 let (outcome, reason) = match admission.kind() {
                     AdmissionKind::Proven => (Outcome::Admitted, None),
-                    AdmissionKind::Observed(rejection) => (Outcome::WouldRefuse, Some(rejection)),
+                    AdmissionKind::Observed(rejection) => {
+                        if let Some(audit) = self.view.audit() {
+                            audit.count(rejection, &self.connection.peer.spiffe_id);
+                        }
+                        (Outcome::WouldRefuse, Some(rejection))
+                    }
                 };
                 (outcome, reason, admission.client_id(), admission.token_hash(), Some(admission.policy()))
             }

@@ -6,17 +6,19 @@ use control::{Port, PortPolicyDoc, Snapshot, tls::Roots};
 use fapi::{Issuer, Policy, PolicyProblem, PortPolicy, SenderConstraint, SpiffeId, TcpPolicy, TrustDomain};
 
 use super::AppliedPort;
+use crate::audit::Books;
 
 /// More ports than any pod has; each costs a listener.
-const MAX_PORTS: usize = 256;
+pub(crate) const MAX_PORTS: usize = 256;
 /// Each costs a task and a key set.
 const MAX_ISSUERS: usize = 64;
 
-/// Compiles all ports of a snapshot that is meant for the identity `own` (unknown before enrolment).
+/// Compiles all ports of a snapshot that is meant for the identity `own` (unknown before enrolment); `audits` are its books.
 pub(super) fn ports(
     trust_domain: &TrustDomain,
     own: Option<&SpiffeId>,
     snapshot: &Snapshot,
+    audits: &Books,
 ) -> Result<Vec<Arc<AppliedPort>>, Vec<String>> {
     let mut problems = header_problems(trust_domain, own, snapshot);
     let mut listens = HashSet::new();
@@ -31,6 +33,7 @@ pub(super) fn ports(
                 number: port.port,
                 app: port.app,
                 takes_dpop: takes_dpop(&policy),
+                audit: audits.book(&port.policy),
                 policy,
             })),
             Err(found) => problems.extend(found.into_iter().map(|problem| format!("ports[{at}].policy.{problem}"))),

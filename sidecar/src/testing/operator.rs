@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) hellos: Vec<pb::Hello>,
     /// The epochs of the revocations that are in force, as they were told.
     pub(crate) revoked: Vec<u64>,
+    /// What policies in `Audit` have let pass.
+    pub(crate) would_refuse: Vec<pb::WouldRefuse>,
     pub(crate) lookups: Vec<String>,
     pub(crate) destinations: HashMap<String, DestinationKind>,
     /// Silence: lookups get no answer.
@@ -256,6 +258,7 @@ async fn follow(
                     sidecar_message::Kind::RevocationsApplied(applied) => {
                         operator.with(|state| state.revoked.push(applied.epoch));
                     }
+                    sidecar_message::Kind::WouldRefuse(told) => operator.with(|state| state.would_refuse.push(told)),
                     sidecar_message::Kind::BundleAck(ack) => operator.with(|state| state.bundle_acks.push(ack)),
                     sidecar_message::Kind::Lookup(lookup) => {
                         let mute = operator.with(|state| {

@@ -159,9 +159,14 @@ impl Side {
 
     /// Joins connections of `caller` alone with a server at `app` from now on, without HTTP.
     pub(crate) fn apply_tcp(&self, caller: &str, app: SocketAddr) {
+        self.apply_tcp_in(Mode::Enforce, caller, app);
+    }
+
+    /// As [`Side::apply_tcp`], in either mode.
+    pub(crate) fn apply_tcp_in(&self, mode: Mode, caller: &str, app: SocketAddr) {
         let caller = WireCaller { namespace: "bank".to_owned(), service_account: Some(caller.to_owned()) };
         let name = format!("bank/{}", self.name);
-        let policy = fapi::WireTcpPolicy { name, mode: Mode::Enforce, callers: vec![caller] };
+        let policy = fapi::WireTcpPolicy { name, mode, callers: vec![caller] };
         self.apply_doc(PortPolicyDoc::Tcp(policy), app);
     }
 
@@ -185,6 +190,16 @@ impl Side {
         };
         let order = self.order.get();
         self.shared.apply(&format!("v{order}"), order, snapshot).unwrap();
+    }
+
+    /// What its policies in `Audit` let pass, a line for each reason and caller.
+    pub(crate) fn would_refuse(&self) -> Vec<String> {
+        let told: Vec<_> =
+            self.shared.applied().iter().flat_map(|applied| applied.audits.told().collect::<Vec<_>>()).collect();
+        let line = |policy: &str, line: &control::pb::RefusedCaller| {
+            format!("{policy}: {} by {} {}", line.reason, line.caller, line.count)
+        };
+        told.iter().flat_map(|told| told.callers.iter().map(|caller| line(&told.policy, caller))).collect()
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {

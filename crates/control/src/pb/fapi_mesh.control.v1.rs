@@ -20,14 +20,14 @@ pub struct EnrollResponse {
     #[prost(string, tag = "3")]
     pub trust_bundle_pem: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "sidecar_message::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<sidecar_message::Kind>,
 }
 /// Nested message and enum types in `SidecarMessage`.
 pub mod sidecar_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Hello(super::Hello),
@@ -39,6 +39,8 @@ pub mod sidecar_message {
         RevocationsApplied(super::RevocationsApplied),
         #[prost(message, tag = "5")]
         BundleAck(super::BundleAck),
+        #[prost(message, tag = "6")]
+        WouldRefuse(super::WouldRefuse),
     }
 }
 /// The first message of a stream.
@@ -82,6 +84,32 @@ pub struct BundleAck {
     /// Why the bundle was refused; empty: its roots are in force, and no others.
     #[prost(string, tag = "2")]
     pub nack_reason: ::prost::alloc::string::String,
+}
+/// What one policy in Audit has let pass that it would refuse, in place of what was said of it before: totals, so that a lost or
+/// repeated message does no harm. Told when it has changed, at most every half minute.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WouldRefuse {
+    /// As the snapshot names it.
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    /// Since when this is counted, seconds since 1970: since the sidecar runs the policy as it is.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    /// Empty: nothing any more.
+    #[prost(message, repeated, tag = "3")]
+    pub callers: ::prost::alloc::vec::Vec<RefusedCaller>,
+}
+/// Calls of one caller, and connections that carry no HTTP, that would be refused for one reason.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedCaller {
+    /// The id of the reason.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// namespace/service-account, as the certificate says; "other": all that are not told apart, for want of room.
+    #[prost(string, tag = "2")]
+    pub caller: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
 }
 /// Asks what an authority stands for. It is answered at once, and again whenever the answer changes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -172,14 +200,14 @@ pub struct Destination {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renew {}
 /// What one replica of the operator tells another. The one that holds the Lease tells keys only.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReplicaMessage {
-    #[prost(oneof = "replica_message::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "replica_message::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<replica_message::Kind>,
 }
 /// Nested message and enum types in `ReplicaMessage`.
 pub mod replica_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Pod(super::PodReport),
@@ -187,6 +215,8 @@ pub mod replica_message {
         Key(super::ClientKey),
         #[prost(message, tag = "3")]
         Delivered(super::KeysDelivered),
+        #[prost(message, tag = "4")]
+        WouldRefuse(super::PodWouldRefuse),
     }
 }
 /// What a pod's sidecar has acknowledged to the replica that reports, in place of what it reported of this pod before.
@@ -231,6 +261,15 @@ pub struct KeysDelivered {
     /// As in KeySet; empty if there are none such.
     #[prost(string, tag = "1")]
     pub digest: ::prost::alloc::string::String,
+}
+/// What a pod's sidecar told the replica that reports of one policy, in place of what it reported of both before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PodWouldRefuse {
+    #[prost(string, tag = "1")]
+    pub pod_uid: ::prost::alloc::string::String,
+    /// Without callers also when the pod has no stream there any more.
+    #[prost(message, optional, tag = "2")]
+    pub counted: ::core::option::Option<WouldRefuse>,
 }
 /// Generated client implementations.
 pub mod control_client {

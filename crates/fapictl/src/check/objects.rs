@@ -1,10 +1,11 @@
 //! Our objects: what the operator says about each.
 
 use crds::conditions::{READY, reason};
+use crds::policy::{AncestorRef, AncestorStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::finding::{Check, Finding, about};
-use crate::cluster::{Custom, Kind, Seen, Unseen, is_true, remedy};
+use crate::cluster::{Custom, Kind, Seen, Unseen, is_true, remedy, would_refuse};
 
 /// What is wrong with the objects of a kind. A kind that is not there has none; [`Check::Definitions`] names it.
 pub(super) fn judge(check: Check, kind: Kind, objects: &Seen<Vec<Custom>>) -> Vec<Finding> {
@@ -31,15 +32,12 @@ fn of_object(check: Check, kind: Kind, object: &Custom) -> Vec<Finding> {
         let found = format!("{name}: the operator has not said anything about it as it is now");
         return vec![Finding::failed(check, found, remedy(reason::PENDING))];
     };
+    let audited = let_pass(check, &name, object);
     if is_true(&ready) {
-        return Vec::new();
+        return audited;
     }
     let at_targets = object.ancestors().into_iter().flat_map(|ancestor| {
-        let target = match &ancestor.ancestor_ref.section_name {
-            Some(section) => format!("{}/{section}", ancestor.ancestor_ref.name),
-            None => ancestor.ancestor_ref.name.clone(),
-        };
-        let place = format!("{name} at {target}");
+        let place = format!("{name} at {}", place(&ancestor));
         ancestor.conditions.into_iter().map(move |condition| (place.clone(), condition))
     });
     let of_all = object.conditions().into_iter().map(|condition| (name.clone(), condition));
@@ -48,7 +46,23 @@ fn of_object(check: Check, kind: Kind, object: &Custom) -> Vec<Finding> {
         .filter(|(_, condition)| condition.type_ != READY && !is_true(condition))
         .map(|(place, condition)| of_condition(check, &place, &condition))
         .collect();
-    if causes.is_empty() { vec![of_condition(check, &name, &ready)] } else { causes }
+    let causes = if causes.is_empty() { vec![of_condition(check, &name, &ready)] } else { causes };
+    causes.into_iter().chain(audited).collect()
+}
+
+/// What a policy in `Audit` has let pass, at each target.
+fn let_pass(check: Check, name: &str, object: &Custom) -> Vec<Finding> {
+    let remedy = "have these callers come as the policy wants it, or the policy admit them, before mode: Enforce";
+    let finding = |at: &AncestorStatus| {
+        let found = format!("{name} at {}: calls that it would refuse: {}", place(at), would_refuse(at)?);
+        Some(Finding::warning(check, found, remedy))
+    };
+    object.ancestors().iter().filter_map(finding).collect()
+}
+
+fn place(at: &AncestorStatus) -> String {
+    let AncestorRef { name, section_name, .. } = &at.ancestor_ref;
+    section_name.as_ref().map_or_else(|| name.clone(), |section| format!("{name}/{section}"))
 }
 
 fn of_condition(check: Check, place: &str, condition: &Condition) -> Finding {

@@ -335,7 +335,7 @@ fn the_days_that_are_left_are_told_of_the_certificate_that_ends_last_in_the_entr
 
 #[test]
 fn each_defect_of_objects_and_pods_is_named() {
-    let defects: [Defect<Installed>; 8] = [
+    let defects: [Defect<Installed>; 9] = [
         (
             |it| {
                 let mut policy = policy("ledger");
@@ -368,6 +368,18 @@ fn each_defect_of_objects_and_pods_is_named() {
             Check::Policies,
             Outcome::Warning,
             "NoPods",
+        ),
+        (
+            |it| {
+                let mut policy = policy("ledger");
+                let most = json!({"reason": "token_missing", "caller": "web/checkout", "count": 9});
+                policy["status"]["ancestors"][0]["wouldRefuse"] =
+                    json!({"since": "2026-11-28T16:00:00Z", "count": 12, "top": [most]});
+                it.workloads.policies = Ok(vec![custom(policy)]);
+            },
+            Check::Policies,
+            Outcome::Warning,
+            "at ledger: calls that it would refuse: 12 since 2026-11-28T16:00:00Z, most: token_missing from web/checkout (9)",
         ),
         (
             |it| {

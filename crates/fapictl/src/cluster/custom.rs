@@ -1,7 +1,7 @@
 //! Objects of ours, read so loosely that those of a newer mesh are read too.
 
 use crds::conditions::READY;
-use crds::policy::{AncestorStatus, Mode, TargetKind};
+use crds::policy::{AncestorStatus, Mode, TargetKind, WouldRefuse};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -127,6 +127,13 @@ impl From<DynamicObject> for Custom {
             status: object.data["status"].take(),
         }
     }
+}
+
+/// What a policy in `Audit` has let pass at one target that it would refuse, for people; `None`: nothing.
+pub(crate) fn would_refuse(at: &AncestorStatus) -> Option<String> {
+    let WouldRefuse { since, count, top } = at.would_refuse.as_ref()?;
+    let most = top.first().map(|most| format!(", most: {} from {} ({})", most.reason, most.caller, most.count));
+    Some(format!("{count} since {}{}", since.0, most.unwrap_or_default()))
 }
 
 /// Whether a condition is true.

@@ -9,7 +9,7 @@ use operator::inject;
 use operator::rotation::Progress;
 use serde::Serialize;
 
-use crate::cluster::{Custom, Seen, Workloads, is_true, key, replicas, seen};
+use crate::cluster::{Custom, Seen, Workloads, is_true, key, replicas, seen, would_refuse};
 
 /// A mesh, or what one namespace has of it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -205,9 +205,14 @@ fn holes(workloads: &Workloads) -> Vec<Hole> {
         }
     }
     let audits = in_order(&workloads.policies).into_iter().filter(|policy| policy.mode() == Mode::Audit);
-    let lets_pass = "mode Audit: what it would refuse passes";
-    holes.extend(audits.map(|policy| hole(format!("FapiPolicy {}", policy.key()), lets_pass.to_owned())));
+    holes.extend(audits.map(|policy| hole(format!("FapiPolicy {}", policy.key()), lets_pass(policy))));
     holes
+}
+
+fn lets_pass(policy: &Custom) -> String {
+    let ancestors = policy.ancestors();
+    let counted = ancestors.iter().filter_map(|at| Some(format!("; {}: {}", target(at), would_refuse(at)?)));
+    std::iter::once("mode Audit: what it would refuse passes".to_owned()).chain(counted).collect()
 }
 
 fn unseen(workloads: &Workloads) -> Vec<String> {

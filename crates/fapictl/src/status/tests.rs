@@ -23,6 +23,10 @@ fn show(output: Output) -> String {
     let at = &mut lagging["status"]["ancestors"][0];
     at["conditions"][2] = condition("Programmed", "False", "PartiallyProgrammed", words);
     at["pods"] = json!({"matched": 2, "programmed": 1, "rejected": 0, "withoutSidecar": 1});
+    at["wouldRefuse"] = json!({"since": "2026-11-28T16:00:00Z", "count": 12, "top": [
+        {"reason": "token_missing", "caller": "web/checkout", "count": 9},
+        {"reason": "caller_not_allowed", "caller": "other", "count": 3},
+    ]});
     let mut new = policy("shop");
     new["status"] = Json::Null;
     workloads.policies = Ok(vec![custom(new), custom(lagging)]);
@@ -65,7 +69,7 @@ bank/shop   True    Ready    1/1
 HOLE                     WHY
 Pod bank/ledger-2        no sidecar, though FapiPolicy bank/ledger governs it
 Pod bank/shop-1          fapi-mesh.dev/skip-inbound-ports: udp/53 passes the sidecar by
-FapiPolicy bank/ledger   mode Audit: what it would refuse passes
+FapiPolicy bank/ledger   mode Audit: what it would refuse passes; Service ledger: 12 since 2026-11-28T16:00:00Z, most: token_missing from web/checkout (9)
 
 not seen: FapiIssuer: you may not list
 "

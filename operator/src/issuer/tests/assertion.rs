@@ -1,10 +1,10 @@
 //! `private_key_jwt` (RFC 7523, FAPI 2.0 SP 5.3.2.1), by a client that a FapiClient gives keys.
 
-use fapi::SigningKey;
+use fapi::{Revocation, Revoked, SigningKey};
 
 use super::*;
 use crate::model::{Client, ClientSpec, Key, Seniority};
-use crate::testing::bank::client_of;
+use crate::testing::bank::{client_of, pod};
 use crate::testing::id;
 
 const TYPE: &str = fapi::CLIENT_ASSERTION_TYPE;
@@ -251,5 +251,51 @@ async fn a_request_has_one_way_to_authenticate_and_all_of_it() {
     mesh.change(|_| ());
     let reply = send(&mesh, Some(&member), "", &asserted(&assertion)).await;
     assert_eq!(error(&reply), (400, "invalid_client".into()), "the FapiClient is gone, and its keys with it");
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn the_key_of_a_revoked_pod_is_nobody_s() {
+    let mesh = Mesh::start().await;
+    mesh.change(|model| {
+        let second = pod("bank", "shop-2", "shop");
+        model.pods.insert(second.uid.clone(), second);
+        let seniority = Seniority { created: 0, key: Key::new("bank", "shop") };
+        let authentication = control::ClientAuthentication::PrivateKeyJwt;
+        let spec = Some(ClientSpec { authentication, ..client_of("shop", Vec::new()) });
+        model.clients.insert(seniority.key.clone(), Client { seniority, generation: 1, spec, fault: None });
+    });
+    let [stolen, good] = ["shop-1", "shop-2"].map(|name| {
+        let signer = Signer { id: id("shop").to_string(), key: SigningKey::generate().unwrap() };
+        let mut jwk = signer.key.public_jwk();
+        jwk["kid"] = signer.key.kid().into();
+        let view = mesh.view.borrow().clone();
+        mesh.client_keys().report(&view, &mesh.pod(name), jwk.to_string().as_bytes(), mesh.clock.now()).unwrap();
+        signer
+    });
+    // Whoever has taken the key of a pod comes without a certificate, with a proof key of his own.
+    let proof_key = ProofSigner::generate().unwrap();
+    let asks = async |signer: &Signer, nonce: Option<&str>, jti: &str| {
+        let assertion = signer.assertion(&mesh, jti);
+        send(&mesh, None, &proof(&mesh, &proof_key, "POST", nonce, jti), &asserted(&assertion)).await
+    };
+    let nonce = asks(&stolen, None, "first").await.header("dpop-nonce").unwrap().to_owned();
+    let nonce = Some(nonce.as_str());
+    let published = async || {
+        let keys = mesh.http(None, &get("/clients/bank/shop/jwks")).await.json();
+        let kids = keys["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned());
+        kids.collect::<std::collections::BTreeSet<_>>()
+    };
+    let kids = |signers: &[&Signer]| signers.iter().map(|signer| signer.key.kid().to_owned()).collect();
+    assert_eq!(asks(&stolen, nonce, "a").await.status, 200);
+    assert_eq!(published().await, kids(&[&stolen, &good]));
+
+    let pod = Revoked::Pod(mesh.pod("shop-1").uid.as_str().into());
+    let ends = mesh.clock.now().plus(3600);
+    mesh.revocations.revoke([Revocation::new(pod, None, ends).unwrap()]).unwrap();
+    let refused = asks(&stolen, nonce, "b").await;
+    assert_eq!(error(&refused), (400, "invalid_client".into()), "{refused:?}");
+    assert_eq!(asks(&good, nonce, "c").await.status, 200, "the other pod of the client goes on");
+    assert_eq!(published().await, kids(&[&good]));
     mesh.end().await;
 }

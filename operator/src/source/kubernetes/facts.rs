@@ -21,6 +21,7 @@ use crate::names::TRUST_BUNDLE_KEY;
 /// The label and annotation by which a namespace or a pod asks for sidecars.
 const INJECT: &str = "fapi-mesh.dev/inject";
 const ENABLED: &str = "enabled";
+const DISABLED: &str = "disabled";
 
 /// What is known of one object.
 #[derive(Clone, Debug, PartialEq)]

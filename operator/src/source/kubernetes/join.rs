@@ -26,8 +26,8 @@ pub(super) struct Joined {
     pub(super) endpoints: Vec<(Key, Vec<Endpoint>)>,
 }
 
-/// Joins what stands in the namespace of this name.
-pub(super) fn join(name: &str, namespace: &Namespace) -> Joined {
+/// Joins what stands in the namespace of this name, which asks for sidecars or does not.
+pub(super) fn join(name: &str, asks: bool, namespace: &Namespace) -> Joined {
     let join = Join::new(namespace);
     // The ports of pods that any Service leads to, by uid.
     let mut targets: HashMap<&str, BTreeSet<u16>> = HashMap::new();
@@ -46,8 +46,10 @@ pub(super) fn join(name: &str, namespace: &Namespace) -> Joined {
         }
     }
     let none = BTreeSet::new();
-    let pod =
-        |(pod, fact): (&String, &PodFact)| self::pod(name, pod, fact, targets.get(fact.uid.as_str()).unwrap_or(&none));
+    let pod = |(pod, fact): (&String, &PodFact)| {
+        let targets = targets.get(fact.uid.as_str()).unwrap_or(&none);
+        Pod { opted_in: fact.opted_in(asks), ..self::pod(name, pod, fact, targets) }
+    };
     joined.pods = namespace.pods.iter().map(pod).collect();
     joined
 }
@@ -94,7 +96,15 @@ impl<'a> Join<'a> {
             .collect();
         others.sort();
         others.dedup();
-        Service { key: key.clone(), ports, addresses: fact.addresses.clone(), others, alias: fact.alias }
+        let at = |address: &IpAddr| {
+            let address = *address;
+            fact.ports.iter().map(move |port| SocketAddr::new(address, port.number))
+        };
+        let mut balancers: Vec<SocketAddr> = fact.balancers.iter().flat_map(at).collect();
+        balancers.sort();
+        balancers.dedup();
+        let addresses = fact.addresses.clone();
+        Service { key: key.clone(), ports, addresses, balancers, others, alias: fact.alias }
     }
 
     fn endpoints(&self, key: &Key, name: &str, fact: &ServiceFact) -> Vec<Endpoint> {
@@ -114,7 +124,7 @@ impl<'a> Join<'a> {
                     service: key.clone(),
                     service_port: port.name.clone(),
                     pod_uid: pod.uid.clone(),
-                    pod_port: port_name(pod, number),
+                    pod_port: number,
                     address: SocketAddr::new(*pod.addresses.first()?, number),
                     state: state.copied().unwrap_or(EndpointState::Unready),
                 })
@@ -180,12 +190,12 @@ fn target(pod: &PodFact, port: &ServicePortFact) -> Option<u16> {
 
 /// Declared names have a letter in them, so a number is nobody's name.
 fn port_name(pod: &PodFact, number: u16) -> String {
-    pod.ports.get(&number).cloned().flatten().unwrap_or_else(|| number.to_string())
+    pod.name_of(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
-/// A pod as the model has it, with these ports beside those that it declares.
+/// A pod as the model has it, with these ports beside those that it declares, by its own word alone.
 pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSet<u16>) -> Pod {
-    let numbers: BTreeSet<u16> = fact.ports.keys().chain(targets).copied().collect();
+    let numbers: BTreeSet<u16> = fact.ports.iter().map(|(number, _)| number).chain(targets).copied().collect();
     let port = |number: u16, address: IpAddr| {
         let listen = SocketAddr::new(address, number);
         let app = match fact.interception {
@@ -204,7 +214,7 @@ pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSe
         addresses: if fact.on_host { Vec::new() } else { fact.addresses.clone() },
         labels: BTreeMap::new(),
         meshed: fact.meshed,
-        opted_in: fact.opted_in,
+        opted_in: fact.opted_in(false),
         node: fact.node.clone(),
         terminating: fact.terminating,
     }

@@ -13,7 +13,7 @@ use super::facts::{CustomFact, Fact};
 use super::join::{self, Namespace};
 use super::watched::Watched;
 use crate::model::{Key, Model, Table};
-use crate::names::TRUST_BUNDLE;
+use crate::names::{SYSTEM_NAMESPACE, TRUST_BUNDLE};
 use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
 use crate::source::problem::Problem;
@@ -161,7 +161,7 @@ impl Objects {
 
     /// Namespaces that are to have what a sidecar needs before its first contact.
     fn opted_in(&self) -> BTreeSet<Arc<str>> {
-        let with_pods = self.namespaces.iter().filter(|(_, held)| held.pods.values().any(|pod| pod.opted_in));
+        let with_pods = self.namespaces.iter().filter(|(_, held)| held.pods.values().any(|pod| pod.opted_in(false)));
         with_pods.map(|(name, _)| name.clone()).chain(self.asking.iter().cloned()).collect()
     }
 
@@ -214,10 +214,15 @@ impl Objects {
             return self.put_custom(kind, &key, fact);
         }
         if watched == Watched::Namespace {
-            return match fact {
-                Fact::Namespace(true) => self.asking.insert(key.name),
+            let changed = match fact {
+                Fact::Namespace(true) => self.asking.insert(key.name.clone()),
                 _ => self.asking.remove(&key.name),
             };
+            if changed {
+                // It is said of each of its pods.
+                self.stale.insert(key.name);
+            }
+            return changed;
         }
         if watched == Watched::TrustBundle {
             return match fact {
@@ -298,7 +303,9 @@ impl Objects {
         }
         let empty = Namespace::default();
         let held = self.namespaces.get(name).unwrap_or(&empty);
-        let joined = join::join(name, held);
+        // Nothing is ever injected there, so its pods would be out of reach for good.
+        let asks = self.asking.contains(name) && **name != *SYSTEM_NAMESPACE;
+        let joined = join::join(name, asks, held);
         drop_namespace(&mut self.model.services, name);
         drop_namespace(&mut self.model.endpoints, name);
         self.model.services.extend(joined.services.into_iter().map(|service| (service.key.clone(), service)));

@@ -131,6 +131,11 @@ async fn in_audit_a_bad_call_passes_without_identity() {
         for name in ["x-fapi-caller", "x-fapi-client-id", "authorization"] {
             assert!(!headers.contains_key(name), "{name}");
         }
+        // A token that is good does not help whom no rule names.
+        assert_eq!(payments.would_refuse(), ["bank/payments: caller_not_allowed by bank/shop 1"]);
+        payments.apply("shop", Mode::Audit);
+        assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
+        assert!(payments.would_refuse().is_empty(), "the policy says something else, and nobody was counted since");
     })
     .await;
 }

@@ -83,6 +83,27 @@ async fn who_is_not_named_never_reaches_the_app() {
 }
 
 #[tokio::test]
+async fn in_audit_who_is_not_named_is_joined_and_counted() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let (side, listener) = database(&mesh).await;
+        side.apply_tcp_in(Mode::Audit, "shop", listener.local_addr().unwrap());
+        for account in ["ledger", "shop", "ledger"] {
+            let identity = mesh.authority.identity(&workload(account), LONG);
+            let mut caller = side.dial(&identity, b"h2").await;
+            caller.write_all(b"\x00hello").await.unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            server.read_exact(&mut [0; 6]).await.unwrap();
+        }
+        counted(&side, "would_refuse", "caller_not_allowed", 2).await;
+        assert_eq!(side.would_refuse(), ["bank/db: caller_not_allowed by bank/ledger 2"]);
+        side.apply_tcp("shop", listener.local_addr().unwrap());
+        assert!(side.would_refuse().is_empty(), "it refuses now");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_revoked_caller_loses_its_connection_and_gets_no_other() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use control::pod;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
-use super::{ENABLED, INJECT};
+use super::{DISABLED, ENABLED, INJECT};
 use crate::inject::{INTERCEPTION, SIDECAR, has_sidecar};
 
 const PROXY: &str = "proxy";
@@ -21,10 +21,12 @@ pub(crate) struct PodFact {
     pub(crate) addresses: Vec<IpAddr>,
     /// Its addresses are its machine's.
     pub(crate) on_host: bool,
-    /// Declared TCP ports, by number.
-    pub(crate) ports: BTreeMap<u16, Option<String>>,
+    /// Declared TCP ports: number and name, in the order in which Kubernetes looks for a name. Containers know nothing of each
+    /// other, so a name may stand for several numbers and a number have several names.
+    pub(crate) ports: Vec<(u16, Option<String>)>,
     pub(crate) meshed: bool,
-    pub(crate) opted_in: bool,
+    /// What its own labels and annotations say about a sidecar; `None`: what its namespace says.
+    wish: Option<bool>,
     pub(crate) interception: Interception,
 }
 
@@ -45,9 +47,7 @@ impl PodFact {
             return None;
         }
         let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
-        let asks = |texts: &BTreeMap<String, String>| texts.get(INJECT).is_some_and(|value| value == ENABLED);
         let proxy = annotations.get(INTERCEPTION).is_some_and(|value| value == PROXY);
-        let meshed = has_sidecar(&spec);
         Some(Self {
             uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.clone(),
@@ -55,8 +55,8 @@ impl PodFact {
             addresses: addresses(&status),
             on_host: spec.host_network.unwrap_or_default(),
             ports: ports(&spec),
-            meshed,
-            opted_in: meshed || asks(&labels) || asks(&annotations),
+            meshed: has_sidecar(&spec),
+            wish: wish(&labels, &annotations),
             interception: if proxy { Interception::Proxy } else { Interception::Redirect },
             labels,
             service_account: spec
@@ -66,10 +66,31 @@ impl PodFact {
         })
     }
 
-    /// The number of a port by its name.
+    /// Whether it has a sidecar or asked for one, in a namespace that asks for its pods or does not. Injection is about new
+    /// pods, and this is about those that are there: one that came before its namespace asked is no less opted in.
+    pub(crate) fn opted_in(&self, namespace_asks: bool) -> bool {
+        self.meshed || self.wish.unwrap_or(namespace_asks)
+    }
+
+    /// The number of a port by its name: of several the first, as kube-proxy is told.
     pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
         self.ports.iter().find(|(_, known)| known.as_deref() == Some(name)).map(|(number, _)| *number)
     }
+
+    /// A name of a port, for display.
+    pub(crate) fn name_of(&self, number: u16) -> Option<&str> {
+        let mut names = self.ports.iter().filter(|(known, _)| *known == number).map(|(_, name)| name.as_deref());
+        names.find_map(|name| name)
+    }
+}
+
+/// As injection reads it: one word against a sidecar counts more than any for it.
+fn wish(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<bool> {
+    let words = [labels, annotations].map(|texts| texts.get(INJECT).map(String::as_str));
+    if words.contains(&Some(DISABLED)) {
+        return Some(false);
+    }
+    words.contains(&Some(ENABLED)).then_some(true)
 }
 
 /// Init containers that stay (KEP-753).
@@ -78,17 +99,11 @@ fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     init.filter(|container| container.restart_policy.as_deref() == Some("Always"))
 }
 
-fn ports(spec: &PodSpec) -> BTreeMap<u16, Option<String>> {
+fn ports(spec: &PodSpec) -> Vec<(u16, Option<String>)> {
     let containers = spec.containers.iter().chain(sidecars(spec)).filter(|container| container.name != SIDECAR);
     let declared = containers.flat_map(|container| container.ports.iter().flatten());
-    let mut ports: BTreeMap<u16, Option<String>> = BTreeMap::new();
-    for port in declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")) {
-        let Some(number) = number(port.container_port) else { continue };
-        let known = ports.entry(number).or_default();
-        // Declared twice, and named once.
-        *known = known.take().or_else(|| port.name.clone());
-    }
-    ports
+    let tcp = declared.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    tcp.filter_map(|port| Some((number(port.container_port)?, port.name.clone()))).collect()
 }
 
 /// The number of a port that a sidecar guards; `None` for what cannot be one, and for the sidecar's own.

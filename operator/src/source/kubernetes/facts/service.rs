@@ -14,6 +14,8 @@ pub(crate) struct ServiceFact {
     pub(crate) selector: Option<BTreeMap<String, String>>,
     /// What stands for it as a whole.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What stands for its ports, and for those of others: nodes (k3s), or what a provider lets several Services share.
+    pub(crate) balancers: Vec<IpAddr>,
     /// Another name for something outside.
     pub(crate) alias: bool,
 }
@@ -38,7 +40,7 @@ impl ServiceFact {
     pub(crate) fn read(service: Service) -> Self {
         let (spec, status) = (service.spec.unwrap_or_default(), service.status.unwrap_or_default());
         let alias = spec.type_.as_deref() == Some("ExternalName");
-        let addresses = addresses(&spec, &status);
+        let (addresses, balancers) = (addresses(&spec), balancers(&status));
         let ports = spec.ports.unwrap_or_default();
         let tcp = ports.into_iter().filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
         let ports = tcp.filter_map(|port| {
@@ -54,18 +56,25 @@ impl ServiceFact {
             ports: ports.collect(),
             selector: spec.selector.filter(|selector| !selector.is_empty()),
             addresses,
+            balancers,
             alias,
         }
     }
 }
 
 /// Those that the cluster gave it. `externalIPs` is not among them: there a namespace names whatever address it likes.
-fn addresses(spec: &ServiceSpec, status: &ServiceStatus) -> Vec<IpAddr> {
-    let own = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    let balancer = status.load_balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
-    let outer = balancer.filter_map(|ingress| ingress.ip.as_ref());
+fn addresses(spec: &ServiceSpec) -> Vec<IpAddr> {
     // A headless Service has the text None.
-    let mut addresses: Vec<IpAddr> = own.chain(outer).filter_map(|text| text.parse().ok()).collect();
+    parsed(spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip))
+}
+
+fn balancers(status: &ServiceStatus) -> Vec<IpAddr> {
+    let ingress = status.load_balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
+    parsed(ingress.filter_map(|ingress| ingress.ip.as_ref()))
+}
+
+fn parsed<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses

@@ -2,6 +2,7 @@
 
 use control::DestinationKind;
 
+use super::super::watched::Watched;
 use super::world::{READY, World, bare, pod, service, slice};
 
 const CLIENT: &str = "kind: FapiClient\nmetadata: {name: shop, namespace: bank}\nspec: {serviceAccountName: shop, targets: [{serviceName: NAME}]}\n";
@@ -109,6 +110,30 @@ fn what_a_client_names_or_what_asked_for_a_sidecar_is_never_outside() {
     );
     assert_eq!(of(&mut world, "old"), "old.bank");
     assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank");
+    // Nor what is older than the word of its namespace, for as long as that stands.
+    let mut world = bank();
+    for (word, service, address) in [
+        ("enabled", "old.bank", "old.bank"),
+        ("disabled", "outside 10.96.0.9:80", "outside 10.0.0.9:8080"),
+        ("enabled", "old.bank", "old.bank"),
+    ] {
+        world.put(&format!("kind: Namespace\nmetadata: {{name: bank, labels: {{fapi-mesh.dev/inject: {word}}}}}\n"));
+        assert_eq!((&*of(&mut world, "old"), &*of(&mut world, "10.0.0.9:8080")), (service, address), "{word}");
+    }
+    let refuses = "labels: {fapi-mesh.dev/inject: disabled, ";
+    world.put(&bare("old-1", "old", "10.0.0.9").replace("labels: {", refuses));
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080", "unless it said no itself");
+    world.put(&bare("old-1", "old", "10.0.0.9"));
+    world.remove(Watched::Namespace, "", "bank");
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+}
+
+#[test]
+fn where_nothing_is_injected_no_label_puts_pods_out_of_reach() {
+    let mut world = bank();
+    world.put(&bare("dns", "dns", "10.0.0.53").replace("namespace: bank", "namespace: kube-system"));
+    world.put("kind: Namespace\nmetadata: {name: kube-system, labels: {fapi-mesh.dev/inject: enabled}}\n");
+    assert_eq!(of(&mut world, "10.0.0.53:53"), "outside 10.0.0.53:53");
 }
 
 #[test]
@@ -127,4 +152,28 @@ fn a_slice_cannot_put_a_pod_of_the_mesh_outside() {
     assert_eq!(of(&mut world, "trick.web"), "trick.web");
     world.put(&slice.replace("ADDRESS", "192.0.2.7"));
     assert_eq!(of(&mut world, "trick.web"), "outside 10.96.0.66:80");
+}
+
+#[test]
+fn an_address_of_load_balancers_is_told_apart_by_port() {
+    let mut world = bank();
+    let at = |service: String, port: u16, address: &str| {
+        let balanced = format!("status: {{loadBalancer: {{ingress: [{{ip: {address}}}]}}}}\n");
+        service.replace("port: 80", &format!("port: {port}")) + &balanced
+    };
+    // A node, as k3s says it, or an address that MetalLB lets two Services share.
+    world.put(&at(service("payments", "payments", "10.96.0.7"), 80, "192.0.2.10"));
+    world.put(&at(service("old", "old", "10.96.0.9"), 81, "192.0.2.10"));
+    assert_eq!(of(&mut world, "192.0.2.10:80"), "payments.bank 10.0.0.7:8080");
+    assert_eq!(of(&mut world, "192.0.2.10:81"), "outside 10.96.0.9:81");
+    assert_eq!(of(&mut world, "192.0.2.10:10250"), "outside 192.0.2.10:10250", "the machine's own");
+    assert_eq!(of(&mut world, "old:81"), "outside 10.96.0.9:81");
+    world.put(&at(service("third", "old", "10.96.0.10"), 80, "192.0.2.10"));
+    assert_eq!(of(&mut world, "192.0.2.10:80"), "unknown", "two at one port");
+    // Who says that a pod or a Service of the mesh is its load balancer changes nothing about it.
+    world.put(&at(service("third", "old", "10.96.0.10"), 80, "10.96.0.7"));
+    assert_eq!(of(&mut world, "10.96.0.7:80"), "payments.bank 10.0.0.7:8080");
+    world.put(&at(service("third", "old", "10.96.0.10"), 8080, "10.0.0.7"));
+    world.put(&CLIENT.replace("NAME", "payments"));
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
 }

@@ -1,5 +1,6 @@
 use super::super::watched::Watched;
 use super::world::{READY, World, bare, pod, service, slice};
+use crate::index::Governor;
 use crate::model::{EndpointState, Key, Policy, PolicyTarget};
 use crate::testing::capture_log;
 
@@ -40,8 +41,66 @@ fn a_pod_is_guarded_at_its_own_ports_whatever_number_callers_dial() {
     let model = world.model();
     assert_eq!(model.services[&payments()].ports[0].number, 80);
     let [endpoint] = model.endpoints[&payments()].as_slice() else { panic!("{:?}", model.endpoints) };
-    assert_eq!((endpoint.service_port.as_str(), endpoint.pod_port.as_str()), ("web", "http"));
+    assert_eq!((endpoint.service_port.as_str(), endpoint.pod_port), ("web", 8080));
     assert_eq!(endpoint.address.to_string(), "10.0.0.7:8080");
+}
+
+#[test]
+fn ports_of_one_name_have_a_policy_each() {
+    // Two containers that were written by people who do not know each other.
+    let pod = pod("payments-1", "payments", "10.0.0.7")
+        .replace("}]}]\nstatus", "}]}, {name: exporter, ports: [{name: http, containerPort: 9187}]}]\nstatus");
+    let metrics = service("metrics", "payments", "10.96.0.8").replace("targetPort: http", "targetPort: 9187");
+    let policy = |name: &str, created: &str| {
+        policy(&format!("{{targetRefs: [{{name: {name}}}]}}"))
+            .replace("name: p,", &format!("name: {name}, creationTimestamp: \"{created}\","))
+    };
+    let all = [
+        pod,
+        service("payments", "payments", "10.96.0.7"),
+        metrics,
+        policy("payments", "2026-02-01T00:00:00Z"),
+        policy("metrics", "2026-01-01T00:00:00Z"),
+    ];
+    let view = World::of(&all.join("---\n")).view();
+    let pod = view.pod("uid-of-payments-1").unwrap();
+    let governs = |number: u16| {
+        let mut plans = view.index().plans_of(pod);
+        plans.find(|(port, _)| port.number == number).unwrap().1.governor.clone()
+    };
+    assert_eq!(governs(8080), Governor::Policy(Key::new("bank", "payments")), "though that of the metrics is older");
+    assert_eq!(governs(9187), Governor::Policy(Key::new("bank", "metrics")));
+    let behind = |name: &str| -> Vec<_> {
+        let service = Key::new("bank", name);
+        let endpoints = view.index().endpoints_of(&service);
+        endpoints
+            .map(|(endpoint, _)| (endpoint.address.port(), view.index().plan_of(endpoint).unwrap().governor.clone()))
+            .collect()
+    };
+    assert_eq!(behind("payments"), [(8080, governs(8080))]);
+    assert_eq!(behind("metrics"), [(9187, governs(9187))]);
+}
+
+#[test]
+fn a_named_port_is_the_one_that_kubernetes_takes() {
+    let containers = "initContainers: [{name: fapi-sidecar, restartPolicy: Always}, {name: log, restartPolicy: Always, ports: [{name: web, \
+                 containerPort: 1000}]}]\n  containers: [{name: app, ports: [{name: http, containerPort: 9000}, {name: too, \
+                 containerPort: 9000}]}, {name: b, ports: [{name: http, containerPort: 8000}, {name: web, containerPort: 8001}]}]";
+    let pod = pod("payments-1", "payments", "10.0.0.7");
+    let (before, after) = (pod.find("initContainers").unwrap(), pod.find("\nstatus").unwrap());
+    let pod = format!("{}{containers}{}", &pod[..before], &pod[after..]);
+    for (name, number) in [("http", 9000), ("too", 9000), ("web", 8001)] {
+        let service =
+            service("payments", "payments", "10.96.0.7").replace("targetPort: http", &format!("targetPort: {name}"));
+        let model = World::of(&[pod.clone(), service].join("---\n")).model();
+        let numbers: Vec<u16> = model.endpoints[&payments()].iter().map(|endpoint| endpoint.pod_port).collect();
+        assert_eq!(numbers, [number], "{name}");
+    }
+    let named: Vec<_> = ports(&mut World::of(&pod), "payments-1").into_iter().map(|port| (port.0, port.1)).collect();
+    assert_eq!(
+        named,
+        [("web".to_owned(), 1000), ("http".to_owned(), 8000), ("web".to_owned(), 8001), ("http".to_owned(), 9000)]
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn any_object_of_bank(dice: &mut Dice) -> String {
         6 => service(name, app, "None").replace("  selector: {app:", "  x: {app:"),
         7 => slice(name, dice.pick(&["a", "b", "c"]), address, conditions),
         8 => {
-            let asks = dice.pick(&["enabled", "disabled"]);
+            let (name, asks) = (dice.pick(&["a", "bank", "web"]), dice.pick(&["enabled", "disabled"]));
             format!("kind: Namespace\nmetadata: {{name: {name}, labels: {{fapi-mesh.dev/inject: {asks}}}}}\n")
         }
         9 => format!(
