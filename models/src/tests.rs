@@ -159,10 +159,15 @@ fn the_last_place_is_given_once() {
     loom::model(|| {
         let cells = Arc::new(Cells::<Place>::new(1));
         let other = cells.clone();
-        let asker = thread::spawn(move || other.cell("a.b").is_some());
-        let here = cells.cell("c.d").is_some();
-        assert_ne!(asker.join().unwrap(), here);
-        assert_eq!(cells.len(), 1);
+        // Held: one that nobody uses makes room.
+        let asker = thread::spawn(move || other.cell("a.b"));
+        let here = cells.cell("c.d");
+        let there = asker.join().unwrap();
+        assert_ne!(there.is_some(), here.is_some());
+        assert_eq!((cells.len(), cells.is_full()), (1, true));
+        drop((here, there));
+        assert!(cells.cell("e.f").is_some());
+        assert_eq!(cells.take_new(), ["e.f".into()]);
     });
 }
 
