@@ -3,6 +3,9 @@
 #![cfg(all(loom, test))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "the sidecar uses more of it")]
+#[path = "../../sidecar/src/answers.rs"]
+mod answers;
 #[path = "../../sidecar/src/awaited.rs"]
 mod awaited;
 #[allow(dead_code, reason = "the sidecar uses more of it")]

@@ -11,6 +11,7 @@ use std::{
 use loom::{future::block_on, thread};
 
 use super::{
+    answers::{Answers, Question},
     awaited::found,
     cells::Cells,
     sync::{Mutex, Notify},
@@ -162,5 +163,77 @@ fn the_last_place_is_given_once() {
         let here = cells.cell("c.d").is_some();
         assert_ne!(asker.join().unwrap(), here);
         assert_eq!(cells.len(), 1);
+    });
+}
+
+type Known = Answers<u32, u32, u32>;
+
+/// Needs the answer to `key`, no worse than `least`; if this is the one to ask, `answer` gets the question.
+fn need(known: &Known, key: u32, least: u32, answer: impl FnOnce(Question<u32>)) -> Option<u32> {
+    block_on(known.get(key, 0, |answer| *answer >= least, answer).given())
+}
+
+/// Asks for `key`, where nobody has.
+fn asked(known: &Known, key: u32) -> Question<u32> {
+    let mut question = None;
+    known.get(key, 0, |_| true, |asked| question = Some(asked));
+    question.unwrap()
+}
+
+#[test]
+fn what_two_need_at_once_is_asked_once_and_answered_to_both() {
+    loom::model(|| {
+        let known = Arc::new(Known::new(8));
+        // What is no longer good is as what is not known.
+        asked(&known, 1).answer(1);
+        let needs = |known: &Known| {
+            let mut question = None;
+            (known.get(1, 0, |answer| *answer >= 2, |asked| question = Some(asked)), question)
+        };
+        let other = known.clone();
+        let other = thread::spawn(move || needs(&other));
+        let ((here, asked_here), (there, asked_there)) = (needs(&known), other.join().unwrap());
+        let [question] = <[_; 1]>::try_from(Vec::from_iter(asked_here.into_iter().chain(asked_there))).ok().unwrap();
+        question.answer(2);
+        assert_eq!([block_on(here.given()), block_on(there.given())], [Some(2), Some(2)]);
+    });
+}
+
+#[test]
+fn whoever_needs_what_was_asked_gets_the_answer_whenever_it_comes() {
+    loom::model(|| {
+        let known = Arc::new(Known::new(8));
+        let question = asked(&known, 1);
+        let other = known.clone();
+        let other = thread::spawn(move || need(&other, 1, 0, drop));
+        question.answer(7);
+        assert_eq!(other.join().unwrap(), Some(7));
+    });
+}
+
+#[test]
+fn whoever_waits_for_an_answer_that_nobody_gives_is_told_or_asks_anew() {
+    loom::model(|| {
+        let known = Arc::new(Known::new(8));
+        let question = asked(&known, 1);
+        let other = known.clone();
+        let other = thread::spawn(move || need(&other, 1, 0, |question| question.answer(9)));
+        drop(question);
+        let told = other.join().unwrap();
+        assert!(told.is_none() || told == Some(9));
+        assert_eq!(need(&known, 1, 0, |question| question.answer(9)), Some(9), "it is forgotten");
+    });
+}
+
+#[test]
+fn whoever_loses_the_place_gets_the_answer_all_the_same() {
+    loom::model(|| {
+        let known = Arc::new(Known::new(1));
+        let mut question = None;
+        let waiting = known.get(1, 0, |_| true, |asked| question = Some(asked));
+        let other = known.clone();
+        let other = thread::spawn(move || need(&other, 2, 0, |question| question.answer(9)));
+        question.unwrap().answer(7);
+        assert_eq!((block_on(waiting.given()), other.join().unwrap()), (Some(7), Some(9)));
     });
 }

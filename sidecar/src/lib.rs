@@ -16,7 +16,7 @@
 //! | `inbound`, `headers`, `forward`, `body` | one call from a peer to the app |
 //! | `outbound` | one call from the app to a peer |
 //! | `detect` | HTTP, by its first bytes |
-//! | `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
+//! | `answers`, `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
 //! | `tunnel` | two upgraded connections, joined |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
 //! | `health` | what a kubelet asks for, of the sidecar and of the app |
@@ -30,6 +30,7 @@ pub mod redirect;
 pub mod run;
 
 pub(crate) mod admin;
+pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod awaited;
 pub(crate) mod body;

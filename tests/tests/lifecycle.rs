@@ -18,16 +18,20 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(control: &str, bundle: &Path, token: &Path, log: PathBuf) -> Self {
-        let process = Running::start(
-            Command::new(program("fapi-sidecar"))
-                .args(["--control", control, "--trust-domain", "bank.example", "--trust-bundle"])
-                .arg(bundle)
-                .arg("--token-file")
-                .arg(token)
-                .stdout(std::fs::File::create(&log).unwrap())
-                .stderr(Stdio::null()),
-        );
-        Self { _process: process, log }
+        let mut command = Command::new(program("fapi-sidecar"));
+        command.args(["--control", control, "--trust-domain", "bank.example", "--trust-bundle"]).arg(bundle);
+        Self::run(command.arg("--token-file").arg(token), log)
+    }
+
+    /// Starts what a process was started as, which is gone.
+    fn again(words: &[String], log: PathBuf) -> Self {
+        let [program, args @ ..] = words else { panic!("no command line") };
+        Self::run(Command::new(program).args(args), log)
+    }
+
+    fn run(command: &mut Command, log: PathBuf) -> Self {
+        command.stdout(std::fs::File::create(&log).unwrap()).stderr(Stdio::null());
+        Self { _process: Running::start(command), log }
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -124,6 +128,96 @@ fn a_sidecar_that_ends_finishes_what_it_has_begun() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     wait_for("it to end", 10, || (!living(mesh.folder()).iter().any(|(id, _)| *id == sidecar)).then_some(()));
+}
+
+/// Somebody with a stolen identity, who needs no sidecar.
+struct Thief<'a> {
+    mesh: &'a Mesh,
+    folder: PathBuf,
+}
+
+impl<'a> Thief<'a> {
+    fn of(mesh: &'a Mesh, workload: &str) -> Self {
+        let thief = Self { mesh, folder: mesh.folder().join(workload.replace('/', "-")) };
+        let state = mesh.folder().display().to_string();
+        thief.fapictl(&["identity", "--state", &state, "--workload", workload, "--out", &thief.file("")]);
+        thief
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn fapictl(&self, args: &[&str]) -> String {
+        let output = Command::new(program("fapictl")).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A token for payments.
+    fn token(&self) -> String {
+        let (issuer, audience) = (self.issuer(), "https://payments.bank");
+        self.fapictl(&["token", "--identity", &self.file(""), "--issuer", issuer, "--audience", audience])
+    }
+
+    fn issuer(&self) -> &str {
+        self.mesh.description()["issuer"].as_str().unwrap()
+    }
+
+    /// A call of payments with this token; its status, 0 if the handshake fails.
+    fn calls(&self, token: &str) -> u16 {
+        let to = format!("payments.bank:443:{}", self.mesh.address("payments", "inbound"));
+        let authorization = format!("Authorization: Bearer {token}");
+        self.curl(&["--connect-to", &to, "-H", &authorization, "-X", "POST", "https://payments.bank/transfers"])
+    }
+
+    /// Has its own token revoked (RFC 7009).
+    fn revokes(&self, token: &str) {
+        let (token, client) = (format!("token={token}"), "client_id=spiffe://bank.example/ns/bank/sa/shop");
+        assert_eq!(self.curl(&["-d", &token, "-d", client, &format!("{}/revoke", self.issuer())]), 200);
+    }
+
+    fn curl(&self, args: &[&str]) -> u16 {
+        let mut command = Command::new("curl");
+        command.args(["-sk", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}"]);
+        command.args(["--cert", &self.file("chain.pem"), "--key", &self.file("key.pem")]).args(args);
+        String::from_utf8(command.output().unwrap().stdout).unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn what_is_revoked_stays_revoked_for_a_sidecar_that_begins_anew() {
+    let mesh = Mesh::start("revoked");
+    let (shop, intruder) = (Thief::of(&mesh, "bank/shop-1"), Thief::of(&mesh, "outside/intruder-1"));
+    let (stolen, good) = (shop.token(), shop.token());
+    assert_eq!((shop.calls(&stolen), intruder.calls(&stolen)), (200, 401), "it is bound to another certificate");
+
+    shop.revokes(&stolen);
+    let config: Value = serde_json::from_str(&get(mesh.address("intruder", "admin"), "/config").unwrap().body).unwrap();
+    let document = format!(
+        "apiVersion: fapi-mesh.dev/v1alpha1\nkind: Revocation\nmetadata: {{name: intruder}}\n\
+         spec: {{podUid: {}, expires: \"2999-12-31T23:59:59Z\"}}\n",
+        config["snapshot"]["podUid"]
+    );
+    std::fs::write(mesh.folder().join("config/revoked.yaml"), document).unwrap();
+    let refused = || (shop.calls(&stolen), intruder.calls(&stolen)) == (401, 0);
+    wait_for("both to be refused", 20, || refused().then_some(()));
+
+    let (sidecar, line) = living(mesh.folder()).into_iter().find(|(_, line)| line.contains("payments-1.jwt")).unwrap();
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    signal(sidecar, Signal::KILL);
+    let inbound = mesh.address("payments", "inbound");
+    wait_for("it to be gone", 10, || TcpStream::connect(inbound).is_err().then_some(()));
+    let again = Sidecar::again(&words, mesh.folder().join("logs/payments-again.log"));
+    wait_for("the new one to serve", 20, || again.listening("inbound"));
+    assert!(refused(), "from its first moment");
+    assert_eq!(shop.calls(&good), 200, "what is not revoked goes on");
+    for (event, status) in [("decision", Value::from(401)), ("handshake", Value::Null)] {
+        wait_for("the refusal to be logged", 10, || {
+            let revoked = |line: &&Value| line["event"] == event && line["reason"] == "revoked";
+            again.lines().iter().find(revoked).map(|line| assert_eq!(line["status"], status))
+        });
+    }
 }
 
 #[test]

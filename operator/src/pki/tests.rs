@@ -168,6 +168,7 @@ fn leaves_have_the_one_shape() {
     let extended = after("X509v3 Extended Key Usage:");
     assert_eq!(extended.trim(), "TLS Web Server Authentication, TLS Web Client Authentication");
     assert!(text.contains("ASN1 OID: prime256v1"), "{text}");
+    assert!(text.contains("Signature Algorithm: ecdsa-with-SHA256"), "{text}");
     assert!(text.contains("Subject: \n") || text.contains("Subject:\n"), "{text}");
     assert!(text.contains(UID), "{text}");
     assert!(text.contains("Jan 15 07:59:00 2027 GMT"), "backdated by 60 s: {text}");

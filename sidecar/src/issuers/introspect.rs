@@ -1,24 +1,20 @@
 //! Asks an issuer about tokens that only it can read (RFC 7662, RFC 9701). The answers are kept by the hash of the token, for
 //! a short while and never beyond its end; whoever wants the same answer waits for the same question.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use control::ExternalIssuer;
-use fapi::{Audience, Introspection, IntrospectionFault, Issuer, TokenHash, Unread};
+use fapi::{Audience, Introspection, IntrospectionFault, Issuer, TokenHash, UnixTime, Unread};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc},
     time::{Instant, timeout},
 };
 
 use super::Metadata;
 use crate::{
+    answers::{self, Answers},
     clock::monotonic,
     identity::Certificate,
     state::Shared,
@@ -41,30 +37,27 @@ const SIGNED: &str = "application/token-introspection+jwt";
 
 /// What is known of the tokens of one issuer, as workers see it.
 pub(super) struct Introspections {
-    known: Mutex<HashMap<TokenHash, Known>>,
+    known: Answers<TokenHash, Known, Instant>,
     questions: mpsc::Sender<Question>,
 }
 
+#[derive(Clone)]
 enum Known {
     Said(Arc<Introspection>),
     /// There was no answer; until then there is none.
     Silent(Instant),
-    /// Ends with the question.
-    Asked(watch::Receiver<()>),
 }
 
 struct Question {
     token: Box<str>,
     hash: TokenHash,
     audiences: Vec<Audience>,
-    /// Dropped at the end.
-    done: watch::Sender<()>,
+    known: answers::Question<Known>,
 }
 
 /// The one who asks.
 struct Asker {
     shared: Arc<Shared>,
-    introspections: Arc<Introspections>,
     transport: Transport,
     issuer: Issuer,
     /// Who we are there.
@@ -95,68 +88,33 @@ impl Introspections {
         let client = server.introspect_as.clone()?;
         let transport = Transport::outside(server, roots).ok()?;
         let (sender, questions) = mpsc::channel(WAITING);
-        let introspections = Arc::new(Self { known: Mutex::default(), questions: sender });
-        let (shared, seen) = (Arc::clone(shared), Arc::clone(&introspections));
-        let asker = Asker { shared, introspections: seen, transport, issuer, client };
+        let introspections = Arc::new(Self { known: Answers::new(MAX_KNOWN), questions: sender });
+        let asker = Asker { shared: Arc::clone(shared), transport, issuer, client };
         Some((introspections, asker.run(questions)))
     }
 
     /// What the issuer says of a token, asked now or a short while ago; `None` if it did not say in time.
     pub(super) async fn ask(&self, unread: &Unread, shared: &Shared) -> Option<Arc<Introspection>> {
-        let mut asked = match self.look(unread, shared) {
-            Known::Said(said) => return Some(said),
-            Known::Silent(_) => return None,
-            Known::Asked(asked) => asked,
+        let (now, time) = (monotonic(), shared.clock.now());
+        let ask = |known| {
+            let (token, audiences) = (unread.token.clone(), unread.audiences.clone());
+            // What finds no place is not answered.
+            let _ = self.questions.try_send(Question { token, hash: unread.hash, audiences, known });
         };
-        // Its end is an error.
-        let _ = timeout(WAIT, asked.changed()).await;
-        match self.lock().get(&unread.hash) {
-            Some(Known::Said(said)) => Some(Arc::clone(said)),
-            _ => None,
+        let known = self.known.get(unread.hash, now, |known| known.counts(now, time), ask);
+        match timeout(WAIT, known.given()).await {
+            Ok(Some(Known::Said(said))) => Some(said),
+            Ok(Some(Known::Silent(_)) | None) | Err(_) => None,
         }
-    }
-
-    /// What is known, after a question was asked if nothing was.
-    fn look(&self, unread: &Unread, shared: &Shared) -> Known {
-        let mut known = self.lock();
-        match known.get(&unread.hash) {
-            Some(Known::Said(said)) if shared.clock.now() < said.until() => return Known::Said(Arc::clone(said)),
-            Some(Known::Silent(until)) if monotonic() < *until => return Known::Silent(*until),
-            Some(Known::Asked(asked)) => return Known::Asked(asked.clone()),
-            _ => {}
-        }
-        let (done, asked) = watch::channel(());
-        let (token, audiences) = (unread.token.clone(), unread.audiences.clone());
-        let question = Question { token, hash: unread.hash, audiences, done };
-        if self.questions.try_send(question).is_err() {
-            return Known::Silent(monotonic());
-        }
-        make_room(&mut known, shared);
-        known.insert(unread.hash, Known::Asked(asked.clone()));
-        Known::Asked(asked)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenHash, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Forgets what has ended; if that is nothing, one answer, which can be asked for again.
-fn make_room(known: &mut HashMap<TokenHash, Known>, shared: &Shared) {
-    if known.len() < MAX_KNOWN {
-        return;
-    }
-    let now = shared.clock.now();
-    known.retain(|_, known| match known {
-        Known::Said(said) => now < said.until(),
-        Known::Silent(until) => monotonic() < *until,
-        Known::Asked(_) => true,
-    });
-    let answered = |(hash, known): (&TokenHash, &Known)| (!matches!(known, Known::Asked(_))).then_some(*hash);
-    if known.len() >= MAX_KNOWN
-        && let Some(one) = known.iter().find_map(answered)
-    {
-        known.remove(&one);
+impl Known {
+    fn counts(&self, now: Instant, time: UnixTime) -> bool {
+        match self {
+            Self::Said(said) => time < said.until(),
+            Self::Silent(until) => now < *until,
+        }
     }
 }
 
@@ -176,19 +134,16 @@ impl Asker {
     }
 
     async fn answer(&self, question: Question) {
-        let hash = question.hash;
         let asked = timeout(ANSWER_WITHIN, self.introspect(&question)).await.unwrap_or(Err(NoAnswer::TooSlow));
         let attempts = &self.shared.metrics.introspections;
         if asked.is_ok() { &attempts.succeeded } else { &attempts.failed }.add(1);
-        let known = match asked {
+        question.known.answer(match asked {
             Ok(said) => Known::Said(Arc::new(said)),
             Err(error) => {
                 tracing::warn!(issuer = self.issuer.as_str(), %error, "a token could not be introspected");
                 Known::Silent(monotonic() + SILENCE_FOR)
             }
-        };
-        self.introspections.lock().insert(hash, known);
-        drop(question.done);
+        });
     }
 
     async fn introspect(&self, question: &Question) -> Result<Introspection, NoAnswer> {

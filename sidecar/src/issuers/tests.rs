@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod introspection;
+mod pace;
 
 use control::{identity::peer_from_leaf, tls::Identity};
 use fapi::{
@@ -14,7 +15,7 @@ use super::*;
 use crate::{
     outbound::Between,
     testing::{
-        app::{get, read},
+        app::{AppBody, get, read},
         authority::trust_domain,
         keys::{KeyServer, Serves},
         local,
@@ -255,15 +256,29 @@ fn external(server: &KeyServer) -> WireExternal {
 
 /// A call with this token over a connection of its own; the status and the error.
 async fn call(side: &Side, identity: &Identity, token: &str) -> (u16, String) {
-    let stream = side.dial(identity, b"http/1.1").await;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::task::spawn_local(connection);
-    let mut request = get("http://payments.bank/a");
-    *request.uri_mut() = "/a".parse().unwrap();
-    request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-    let answer = read(sender.send_request(request).await.unwrap()).await;
-    let error = if answer.status == 200 { String::new() } else { answer.error() };
-    (answer.status.as_u16(), error)
+    Caller::connect(side, identity).await.call(token).await
+}
+
+/// A connection to payments that goes on.
+struct Caller(http1::SendRequest<AppBody>);
+
+impl Caller {
+    async fn connect(side: &Side, identity: &Identity) -> Self {
+        let stream = side.dial(identity, b"http/1.1").await;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn_local(connection);
+        Self(sender)
+    }
+
+    async fn call(&mut self, token: &str) -> (u16, String) {
+        let mut request = get("http://payments.bank/a");
+        *request.uri_mut() = "/a".parse().unwrap();
+        request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        self.0.ready().await.unwrap();
+        let answer = read(self.0.send_request(request).await.unwrap()).await;
+        let error = if answer.status == 200 { String::new() } else { answer.error() };
+        (answer.status.as_u16(), error)
+    }
 }
 
 /// A certificate of a service account, and what the other side sees of it.

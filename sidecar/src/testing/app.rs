@@ -15,7 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::local::LocalExecutor;
 
-pub(crate) type TestRequest = Request<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type AppBody = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type TestRequest = Request<AppBody>;
 
 #[derive(Clone, Copy)]
 pub(crate) struct App {
@@ -53,14 +54,14 @@ impl App {
     }
 
     /// A connection that speaks HTTP/1.1.
-    pub(crate) async fn http1(self) -> http1::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(crate) async fn http1(self) -> http1::SendRequest<AppBody> {
         let (sender, connection) = http1::handshake(TokioIo::new(self.connect().await)).await.unwrap();
         tokio::task::spawn_local(connection.with_upgrades());
         sender
     }
 
     /// A connection that speaks HTTP/2.
-    pub(crate) async fn http2(self) -> http2::SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
+    pub(crate) async fn http2(self) -> http2::SendRequest<AppBody> {
         let io = TokioIo::new(self.connect().await);
         let (sender, connection) = http2::handshake(LocalExecutor, io).await.unwrap();
         tokio::task::spawn_local(connection);

@@ -30,7 +30,8 @@ pub(crate) struct Brought {
     pub(crate) url: String,
     pub(crate) fields: HashMap<String, String>,
     pub(crate) peer: Option<Peer>,
-    pub(crate) dpop: bool,
+    /// Its `DPoP` proof.
+    pub(crate) proof: Option<String>,
 }
 
 pub(crate) struct Desk {
@@ -47,7 +48,7 @@ pub(crate) struct Desk {
     pub(crate) proof_keys: RefCell<Vec<String>>,
     nonces: NonceMinter,
     replay: ReplaySet,
-    clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Desk {
@@ -94,12 +95,12 @@ impl Desk {
         form: &str,
     ) -> Response<Full<Bytes>> {
         let fields: HashMap<_, _> = form.split('&').map(field).collect();
-        let dpop = headers.contains_key("dpop");
+        let proof = headers.get("dpop").map(|proof| proof.to_str().unwrap().to_owned());
         self.brought.borrow_mut().push(Brought {
             url: url.to_owned(),
             fields: fields.clone(),
             peer: peer.clone(),
-            dpop,
+            proof,
         });
         let says = self.says.borrow().clone();
         let changes = match says {

@@ -4,21 +4,22 @@
 //! on the control thread, and all others that need it at that moment wait for the same answer. It is never used past its end,
 //! which is not later than that of the token it was exchanged for, and forgotten when no call has needed it for a while.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use fapi::{CertThumbprint, Rejection, TokenHash, UnixTime};
 use tokio::{
     runtime::Handle,
-    sync::watch,
     time::{Instant, timeout},
 };
 
-use super::{IssuerClient, Token, TokenKey, lock};
-use crate::{clock::monotonic, contexts::Subject, identity::Certificate, state::Shared};
+use super::{IssuerClient, Token, TokenKey};
+use crate::{
+    answers::{Answer, Answers, Question},
+    clock::monotonic,
+    contexts::Subject,
+    identity::Certificate,
+    state::Shared,
+};
 
 /// Tokens for one target.
 const CAPACITY: usize = 1024;
@@ -36,7 +37,7 @@ pub(crate) struct Exchanger {
     shared: Arc<Shared>,
     /// Where the issuer is asked.
     control: Handle,
-    held: Mutex<HashMap<Of, Held>>,
+    held: Answers<Of, Outcome, Instant>,
 }
 
 /// What a token was exchanged for, and whose it is.
@@ -44,12 +45,6 @@ pub(crate) struct Exchanger {
 struct Of {
     subject: TokenHash,
     certificate: CertThumbprint,
-}
-
-struct Held {
-    outcome: watch::Receiver<Option<Outcome>>,
-    since: Instant,
-    used: Instant,
 }
 
 #[derive(Clone)]
@@ -61,7 +56,7 @@ enum Outcome {
 impl Exchanger {
     /// Call it on the control thread.
     pub(super) fn new(key: TokenKey, issuer: Arc<IssuerClient>, shared: Arc<Shared>) -> Self {
-        Self { key, issuer, shared, control: Handle::current(), held: Mutex::default() }
+        Self { key, issuer, shared, control: Handle::current(), held: Answers::new(CAPACITY) }
     }
 
     /// The token for a call that hands `subject` on over a connection with `certificate`.
@@ -74,84 +69,51 @@ impl Exchanger {
         subject: &Arc<Subject>,
         patience: Duration,
     ) -> Result<Arc<Token>, Rejection> {
-        let mut outcome = self.outcome(certificate, subject);
-        let settled = timeout(patience, outcome.wait_for(Option::is_some)).await;
-        match settled.ok().and_then(Result::ok).as_deref() {
-            Some(Some(Outcome::Token(token))) => Ok(token.clone()),
-            Some(Some(Outcome::Failed { rejection, .. })) => Err(*rejection),
-            _ => Err(Rejection::TokenUnavailable),
+        match timeout(patience, self.outcome(certificate, subject).given()).await {
+            Ok(Some(Outcome::Token(token))) => Ok(token),
+            Ok(Some(Outcome::Failed { rejection, .. })) => Err(rejection),
+            Ok(None) | Err(_) => Err(Rejection::TokenUnavailable),
         }
     }
 
     /// A peer refused the token: the grants may have changed, so the next call gets another one.
     pub(crate) fn doubt(&self, certificate: CertThumbprint, subject: &Subject) {
-        let (of, now) = (Of { subject: subject.hash, certificate }, monotonic());
-        let mut held = lock(&self.held);
-        if held.get(&of).is_some_and(|held| held.since + DOUBT_EVERY <= now) {
-            held.remove(&of);
-        }
+        let now = monotonic();
+        self.held.doubt(&Of { subject: subject.hash, certificate }, |asked| asked + DOUBT_EVERY <= now);
     }
 
     /// Forgets what has ended or is not needed any more.
     pub(super) fn sweep(&self) {
         let (now, time) = (monotonic(), self.shared.clock.now());
-        lock(&self.held).retain(|_, held| held.is_good(now, time) && now < held.used + IDLE);
+        self.held.sweep(|outcome| outcome.counts(now, time), |used| used + IDLE <= now);
     }
 
-    fn outcome(
-        self: &Arc<Self>,
-        certificate: &Certificate,
-        subject: &Arc<Subject>,
-    ) -> watch::Receiver<Option<Outcome>> {
+    fn outcome(self: &Arc<Self>, certificate: &Certificate, subject: &Arc<Subject>) -> Arc<Answer<Outcome>> {
         let (now, time) = (monotonic(), self.shared.clock.now());
         let of = Of { subject: subject.hash, certificate: certificate.thumbprint };
-        let mut held = lock(&self.held);
-        if let Some(known) = held.get_mut(&of).filter(|known| known.is_good(now, time)) {
-            known.used = now;
-            return known.outcome.clone();
-        }
-        make_room(&mut held);
-        let (sender, outcome) = watch::channel(None);
-        held.insert(of, Held { outcome: outcome.clone(), since: now, used: now });
-        self.control.spawn(self.clone().fetch(certificate.clone(), subject.clone(), sender));
-        outcome
+        let ask = |question| {
+            self.control.spawn(self.clone().fetch(certificate.clone(), subject.clone(), question));
+        };
+        self.held.get(of, now, |outcome| outcome.counts(now, time), ask)
     }
 
-    async fn fetch(
-        self: Arc<Self>,
-        certificate: Certificate,
-        subject: Arc<Subject>,
-        outcome: watch::Sender<Option<Outcome>>,
-    ) {
+    async fn fetch(self: Arc<Self>, certificate: Certificate, subject: Arc<Subject>, question: Question<Outcome>) {
         let fetched = self.issuer.fetch(&self.shared, &certificate, &self.key, Some(&subject.token)).await;
-        outcome.send_replace(Some(match fetched {
+        question.answer(match fetched {
             Ok(token) => Outcome::Token(Arc::new(token)),
             Err(error) => {
                 tracing::warn!(audience = self.key.audience, subject = %subject.hash, %error, "no token by exchange");
                 Outcome::Failed { rejection: error.rejection(), until: monotonic() + FAILED_FOR }
             }
-        }));
+        });
     }
 }
 
-/// The one that was needed least lately gives way.
-fn make_room(held: &mut HashMap<Of, Held>) {
-    if held.len() < CAPACITY {
-        return;
-    }
-    if let Some(oldest) = held.iter().min_by_key(|(_, held)| held.used).map(|(of, _)| *of) {
-        held.remove(&oldest);
-    }
-}
-
-impl Held {
-    /// Whether it is an answer, or will be one.
-    fn is_good(&self, now: Instant, time: UnixTime) -> bool {
-        match &*self.outcome.borrow() {
-            Some(Outcome::Token(token)) => time < token.expires,
-            Some(Outcome::Failed { until, .. }) => now < *until,
-            // Whoever was to answer may be gone.
-            None => self.outcome.has_changed().is_ok(),
+impl Outcome {
+    fn counts(&self, now: Instant, time: UnixTime) -> bool {
+        match self {
+            Self::Token(token) => time < token.expires,
+            Self::Failed { until, .. } => now < *until,
         }
     }
 }

@@ -7,10 +7,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::{
-    ClientConnection, HandshakeKind, ServerConnection,
+    ClientConnection, HandshakeKind, NamedGroup, ServerConnection,
     client::danger::ServerCertVerifier,
     pki_types::ServerName,
-    server::{ServerSessionMemoryCache, danger::ClientCertVerifier},
+    server::{Acceptor, ServerSessionMemoryCache, danger::ClientCertVerifier},
 };
 
 use super::*;
@@ -159,6 +159,47 @@ fn a_server_must_be_the_one_called() {
     let foreign = Authority::new();
     let error = handshake(client(&authority, None), server(&foreign, ClientAuth::Optional)).unwrap_err();
     assert_eq!(rejection_of(&error), Some(Rejection::PeerCertificateUntrusted));
+}
+
+/// All that are offered, the preferred one first.
+const GROUPS: [NamedGroup; 4] =
+    [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1];
+
+#[test]
+fn keys_are_exchanged_by_a_post_quantum_hybrid_and_else_by_x25519_or_p_256() {
+    let authority = Authority::new();
+    let shop = authority.identity(SHOP);
+    let outside = public_client_config(&Roots::from_pem(&authority.pem).unwrap(), None).unwrap();
+    for config in [client(&authority, Some(&shop)), outside] {
+        let mut wire = Vec::new();
+        let name = ServerName::try_from("as.example").unwrap();
+        ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut wire).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut wire.as_slice()).unwrap();
+        let accepted = acceptor.accept().unwrap().unwrap();
+        assert_eq!(accepted.client_hello().named_groups(), Some(GROUPS.as_slice()));
+    }
+    let exchanged = |client: ClientConfig, server: ServerConfig| {
+        let (_, server) = meet(&Arc::new(client), &Arc::new(server)).unwrap();
+        server.negotiated_key_exchange_group().map(|group| group.name())
+    };
+    let members = exchanged(client(&authority, Some(&shop)), server(&authority, ClientAuth::Required));
+    assert_eq!(members, Some(NamedGroup::X25519MLKEM768));
+    for group in GROUPS {
+        let mut only = CryptoProvider::clone(&provider());
+        only.kx_groups.retain(|known| known.name() == group);
+        let payments = vec![SpiffeId::parse(PAYMENTS).unwrap()];
+        let client = ClientConfig::builder_with_provider(Arc::new(only))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerIdentityVerifier::new(&authority.bundle(), payments)))
+            .with_no_client_auth();
+        let public = public_server_config(&authority.identity(PAYMENTS), &[]).unwrap();
+        for server in [server(&authority, ClientAuth::Optional), public] {
+            assert_eq!(exchanged(client.clone(), server), Some(group), "a client that knows no other");
+        }
+    }
 }
 
 #[test]

@@ -141,7 +141,7 @@ async fn in_audit_a_bad_call_passes_without_identity() {
 }
 
 #[tokio::test]
-async fn without_certificate_or_policy_nobody_is_let_in() {
+async fn a_caller_that_no_rule_names_and_a_server_of_another_name_are_refused() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
         let payments = Side::start(&mesh, "payments", Mtls, Speaks::Http1).await;

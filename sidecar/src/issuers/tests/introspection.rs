@@ -157,6 +157,40 @@ async fn an_issuer_that_does_not_answer_in_order_closes_the_port_and_may_come_ba
     .await;
 }
 
+/// Introspection has no push: what the server takes back counts for as long as its last answer does.
+#[tokio::test]
+async fn an_answer_counts_for_thirty_seconds_and_never_beyond_the_token() {
+    local(async {
+        let world = World::start().await;
+        let (server, clock) = (&world.server.desk, &world.side.shared.clock);
+        let begun = clock.now();
+        let at = |seconds: u64| {
+            clock.set(begun.plus(seconds));
+            assert_eq!(clock.now(), begun.plus(seconds));
+        };
+        server.clock.set(begun);
+        at(0);
+        let token = world.token();
+        let mut living = Caller::connect(&world.side, &world.identity).await;
+        // Its token ends after 300 seconds, and with it the answer that is then 10 seconds old.
+        for (seconds, asked) in [(0, 1), (29, 1), (30, 2), (59, 2), (60, 3), (290, 4), (299, 4)] {
+            at(seconds);
+            for answer in [world.call(&token).await, living.call(&token).await] {
+                assert_eq!(answer, (200, String::new()), "after {seconds} s");
+            }
+            assert_eq!(server.count(), asked, "after {seconds} s");
+        }
+        *server.says.borrow_mut() = Says::Text(200, None, "{\"active\":false}".to_owned());
+        assert_eq!(living.call(&token).await.0, 200, "it was not asked");
+        at(300);
+        for answer in [living.call(&token).await, world.call(&token).await] {
+            assert!(is(&answer, (401, "invalid_token")), "{answer:?}");
+        }
+        assert_eq!(server.count(), 5);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn without_a_client_of_its_own_a_sidecar_asks_nobody() {
     local(async {

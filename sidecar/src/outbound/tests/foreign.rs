@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use control::{ClientAuthentication, DestinationKind, ExternalToken, GrantType, TokenDoc, TokenSource};
 use fapi::{
     KeySet, Mode,
@@ -110,7 +111,8 @@ async fn a_call_carries_a_token_of_the_issuer_that_the_client_names() {
             assert_eq!((field("client_id"), field("resource")), (Some("shop-7"), Some(API)));
             assert_eq!((field("scope"), field("client_assertion")), (Some("transfers:write"), None));
             assert_eq!(brought.peer.as_ref().unwrap().spiffe_id, workload("shop"), "tls_client_auth");
-            assert_eq!(brought.dpop, constraint == Dpop);
+            assert_eq!(brought.url, format!("{}/mtls/token", world.server.url()), "where its alias is");
+            assert_eq!(brought.proof.is_some(), constraint == Dpop);
             // The first proof had no nonce of the server yet.
             assert_eq!(world.server.desk.count(), if constraint == Dpop { 2 } else { 1 });
             assert_eq!(world.mesh.issuer.issued.get(), 0, "the mesh's own issuer has nothing to do with it");
@@ -138,6 +140,29 @@ async fn a_client_signs_assertions_with_a_key_that_never_leaves_the_sidecar() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_proof_for_a_token_is_for_the_endpoint_and_of_no_token() {
+    local(async {
+        let world = World::start(Dpop).await;
+        world.wants("payments.bank", world.outside(Dpop));
+        assert_eq!(world.call("payments.bank").await, (200, String::new()));
+        let proofs: Vec<_> =
+            world.server.desk.brought.borrow().iter().map(|form| form.proof.clone().unwrap()).collect();
+        let payload = |proof: &String| {
+            let json = URL_SAFE_NO_PAD.decode(proof.split('.').nth(1).unwrap()).unwrap();
+            serde_json::from_slice::<serde_json::Map<_, _>>(&json).unwrap()
+        };
+        let [first, second] = <[_; 2]>::try_from(proofs.iter().map(payload).collect::<Vec<_>>()).unwrap();
+        for (mut proof, nonce) in [(first, false), (second, true)] {
+            assert_eq!(proof.remove("htm"), Some("POST".into()));
+            assert_eq!(proof.remove("htu"), Some(format!("{}/token", world.server.url()).into()));
+            assert_eq!(proof.remove("nonce").is_some(), nonce, "the server has asked for it");
+            assert_eq!(proof.keys().collect::<Vec<_>>(), ["iat", "jti"], "no ath: there is no token yet");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
