@@ -181,7 +181,7 @@ fn keys_are_exchanged_by_a_post_quantum_hybrid_and_else_by_x25519_or_p_256() {
     }
     let exchanged = |client: ClientConfig, server: ServerConfig| {
         let (_, server) = meet(&Arc::new(client), &Arc::new(server)).unwrap();
-        server.negotiated_key_exchange_group().map(|group| group.name())
+        server.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name)
     };
     let members = exchanged(client(&authority, Some(&shop)), server(&authority, ClientAuth::Required));
     assert_eq!(members, Some(NamedGroup::X25519MLKEM768));
