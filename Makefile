@@ -97,7 +97,7 @@ bench: ## What the rules and the mesh cost, against bare cryptography and a bare
 cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)
 	tests/cluster/build $(TARGET_DIR)/cluster/bin
 
-cluster: cluster-programs ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG (needs Linux, root, containerd)
+cluster: cluster-programs ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG and CONTAINERD_ADDRESS (needs Linux, root, containerd)
 	@$(CARGO) build --locked -q -p e2e --bin cluster
 	@$(TARGET_DIR)/debug/cluster up
 

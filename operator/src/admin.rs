@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use control::OpenConnections;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,8 +16,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::acks::Acks;
@@ -30,10 +31,12 @@ use crate::webhook::Meter;
 
 /// A kubelet, a scraper, a person.
 const CONNECTIONS: usize = 64;
+/// From one address; who wants more loses its own oldest.
+const CONNECTIONS_FROM_ONE: usize = 16;
 /// Reading the head of a request takes no time.
 const HEAD: Duration = Duration::from_secs(5);
-/// Whoever keeps a connection longer can make another.
-const CONNECTION: Duration = Duration::from_secs(300);
+/// One question each, and its answer.
+const CONNECTION: Duration = Duration::from_secs(30);
 
 /// What is shown.
 #[derive(Clone)]
@@ -50,7 +53,7 @@ pub(crate) struct Shown {
 
 /// Serves until `shutdown` says true. What is in progress then is dropped: nothing here is worth waiting for.
 pub(crate) async fn serve(listener: TcpListener, shown: Shown, mut shutdown: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = OpenConnections::new(CONNECTIONS, CONNECTIONS_FROM_ONE);
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -58,17 +61,14 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown, mut shutdown: wat
             _ = shutdown.wait_for(|end| *end) => return,
         };
         while tasks.try_join_next().is_some() {}
-        match (accepted, slots.clone().try_acquire_owned()) {
-            (Ok((tcp, _)), Ok(slot)) => {
-                let shown = shown.clone();
-                tasks.spawn(async move {
-                    let _slot = slot;
-                    connection(tcp, shown).await;
-                });
+        match accepted {
+            Ok((tcp, from)) => {
+                let connection = tasks.spawn(connection(tcp, shown.clone()));
+                if let Some(oldest) = open.take_in(from.ip(), connection, AbortHandle::is_finished) {
+                    oldest.abort();
+                }
             }
-            // Too many: this one is closed at once.
-            (Ok(_), Err(_)) => {}
-            (Err(error), _) => {
+            Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the admin address");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -82,7 +82,7 @@ async fn connection(tcp: TcpStream, shown: Shown) {
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(32);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(32).keep_alive(false);
     // A peer that goes away is no event.
     let _ = timeout(CONNECTION, builder.serve_connection(TokioIo::new(tcp), service)).await;
 }

@@ -1,13 +1,9 @@
 //! Plain HTTP/1.1 for those who ask about the sidecar: a kubelet, a scraper, a person. Served by the control thread.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use control::OpenConnections;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
@@ -43,37 +39,17 @@ pub(crate) trait Answers {
     fn answer(&self, path: &str, ends: Ends) -> impl Future<Output = Response<Full<Bytes>>>;
 }
 
-/// The connections that are open, the oldest first.
-#[derive(Default)]
-struct Open(Vec<(IpAddr, AbortHandle)>);
-
-impl Open {
-    /// Makes room for one more from there. The newest is never the one to go: whoever asks is answered at once, and whoever
-    /// only holds a connection was there before.
-    fn make_room(&mut self, from: IpAddr) {
-        self.0.retain(|(_, connection)| !connection.is_finished());
-        let of_it = |(other, _): &(IpAddr, AbortHandle)| *other == from;
-        let goes = if self.0.iter().filter(|open| of_it(open)).count() >= CONNECTIONS_FROM_ONE {
-            self.0.iter().position(of_it)
-        } else {
-            (self.0.len() >= CONNECTIONS).then_some(0)
-        };
-        if let Some(goes) = goes {
-            self.0.remove(goes).1.abort();
-        }
-    }
-}
-
 /// Serves until it is dropped.
 pub(crate) async fn serve<A: Answers + 'static>(listener: TcpListener, answers: Rc<A>) {
-    let mut open = Open::default();
+    let mut open = OpenConnections::new(CONNECTIONS, CONNECTIONS_FROM_ONE);
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                open.make_room(from.ip());
                 let answers = Rc::clone(&answers);
                 let connection = spawn_local(async move { connection(stream, from, &*answers).await });
-                open.0.push((from.ip(), connection.abort_handle()));
+                if let Some(oldest) = open.take_in(from.ip(), connection.abort_handle(), AbortHandle::is_finished) {
+                    oldest.abort();
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; check the limit of open files");

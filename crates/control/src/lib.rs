@@ -4,12 +4,14 @@
 //! - [`snapshot`], [`destination`]: the JSON documents inside those messages.
 //! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
 //! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
+//! - [`OpenConnections`]: who stays connected to a port of probes and metrics.
 //! - [`pod`]: the ports, ids and probes of a meshed pod.
 //! - [`tls`]: the only place that builds TLS configurations for mesh connections.
 
 pub mod destination;
 pub mod features;
 pub mod identity;
+mod open_connections;
 pub mod pod;
 pub mod snapshot;
 pub mod tls;
@@ -31,6 +33,7 @@ pub mod pb {
 pub use destination::{
     ClientAuthentication, Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, TokenDoc, TokenSource,
 };
+pub use open_connections::OpenConnections;
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use e2e::cluster::{Cluster, kept, missing_for_node, take_down};
+use e2e::cluster::{Cluster, NODES, kept, missing_for_node, take_down};
 
 /// The name of a cluster that was given none.
 const NAME: &str = "dev";
@@ -34,6 +34,8 @@ fn up(name: &str) -> ExitCode {
         None => Cluster::keep(name),
     };
     println!("export KUBECONFIG={}", kubeconfig.display());
+    // What `ctr` reads, so that images find their way to this node and to no other containerd.
+    println!("export CONTAINERD_ADDRESS={}", kubeconfig.with_file_name(NODES[0]).join("run/containerd.sock").display());
     ExitCode::SUCCESS
 }
 

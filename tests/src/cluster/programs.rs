@@ -18,10 +18,11 @@ const NODE: [&str; 8] = [
 ];
 
 /// What a node takes from the system, and the Debian package that brings it.
-const SYSTEM: [(&str, &str); 8] = [
+const SYSTEM: [(&str, &str); 9] = [
     ("containerd", "containerd"),
     ("conntrack", "conntrack"),
     ("ctr", "containerd"),
+    ("curl", "curl"),
     ("ip", "iproute2"),
     ("mount", "mount"),
     ("nft", "nftables"),
