@@ -17,8 +17,6 @@ const STEPS: [&str; 4] = ["Prepared", "Active", "Tainted", "Removed"];
 /// What the old root and the new one are good for in each.
 const PHASES: [[&str; 2]; 4] =
     [["Active", "Prepared"], ["Active", "Active"], ["Tainted", "Active"], ["Removed", "Active"]];
-/// The settings of a mesh that is content with the defaults: its status tells of the roots.
-const MESH: &str = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {name: default}\nspec: {}\n";
 
 /// How far the rotation is.
 fn progress(kubectl: &Kubectl) -> Value {
@@ -55,7 +53,6 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
     let calls = || try_call(shop.address(), None).ok().filter(passed);
     wait_for("the first guarded call", 90, calls);
     let old = roots(kubectl, "bank");
-    kubectl.apply(MESH).unwrap();
     let first = wait_for("the root in the status of the FapiMesh", 60, || Some(anchors(kubectl)?.1.remove(0)));
     assert_eq!((&first["phase"], first.get("acknowledgements")), (&"Active".into(), None), "{first}");
     assert!(first["notAfter"].is_string(), "{first}");
