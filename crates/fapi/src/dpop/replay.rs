@@ -12,7 +12,7 @@ use crate::{
 
 /// The proofs seen by this process, remembered for longer than they are accepted (RFC 9449 section 11.1).
 ///
-/// A proof is good until 60 seconds after an `iat` that may lie 10 seconds ahead; it is remembered for 100 to 150. Room is
+/// A proof is good until 60 seconds after an `iat` that may lie 10 seconds ahead; it is remembered for 100 to 120. Room is
 /// divided evenly among 16 shards by a hash that callers cannot aim, so a refusal may come a little before the last place
 /// is taken. A full set refuses: nothing is ever forgotten to make room.
 pub struct ReplaySet {
@@ -110,11 +110,11 @@ impl Shard {
 
 /// Threads of a model have small stacks.
 const SHARDS: usize = if cfg!(all(loom, test)) { 2 } else { 16 };
-const BUCKET_SECS: u64 = 50;
-/// A bucket is kept until two whole periods have passed after its own, that is for at least 100 seconds.
-const KEPT_PERIODS: u64 = 2;
+const BUCKET_SECS: u64 = 20;
+/// A bucket is kept until five whole periods have passed after its own, that is for at least 100 seconds.
+const KEPT_PERIODS: u64 = 5;
 /// The period that is being filled and those that are kept.
-const BUCKETS: usize = 3;
+const BUCKETS: usize = 6;
 
 #[cfg(all(loom, test))]
 mod models;
@@ -143,7 +143,7 @@ mod tests {
                 assert_eq!(set.reserve(&shop, key, at(start + later)), Err(Rejection::ProofReplayed));
             }
             assert_eq!(set.reserve(&caller("other"), key, at(start + 100)), Err(Rejection::ProofReplayed));
-            assert_eq!(set.reserve(&shop, key, at(start + 151)), Ok(()), "room is freed");
+            assert_eq!(set.reserve(&shop, key, at(start + 120)), Ok(()), "room is freed");
         }
     }
 
