@@ -101,6 +101,12 @@ fn reason(name: &str, value: Value) -> Option<Rejection> {
 }
 
 #[test]
+fn an_answer_says_whether_the_token_is_active() {
+    assert!(said(&answer()).is_active());
+    assert!(!said(&json!({"active": false, "exp": NOW + 300})).is_active());
+}
+
+#[test]
 fn its_issuer_is_asked_and_what_it_says_counts_for_a_while() {
     let (mut world, call) = (world(), Call::bearer(TOKEN));
     let unread = world.unread(&call);
