@@ -98,22 +98,35 @@ fn called_on(platform: &Platform, node: &str) -> usize {
 /// All sidecars hear the operator on the second node, and it alone writes.
 fn the_second_node_leads(platform: &Platform) {
     let kubectl = platform.kubectl();
-    // A pod that ends counts for the scheduler, so it is told where the next one goes.
-    let replace = |pod: &Value, not_on: &str| {
-        kubectl.run(&["cordon", not_on]);
-        kubectl.run(&["delete", "pod", "-n", HOME, pod["metadata"]["name"].as_str().unwrap()]);
-        let both = each_node_has_an_operator(platform);
-        kubectl.run(&["uncordon", not_on]);
-        both
-    };
+    let ends = |pod: &Value| kubectl.run(&["delete", "pod", "-n", HOME, pod["metadata"]["name"].as_str().unwrap()]);
     let both_on_the_first = kubectl.get(&[&["pods"], &OPERATORS[..]].concat())["items"].clone();
-    let [first, second] = replace(&both_on_the_first[0], NODES[0]);
-    let [follows, _] = replace(&first, NODES[1]);
+    // A pod that ends counts for the scheduler, so it is told where the next one goes.
+    kubectl.run(&["cordon", NODES[0]]);
+    ends(&both_on_the_first[0]);
+    let [first, second] = each_node_has_an_operator(platform);
+    // While the next one finds no node, the second is all there is.
+    kubectl.run(&["cordon", NODES[1]]);
+    ends(&first);
     wait_for("the second to lead, with all sidecars", 60, || {
-        let metrics = get((address(&follows), 15014).into(), "/metrics").ok()?.body;
-        let none = metrics.contains("\nfapi_operator_connected_sidecars 0\n");
-        (none && leads(platform, &second)).then_some(())
+        (sidecars_of(&second)? == meshed(platform) && leads(platform, &second)).then_some(())
     });
+    NODES.iter().for_each(|node| drop(kubectl.run(&["uncordon", node])));
+    let [follows, _] = each_node_has_an_operator(platform);
+    assert_eq!(sidecars_of(&follows), Some(0));
+    assert!(leads(platform, &second));
+}
+
+/// How many pods have a sidecar.
+fn meshed(platform: &Platform) -> usize {
+    let pods = platform.kubectl().get(&["pods", "-A"])["items"].as_array().unwrap().clone();
+    let has_sidecar = |pod: &&Value| pod["spec"]["initContainers"].to_string().contains("\"name\":\"fapi-sidecar\"");
+    pods.iter().filter(has_sidecar).count()
+}
+
+/// How many sidecars have a stream to an operator.
+fn sidecars_of(operator: &Value) -> Option<usize> {
+    let metrics = get((address(operator), 15014).into(), "/metrics").ok()?.body;
+    metrics.lines().find_map(|line| line.strip_prefix("fapi_operator_connected_sidecars "))?.parse().ok()
 }
 
 fn leads(platform: &Platform, operator: &Value) -> bool {
