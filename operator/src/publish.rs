@@ -138,7 +138,7 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Mesh, Model};
+    use crate::model::Model;
     use crate::testing::{TempDir, domain};
 
     #[test]
@@ -179,19 +179,10 @@ mod tests {
         publisher.publish(&desired).unwrap();
         assert!(view.borrow().synced());
         assert_eq!(view.borrow().order(), 1);
-        let hour = Duration::from_secs(3600);
-        let mesh = Mesh {
-            generation: 1,
-            fault: None,
-            in_force: true,
-            trust_domain: None,
-            certificate_lifetime: hour,
-            token_lifetime: hour,
-            allowed: crate::inject::Allowed::default(),
-        };
-        desired.model = Model { mesh: Some(mesh), ..Model::default() };
+        desired.model =
+            Model { mesh: Some(crate::testing::fapi_mesh(crate::inject::Allowed::default())), ..Model::default() };
         publisher.publish(&desired).unwrap();
         assert_eq!(view.borrow().order(), 2);
-        assert_eq!(view.borrow().lifetimes().certificate, hour);
+        assert_eq!(view.borrow().lifetimes().certificate, Duration::from_secs(3600));
     }
 }

@@ -11,11 +11,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::inject::Allowed;
+use crate::model::Mesh;
 use crate::pki::{Authority, PkiError};
 use crate::shelf::Shelf;
 
@@ -52,6 +55,20 @@ pub(crate) fn authority(state: &Path, trust_domain: &TrustDomain, now: UnixTime)
 /// The trust domain of the tests.
 pub(crate) fn domain() -> TrustDomain {
     TrustDomain::parse("bank.example").unwrap()
+}
+
+/// A FapiMesh in force that sets what it must and allows this.
+pub(crate) fn fapi_mesh(allowed: Allowed) -> Mesh {
+    let hour = Duration::from_secs(3600);
+    Mesh {
+        generation: 1,
+        fault: None,
+        in_force: true,
+        trust_domain: None,
+        certificate_lifetime: hour,
+        token_lifetime: hour,
+        allowed,
+    }
 }
 
 /// `spiffe://bank.example/ns/bank/sa/<name>`.

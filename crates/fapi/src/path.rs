@@ -44,7 +44,7 @@ fn is_normal(raw: &str) -> bool {
 
 /// Whether what is encoded reads as UTF-8.
 fn is_text(path: &str) -> bool {
-    !path.contains('%') || String::from_utf8(decoded(path, |_| true)).is_ok()
+    !path.contains('%') || String::from_utf8(decoded(path, |_| true).collect()).is_ok()
 }
 
 /// A path that has one reading, as rules spell it: what may stand plain is plain. For apps `%3A` is `:`, so it is for rules.
@@ -53,14 +53,14 @@ pub(crate) fn as_ruled(path: &str) -> Cow<'_, str> {
         return Cow::Borrowed(path);
     }
     // No encoding of a slash or a dot has got so far.
-    String::from_utf8(decoded(path, is_plain)).map_or(Cow::Borrowed(path), Cow::Owned)
+    String::from_utf8(decoded(path, is_plain).collect()).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
-/// With the encodings of these bytes decoded.
-fn decoded(path: &str, which: impl Fn(u8) -> bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
+/// The bytes of a text, the encodings of these decoded. What is no encoding is left as it is.
+pub(crate) fn decoded(text: &str, which: impl Fn(u8) -> bool) -> impl Iterator<Item = u8> {
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (&first, after) = rest.split_first()?;
         let encoded = match (first, after) {
             (b'%', [high, low, behind @ ..]) => {
                 octet(*high, *low).filter(|byte| which(*byte)).map(|byte| (byte, behind))
@@ -68,10 +68,9 @@ fn decoded(path: &str, which: impl Fn(u8) -> bool) -> Vec<u8> {
             _ => None,
         };
         let (byte, behind) = encoded.unwrap_or((first, after));
-        out.push(byte);
         rest = behind;
-    }
-    out
+        Some(byte)
+    })
 }
 
 /// What a segment may hold unencoded (RFC 3986 section 3.3, `pchar`), but for `;`, behind which some parsers see parameters.
@@ -82,13 +81,12 @@ const fn is_plain(byte: u8) -> bool {
 
 /// Whether `%` and these digits stand for a byte that has no plain spelling and no meaning of its own.
 fn encodes_safely(high: Option<u8>, low: Option<u8>) -> bool {
-    let (Some(high), Some(low)) = (high, low) else { return false };
-    let Some(byte) = octet(high, low) else { return false };
+    let Some(byte) = high.zip(low).and_then(|(high, low)| octet(high, low)) else { return false };
     !(is_unreserved(byte) || byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'%' | b';'))
 }
 
 /// The byte of two hex digits.
-fn octet(high: u8, low: u8) -> Option<u8> {
+pub(crate) fn octet(high: u8, low: u8) -> Option<u8> {
     Some(hex(high)? << 4 | hex(low)?)
 }
 
@@ -98,7 +96,7 @@ pub(crate) const fn is_unreserved(byte: u8) -> bool {
 }
 
 /// The value of a hex digit.
-pub(crate) const fn hex(digit: u8) -> Option<u8> {
+const fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

@@ -584,17 +584,7 @@ async fn the_roots_stand_in_the_status_of_the_mesh_and_are_written_when_somethin
     let cluster = crate::testing::cluster::Cluster::default();
     let path = "/apis/fapi-mesh.dev/v1alpha1/fapimeshes/default";
     cluster.put(path, serde_json::json!({"metadata": {"name": "default"}}));
-    let hour = Duration::from_secs(3600);
-    let mesh = crate::model::Mesh {
-        generation: 1,
-        fault: None,
-        in_force: true,
-        trust_domain: None,
-        certificate_lifetime: hour,
-        token_lifetime: hour,
-        allowed: Default::default(),
-    };
-    let model = Model { mesh: Some(mesh), ..Model::default() };
+    let model = Model { mesh: Some(crate::testing::fapi_mesh(Default::default())), ..Model::default() };
     let (view, issuer) = (view(model), crate::issuer::names("https://127.0.0.1:1"));
     let told = watch::Sender::new(Arc::new(Anchors::default()));
     let objects = StatusObjects::new(cluster.client(), Leadership::alone());

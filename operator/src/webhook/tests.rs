@@ -19,9 +19,8 @@ use tokio_rustls::TlsConnector;
 use super::configuration::{mutating, validating, with_authority};
 use super::*;
 use crate::inject::{Allowed, Image, Loosening};
-use crate::model::Mesh;
 use crate::shelf::Shelf;
-use crate::testing::{NOW, TempDir, domain, openssl, told};
+use crate::testing::{NOW, TempDir, domain, fapi_mesh, openssl, told};
 
 fn service() -> Service {
     Service { name: "fapi-operator".to_owned(), namespace: "fapi-mesh".to_owned() }
@@ -112,18 +111,6 @@ fn pod(annotations: Json) -> Json {
     })
 }
 
-fn mesh(allowed: Allowed) -> Mesh {
-    Mesh {
-        generation: 1,
-        fault: None,
-        in_force: true,
-        trust_domain: None,
-        certificate_lifetime: Duration::from_secs(3600),
-        token_lifetime: Duration::from_secs(3600),
-        allowed,
-    }
-}
-
 #[tokio::test]
 async fn pods_are_injected_over_tls() {
     let server = Server::start().await;
@@ -149,7 +136,7 @@ async fn pods_are_injected_over_tls() {
     let against = || inject("bank", pod(json!({"fapi-mesh.dev/inject": "disabled"})));
     assert_eq!(server.review("/inject", against()).await["allowed"], false);
     let mut desired = Desired::default();
-    desired.model.mesh = Some(mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
+    desired.model.mesh = Some(fapi_mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
     server.desired.send_replace(Arc::new(desired));
     assert_eq!(server.review("/inject", against()).await["allowed"], true);
     server.shutdown.send_replace(true);
@@ -213,7 +200,7 @@ async fn owners_are_told_what_became_of_their_pods_but_not_of_dry_runs() {
     }
     server.review("/inject", review(host, false)).await;
     let mut desired = Desired::default();
-    desired.model.mesh = Some(mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
+    desired.model.mesh = Some(fapi_mesh([(Loosening::OptOut, "bank".to_owned())].into_iter().collect()));
     server.desired.send_replace(Arc::new(desired));
     server.review("/inject", review(replica(json!({"fapi-mesh.dev/inject": "disabled"})), false)).await;
     let told = (server.told)();

@@ -1,5 +1,5 @@
 use crate::{
-    path::{hex, is_unreserved},
+    path::{is_unreserved, octet},
     value::{Origin, url::split_origin},
 };
 
@@ -42,8 +42,8 @@ fn normal(path: &str) -> Option<String> {
             plain.push(char);
             continue;
         }
-        let mut digit = || chars.next().and_then(|digit| u8::try_from(digit).ok()).and_then(hex);
-        let byte = digit()? << 4 | digit()?;
+        let mut digit = || chars.next().and_then(|digit| u8::try_from(digit).ok());
+        let byte = octet(digit()?, digit()?)?;
         if is_unreserved(byte) {
             plain.push(char::from(byte));
         } else {

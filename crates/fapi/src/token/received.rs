@@ -3,7 +3,7 @@ use http::{
     header::{AUTHORIZATION, GetAll},
 };
 
-use crate::{challenge::Scheme, path::hex, rejection::Rejection};
+use crate::{challenge::Scheme, path::decoded, rejection::Rejection};
 
 /// The one token of a request, with the scheme it was sent under and the proof beside it. Nothing is proven by it.
 #[derive(Clone, Copy)]
@@ -77,22 +77,7 @@ pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 fn names_a_token(query: &str) -> bool {
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        decoded(name).eq("access_token".bytes())
-    })
-}
-
-fn decoded(text: &str) -> impl Iterator<Item = u8> {
-    let mut rest = text.as_bytes();
-    std::iter::from_fn(move || match rest {
-        [b'%', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
-            rest = tail;
-            Some(hex(*high)? << 4 | hex(*low)?)
-        }
-        [first, tail @ ..] => {
-            rest = tail;
-            Some(*first)
-        }
-        [] => None,
+        decoded(name, |_| true).eq("access_token".bytes())
     })
 }
 
