@@ -18,7 +18,8 @@ fuzz_target!(|data: (u16, u8, &str)| {
         0 => text.to_owned(),
         _ => format!("{}{text}{}", &GOOD[..at], &GOOD[at + 1..]),
     };
-    if bent != *GOOD {
+    // One space or more stand before the token (RFC 9110 section 11.4).
+    if bent.trim_start_matches(' ') != *GOOD {
         assert!(!WORLD.admits_bearer(&bent), "{bent}");
     }
 });

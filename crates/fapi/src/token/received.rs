@@ -54,11 +54,11 @@ impl<'a> ReceivedToken<'a> {
     }
 }
 
+/// The scheme, and what follows it after one space or more (RFC 9110 section 11.4; no other white space parts them).
 fn split_at_space(value: &[u8]) -> (&[u8], &[u8]) {
-    let value = value.trim_ascii();
-    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
-    let (scheme, rest) = value.split_at(end);
-    (scheme, rest.trim_ascii())
+    let (scheme, rest) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    (scheme, &rest[spaces..])
 }
 
 /// The only value of a header; two of them are an attempt to be understood in two ways.

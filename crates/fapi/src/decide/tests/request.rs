@@ -52,6 +52,7 @@ fn without_a_token_the_answer_names_no_error() {
         Call::bare().header("authorization", "Bearer "),
         Call::bare().header("authorization", "Basic c2hvcDpwYXNzd29yZA=="),
         Call::bare().header("authorization", "Bearerx y"),
+        Call::bare().header("authorization", "Bearer\ta.b.c"),
         Call::bare().header("x-forwarded-access-token", "a.b.c"),
     ] {
         let refusal = world.refusal(&call);
@@ -71,6 +72,8 @@ fn more_than_one_token_is_malformed() {
         good.clone().header("authorization", "Basic x"),
         Call::bare().header("authorization", &format!("Bearer {token}, DPoP {token}")),
         Call::bare().header("authorization", &format!("Bearer {token},{token}")),
+        Call::bare().header("authorization", &format!("Bearer \t{token}")),
+        Call::bare().header("authorization", &format!("Bearer {token} ")),
         good.clone().header("dpop", "a").header("dpop", "b"),
         good.clone().query(&format!("access_token={token}")),
         Call::bare().query("x=1&%61ccess_token=1"),
