@@ -26,6 +26,7 @@ mod issuer;
 mod kubernetes;
 mod model;
 pub mod names;
+mod newest;
 mod pki;
 mod publish;
 mod replicas;

@@ -140,6 +140,7 @@ impl Control for ControlService {
 fn code(refusal: &EnrollRefusal) -> Code {
     match refusal {
         EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) => Code::Unavailable,
+        EnrollRefusal::Busy => Code::ResourceExhausted,
         EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded | EnrollRefusal::CertificateRevoked => {
             Code::Unauthenticated
         }
