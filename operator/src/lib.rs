@@ -24,6 +24,7 @@ mod index;
 pub mod inject;
 mod issuer;
 mod kubernetes;
+mod limits;
 mod model;
 pub mod names;
 mod newest;

@@ -44,6 +44,11 @@ impl<K: Clone + Eq + Hash> Newest<K> {
 }
 
 impl<K: Eq + Hash> Open<K> {
+    /// Who has it open.
+    pub(crate) fn of(&self) -> &K {
+        &self.of
+    }
+
     /// Returns when a newer one has taken its place.
     pub(crate) async fn replaced(&self) {
         self.replaced.notified().await;
