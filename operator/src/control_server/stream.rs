@@ -21,6 +21,8 @@ use crate::audits::{Counted, Telling};
 use crate::caller::Caller;
 use crate::crypto;
 use crate::issuer::{Delivery, Published};
+use crate::limits::{Allowance, Rate};
+use crate::newest::Open;
 use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
 use crate::view::View;
@@ -31,6 +33,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(30);
 /// For the reason of the end to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Messages of a sidecar: it may ask for every authority at once, and answers what it is told.
+const MESSAGES: Rate = Rate { burst: 8192, per_second: 64 };
 /// A version is a digest.
 const MAX_VERSION: usize = 128;
 
@@ -41,6 +45,9 @@ pub(super) struct PodStream {
     deps: Arc<Deps>,
     caller: Arc<Caller>,
     pod_uid: Arc<str>,
+    place: Open<Arc<str>>,
+    /// What the sidecar may still send.
+    budget: Allowance,
     view: watch::Receiver<Arc<View>>,
     keys: watch::Receiver<Arc<Published>>,
     revocations: watch::Receiver<Arc<InForce>>,
@@ -92,9 +99,10 @@ impl PodStream {
     pub(super) fn new(
         deps: Arc<Deps>,
         caller: Arc<Caller>,
-        pod_uid: Arc<str>,
+        place: Open<Arc<str>>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
+        let (pod_uid, budget) = (place.of().clone(), Allowance::new(MESSAGES, deps.clock.now()));
         let (mut renew, mut roots) = (deps.renew.clone(), deps.roots.clone());
         // Roots are sent at the beginning in any case; for these two the certificate is looked at.
         renew.mark_changed();
@@ -111,6 +119,8 @@ impl PodStream {
             deps,
             caller,
             pod_uid,
+            place,
+            budget,
             view,
             keys,
             revocations,
@@ -154,6 +164,7 @@ impl PodStream {
             let happened = tokio::select! {
                 biased;
                 _ = self.shutdown.wait_for(|end| *end) => Happened::End(Status::unavailable("the operator is ending")),
+                () = self.place.replaced() => Happened::End(Status::resource_exhausted("newer streams of this pod have taken its place")),
                 () = expiry.as_mut() => Happened::End(Status::unauthenticated("the certificate of this stream has ended")),
                 changed = self.view.changed() => changed.map_or(Happened::Gone, |()| Happened::View),
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
@@ -242,8 +253,14 @@ impl PodStream {
     }
 
     fn receive(&mut self, message: pb::SidecarMessage) -> Result<(), End> {
+        self.budget.take(self.deps.clock.now()).map_err(|_| {
+            let Rate { burst, per_second } = MESSAGES;
+            let limit =
+                format!("a stream may send {burst} messages and {per_second} a second after that; connect again");
+            Status::resource_exhausted(limit)
+        })?;
         match message.kind {
-            Some(Kind::Hello(hello)) => self.greet(&hello),
+            Some(Kind::Hello(hello)) => self.greet(&hello)?,
             Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
             Some(Kind::RevocationsApplied(pb::RevocationsApplied { epoch })) => {
                 self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch });
@@ -260,7 +277,10 @@ impl PodStream {
         Ok(())
     }
 
-    fn greet(&mut self, hello: &pb::Hello) {
+    fn greet(&mut self, hello: &pb::Hello) -> Result<(), End> {
+        if self.outbox.greeted() {
+            return Err(Status::invalid_argument("a stream has one hello, its first message; connect again").into());
+        }
         let (known, epoch) = (hello.revocation_epoch, self.revocations.borrow().epoch);
         if known > epoch {
             // This operator's state was put back. The sidecar keeps what it has until something is revoked anew.
@@ -269,6 +289,7 @@ impl PodStream {
         self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch: known });
         self.take_key(&hello.assertion_key);
         self.outbox.greet(hello.applied_order, known);
+        Ok(())
     }
 
     /// An older sidecar makes none.

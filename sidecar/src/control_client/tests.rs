@@ -205,6 +205,20 @@ async fn a_sidecar_whose_certificate_is_revoked_enrols_again() {
 }
 
 #[tokio::test]
+async fn an_operator_with_too_much_to_do_is_asked_again_with_the_certificate_in_use() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let before = (mesh.shared.identity().unwrap().number, mesh.shared.metrics.certificates.failed.get());
+        mesh.operator.with(|state| state.busy = 3);
+        mesh.operator.renew();
+        until("a new certificate", || mesh.shared.identity().unwrap().number > before.0).await;
+        mesh.operator.with(|state| assert_eq!((state.busy, state.enrolments, state.renewals), (0, 1, 1)));
+        assert_eq!(mesh.shared.metrics.certificates.failed.get(), before.1 + 3);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_operator_of_another_identity_gets_no_token() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
