@@ -1,18 +1,23 @@
 //! Accepting TLS connections for the operator's servers: bounded in number, with a deadline on the handshake,
 //! ended with the certificate of the other side.
+//!
+//! Where callers show who they are, who comes when there is no room waits for it. Where everybody may call, who comes takes the
+//! room of one that is idle.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use control::OpenConnections;
 use control::identity::peer_from_leaf;
 use control::tls::{ClientAuth, Identity, TlsError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -76,9 +81,27 @@ pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,
     /// Who is at the other end; `None` if it presented no certificate.
     pub(crate) caller: Option<Arc<Caller>>,
+    /// What is being done on it.
+    pub(crate) work: Work,
     lifetime: Duration,
     shutdown: watch::Receiver<bool>,
 }
+
+/// How many connections there may be, and what becomes of one more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// It waits until one ends.
+    Waits(usize),
+    /// An idle one ends for it: `most` in all, `from_one` from one address.
+    TakesAnIdle { most: usize, from_one: usize },
+}
+
+/// What is being done on a connection; one on which nothing is, is idle. Clones speak of the same connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work(Arc<AtomicUsize>);
+
+/// Something that is being done, until this is dropped.
+pub(crate) struct Doing(Work);
 
 /// When a connection must end: at shutdown, or with the certificate of its caller.
 pub(crate) struct Ending {
@@ -93,7 +116,7 @@ pub(crate) struct Ending {
 pub(crate) async fn run<F, Served>(
     listener: TcpListener,
     mut tls: Tls,
-    connections: usize,
+    room: Room,
     clock: Clock,
     mut shutdown: watch::Receiver<bool>,
     serve: F,
@@ -102,7 +125,7 @@ where
     F: Fn(Connection) -> Served + Clone + Send + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(connections));
+    let (slots, mut open) = room.split();
     let mut acceptor = tls.acceptor()?;
     let mut tasks = JoinSet::new();
     while let Some((tcp, remote, slot)) = next(&listener, &slots, &mut shutdown).await {
@@ -116,12 +139,21 @@ where
             }
         }
         let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());
-        tasks.spawn(async move {
+        let work = Work::default();
+        let its_work = work.clone();
+        let task = tasks.spawn(async move {
             let _slot = slot;
-            if let Some(connection) = handshake(tcp, remote, &acceptor, &clock, shutdown).await {
+            if let Some(connection) = handshake(tcp, remote, &acceptor, &clock, its_work, shutdown).await {
                 serve(connection).await;
             }
         });
+        let is_over = |(task, _): &(AbortHandle, Work)| task.is_finished();
+        let in_its_way = open
+            .as_mut()
+            .and_then(|open| open.take_in_sparing(remote.ip(), (task, work), is_over, |(_, work)| work.is_done()));
+        if let Some((idle, _)) = in_its_way {
+            idle.abort();
+        }
     }
     drop(listener);
     let drained = timeout(DRAIN + PAUSE, async { while tasks.join_next().await.is_some() {} }).await;
@@ -160,6 +192,7 @@ async fn handshake(
     remote: SocketAddr,
     acceptor: &TlsAcceptor,
     clock: &Clock,
+    work: Work,
     shutdown: watch::Receiver<bool>,
 ) -> Option<Connection> {
     // Requests are small and answered at once; waiting to fill a packet only adds delay.
@@ -177,13 +210,44 @@ async fn handshake(
         },
     };
     let lifetime = caller.as_ref().map_or(WITHOUT_CERTIFICATE, |caller| clock.until(caller.peer.not_after));
-    Some(Connection { stream, caller, lifetime, shutdown })
+    Some(Connection { stream, caller, work, lifetime, shutdown })
 }
 
 fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
     let reason = control::tls::rejection_of(error).map_or("failed", |rejection| rejection.id());
     tracing::info!(event = "handshake", outcome = "refused", reason, peer = %remote, %error);
     None
+}
+
+impl Room {
+    /// The places that connections wait for, and those that they take from each other.
+    fn split(self) -> (Arc<Semaphore>, Option<OpenConnections<(AbortHandle, Work)>>) {
+        let (places, open) = match self {
+            Self::Waits(most) => (most, None),
+            Self::TakesAnIdle { most, from_one } => {
+                (Semaphore::MAX_PERMITS, Some(OpenConnections::new(most, from_one)))
+            }
+        };
+        (Arc::new(Semaphore::new(places)), open)
+    }
+}
+
+impl Work {
+    /// Something is begun on the connection.
+    pub(crate) fn begin(&self) -> Doing {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Doing(self.clone())
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::codegen::Service;
 
-use crate::accept::{self, Connection, Tls, drive};
+use crate::accept::{self, Connection, Room, Tls, drive};
 use crate::acks::Acks;
 use crate::audits::Audits;
 use crate::behind::Behind;
@@ -114,7 +114,10 @@ pub(crate) async fn serve(
     let clock = deps.clock.clone();
     let service = ControlService::new(Arc::new(deps), shutdown.clone());
     let server = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
-    accept::run(listener, tls, CONNECTIONS, clock, shutdown, move |accepted| connection(server.clone(), accepted)).await
+    accept::run(listener, tls, Room::Waits(CONNECTIONS), clock, shutdown, move |accepted| {
+        connection(server.clone(), accepted)
+    })
+    .await
 }
 
 async fn connection(server: ControlServer<ControlService>, connection: Connection) {

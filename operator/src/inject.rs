@@ -31,6 +31,8 @@ use self::strip::Stripped;
 /// The label of a namespace or pod, and the annotation of a pod, that asks for a sidecar (`enabled`) or against one
 /// (`disabled`).
 pub const INJECT: &str = "fapi-mesh.dev/inject";
+/// Its value that asks for one.
+pub(crate) const ENABLED: &str = "enabled";
 /// The annotation of an injected pod: the version that injected it.
 pub const STATUS: &str = "fapi-mesh.dev/status";
 /// The container of the sidecar.

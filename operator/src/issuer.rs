@@ -29,7 +29,7 @@ use fapi::{IssuedToken, KeySet, NonceMinter, ReplaySet};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::accept::{self, Tls};
+use crate::accept::{self, Room, Tls};
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::revocations::Revocations;
@@ -113,7 +113,7 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let clock = server.clock.clone();
-    accept::run(listener, tls, CONNECTIONS, clock, shutdown, move |connection| {
+    accept::run(listener, tls, Room::Waits(CONNECTIONS), clock, shutdown, move |connection| {
         http::connection(server.clone(), connection)
     })
     .await

@@ -198,10 +198,16 @@ fn owners_and_objects_are_told_what_became_of_them_but_not_of_dry_runs() {
     };
     let on_no_curve = json!([{"kid": "a", "kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)}]);
     wait_for("the API server to serve our kinds", 30, || kubectl.apply(&client(&Value::Null)).ok());
-    let error = wait_for("a refusal", 30, || {
-        kubectl.apply(&client(&on_no_curve)).err().filter(|error| error.contains("validate.fapi-mesh.dev"))
-    });
+    let refused =
+        || kubectl.apply(&client(&on_no_curve)).err().filter(|error| error.contains("validate.fapi-mesh.dev"));
+    let error = wait_for("a refusal", 30, refused);
     assert!(error.contains("spec.authentication.jwks"), "{error}");
+    assert_eq!(events(kubectl, "bank", "ChangeRefused"), [Value::Null; 0], "the operator knows of none");
+    fs::write(setting.folder().join("source/client.yaml"), client(&Value::Null)).unwrap();
+    wait_for("the operator to know the object", 30, || {
+        refused();
+        events(kubectl, "bank", "ChangeRefused").into_iter().next()
+    });
     told(kubectl, "bank", ["FapiClient", "batch"], "ChangeRefused");
 
     // All that was told is what was told by now: the dry runs came first.

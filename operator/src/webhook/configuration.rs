@@ -20,7 +20,6 @@ pub(super) const INJECT: &str = "/inject";
 /// The path of the webhook that validates.
 pub(super) const VALIDATE: &str = "/validate";
 
-const ENABLED: &str = "enabled";
 /// The label with its name that every namespace has.
 const NAME: &str = "kubernetes.io/metadata.name";
 const FAIL: &str = "Fail";
@@ -42,7 +41,7 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
         let outside = vec![SYSTEM_NAMESPACE.to_owned(), service.namespace.clone()];
         selector([Some(requirement(NAME, "NotIn", outside)), more].into_iter().flatten().collect())
     };
-    let asks = |operator: &str| requirement(inject::INJECT, operator, vec![ENABLED.to_owned()]);
+    let asks = |operator: &str| requirement(inject::INJECT, operator, vec![inject::ENABLED.to_owned()]);
     let entry = |name: &str, namespaces: LabelSelector, objects: Option<LabelSelector>| MutatingWebhook {
         name: name.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
@@ -115,7 +114,10 @@ fn asks_by_annotation() -> MatchCondition {
     let (key, annotations) = (inject::INJECT, "object.metadata.annotations");
     MatchCondition {
         name: "asks-by-annotation".to_owned(),
-        expression: format!("has({annotations}) && '{key}' in {annotations} && {annotations}['{key}'] == '{ENABLED}'"),
+        expression: format!(
+            "has({annotations}) && '{key}' in {annotations} && {annotations}['{key}'] == '{}'",
+            inject::ENABLED
+        ),
     }
 }
 
