@@ -1,6 +1,7 @@
-//! The admission webhooks: pods that ask for a sidecar get one, and objects of ours that do not compile are not taken.
+//! The admission webhooks: pods that ask for a sidecar get one, nothing is put into them later that could take it over, and
+//! objects of ours that do not compile are not taken.
 //!
-//! Both are functions of one review and of what the operator knows. What became of it is told as an Event of an object that
+//! All are functions of one review and of what the operator knows. What became of it is told as an Event of an object that
 //! exists, except of a dry run (`sideEffects: NoneOnDryRun`). Any number of replicas serve them, each with a certificate of its own
 //! by an authority that they share.
 //!
@@ -11,6 +12,7 @@ mod authority;
 mod certificate;
 mod cluster;
 mod configuration;
+mod ephemeral;
 mod http;
 mod meter;
 mod mutate;

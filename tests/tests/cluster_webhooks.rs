@@ -26,6 +26,7 @@ fn without_the_operator_only_pods_that_asked_for_a_sidecar_wait() {
         let error = setting.attempt(namespace, &pod, false).unwrap_err();
         assert!(error.contains("inject.fapi-mesh.dev"), "{namespace}: {error}");
     }
+    debug(&setting, ["web", "other"], "debugger", &["--target=app"]).unwrap();
     // Objects of ours may come before their operator.
     let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: ledger, namespace: bank}\n\
                   spec: {targetRefs: [{name: ledger}]}\n";
@@ -138,6 +139,53 @@ fn objects_that_do_not_compile_are_refused_and_drift_is_undone() {
     wait_for("the operator to set it again", 90, || (of("validatingwebhookconfiguration") == trusted).then_some(()));
     let after = kubectl.get(&["mutatingwebhookconfiguration", "fapi-operator"])["metadata"]["resourceVersion"].clone();
     assert_eq!(after, version, "what is in order is not written again");
+    drop(operator);
+}
+
+/// Puts an ephemeral container into a pod: what kubectl says when the API server refuses it.
+fn debug(setting: &WithWebhooks, [namespace, pod]: [&str; 2], name: &str, more: &[&str]) -> Result<String, String> {
+    let args = ["debug", pod, "-n", namespace, "-c", name, "--image=debug", "--profile=baseline"];
+    setting.kubectl().with_input(&[&args, more].concat(), "")
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn ephemeral_containers_beside_a_sidecar_are_looked_at_and_no_others() {
+    let setting = WithWebhooks::new("webhooks-ephemeral");
+    let operator = setting.operator();
+    let kubectl = setting.kubectl();
+    let by_annotation = pod("by-annotation", json!({"fapi-mesh.dev/inject": "enabled"}));
+    for (namespace, pod) in
+        [("bank", pod("meshed", json!({}))), ("web", by_annotation), ("web", pod("plain", json!({})))]
+    {
+        setting.attempt(namespace, &pod, false).unwrap();
+    }
+    // What a pod asked for once can be taken away, its sidecar not.
+    kubectl.run(&["annotate", "pod", "by-annotation", "-n", "web", "fapi-mesh.dev/inject-"]);
+    let file = setting.folder().join("sidecar-id.json");
+    fs::write(&file, json!({"securityContext": {"runAsUser": 15100, "runAsGroup": 15100}}).to_string()).unwrap();
+    let custom = format!("--custom={}", file.display());
+    let attacks = [
+        (["--target=app", custom.as_str()], "(sidecar_id)"),
+        (["--target=app", "--profile=sysadmin"], "(privileged)"),
+        (["--target=app", "--profile=netadmin"], "(capability)"),
+    ];
+    for place in [["bank", "meshed"], ["web", "by-annotation"]] {
+        let error = debug(&setting, place, "spy", &["--target=fapi-sidecar"]).unwrap_err();
+        assert!(error.contains("ephemeral.fapi-mesh.dev") && error.contains("(sidecar_target)"), "{place:?}: {error}");
+        assert!(error.contains("name a container of the app"), "{error}");
+        for (more, id) in &attacks {
+            let error = debug(&setting, place, "spy", more).unwrap_err();
+            assert!(error.contains(id) && error.contains("--profile=baseline"), "{place:?}: {error}");
+        }
+        debug(&setting, place, "debugger", &["--target=app"]).unwrap();
+        let made = kubectl.get(&["pod", place[1], "-n", place[0]])["spec"]["ephemeralContainers"].clone();
+        assert_eq!(made.as_array().map(Vec::len), Some(1), "{made}");
+        assert_eq!(made[0]["name"], "debugger");
+    }
+    for (number, (more, _)) in attacks.iter().enumerate() {
+        debug(&setting, ["web", "plain"], &format!("debugger-{number}"), more).unwrap();
+    }
     drop(operator);
 }
 

@@ -13,9 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::configuration::{INJECT, VALIDATE};
+use super::configuration::{EPHEMERAL, INJECT, VALIDATE};
 use super::meter::{Outcome, Which};
-use super::{PATIENCE, READING, REVIEWS, Webhook, mutate, review, validate};
+use super::{PATIENCE, READING, REVIEWS, Webhook, ephemeral, mutate, review, validate};
 use crate::accept::{Connection, Work, drive};
 
 /// An API server takes objects of 3 MiB; a review may hold the old one and the new one. On one connection no more is held at a
@@ -66,7 +66,8 @@ async fn metered(webhook: &Webhook, asker: &Asker, request: Request<Incoming>) -
     let which = match request.uri().path() {
         INJECT => Which::Inject,
         VALIDATE => Which::Validate,
-        _ => return plain(StatusCode::NOT_FOUND, "there are /inject and /validate\n"),
+        EPHEMERAL => Which::Ephemeral,
+        _ => return plain(StatusCode::NOT_FOUND, "there are /inject, /validate and /ephemeral\n"),
     };
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
@@ -107,6 +108,7 @@ async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request
     let verdict = match which {
         Which::Inject => mutate::decide(webhook, &request).await,
         Which::Validate => validate::decide(webhook, &webhook.settings.trust_domain, &request),
+        Which::Ephemeral => ephemeral::decide(&request),
     };
     let mut answer = Response::new(Full::from(verdict.answer(&request.uid)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

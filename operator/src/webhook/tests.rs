@@ -1,6 +1,7 @@
 //! The webhooks over real connections, and what API servers are told of them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+mod ephemeral;
 mod strangers;
 
 use std::sync::Arc;
