@@ -18,6 +18,8 @@ mod strip;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 pub use crds::mesh::Loosening;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
@@ -31,6 +33,8 @@ use self::strip::Stripped;
 /// The label of a namespace or pod, and the annotation of a pod, that asks for a sidecar (`enabled`) or against one
 /// (`disabled`).
 pub const INJECT: &str = "fapi-mesh.dev/inject";
+/// Its value that asks for one.
+pub(crate) const ENABLED: &str = "enabled";
 /// The annotation of an injected pod: the version that injected it.
 pub const STATUS: &str = "fapi-mesh.dev/status";
 /// The container of the sidecar.
@@ -93,6 +97,21 @@ pub fn asks(pod: &Pod, namespace: &Namespace) -> bool {
 pub fn has_sidecar(spec: &PodSpec) -> bool {
     let mut init = spec.init_containers.iter().flatten();
     init.any(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
+}
+
+/// Everything that keeps the ephemeral containers that a pod is to get out of it: nothing, where there is no sidecar. What it has
+/// already stays, as it can be neither changed nor removed.
+pub(crate) fn refuse_ephemeral(before: &Pod, after: &Pod) -> Vec<Refusal> {
+    let Some(spec) = after.spec.as_ref().filter(|spec| has_sidecar(spec)) else { return Vec::new() };
+    let before = before.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let known: BTreeSet<&str> = before.map(|container| container.name.as_str()).collect();
+    let mut refusals = Vec::new();
+    for container in spec.ephemeral_containers.iter().flatten() {
+        if !known.contains(container.name.as_str()) {
+            fit::check_ephemeral(container, &mut refusals);
+        }
+    }
+    refusals
 }
 
 /// Takes the sidecar out of a pod again; `None` if it has none. Named ports of probes come back as numbers.

@@ -125,6 +125,7 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
     kubectl.run(&["create", "namespace", "fapi-mesh"]);
     kubectl.run(&["label", "namespace", "fapi-mesh", "pod-security.kubernetes.io/enforce=restricted"]);
     values_that_mean_nothing_are_refused(kubectl, &chart);
+    the_webhooks_are_open_to_whom_they_should_be(kubectl, &chart);
     the_end_is_as_it_is_wanted(kubectl, &chart);
     let high = format!("{chart}/values-ha.yaml");
     for more in [&[] as &[&str], &["-f", &high]] {
@@ -169,6 +170,22 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
     }
 }
 
+/// To everybody, unless somebody is named.
+fn the_webhooks_are_open_to_whom_they_should_be(kubectl: &Kubectl, chart: &str) {
+    let named = "networkPolicy.webhookPeers[0].ipBlock.cidr=10.0.0.0/28";
+    for (more, from) in
+        [(&[] as &[&str], Value::Null), (&["--set", named], json!([{"ipBlock": {"cidr": "10.0.0.0/28"}}]))]
+    {
+        let (documents, _) = rendered(kubectl, chart, more);
+        let policy = of_kind(&documents, "NetworkPolicy");
+        let rules = policy["spec"]["ingress"].as_array().unwrap();
+        let of_webhooks = |rule: &&Value| rule["ports"].as_array().unwrap().iter().any(|at| at["port"] == "webhooks");
+        let rules: Vec<&Value> = rules.iter().filter(of_webhooks).collect();
+        assert_eq!(rules.iter().map(|rule| &rule["from"]).collect::<Vec<_>>(), [&from]);
+        kubectl.with_input(&["apply", "--dry-run=server", "-f", "-"], &policy.to_string()).unwrap();
+    }
+}
+
 fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
     for wrong in [
         "image.tga=1",
@@ -180,6 +197,7 @@ fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
         "listen=127.0.0.1",
         "networkPolicy=true",
         "networkPolicy.apiServerPorts={0}",
+        "networkPolicy.webhookPeers={10.0.0.0/28}",
         "sidecar.repository=x",
         "test.namespace=Default",
         "uninstall.force=maybe",

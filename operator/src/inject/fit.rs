@@ -1,7 +1,7 @@
 //! Whether a pod can be guarded by a sidecar at all.
 
 use control::pod::{ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_PORT, SIDECAR_ID};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, SecurityContext};
 
 use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
 use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
@@ -74,6 +74,16 @@ fn check_container(container: &Container, refusals: &mut Vec<Refusal>) {
     if mounts.into_iter().any(|mount| [TOKEN_VOLUME, BUNDLE_VOLUME].contains(&mount.name.as_str())) {
         refusals.push(Refusal::SidecarToken { place: format!("container {name}") });
     }
+}
+
+/// Everything that keeps a container out of a pod with a sidecar that runs: what would keep it out of one that is made, and the
+/// sidecar as its target, whose processes and files it would see.
+pub(super) fn check_ephemeral(container: &EphemeralContainer, refusals: &mut Vec<Refusal>) {
+    let EphemeralContainer { name, ports, security_context, target_container_name, volume_mounts, .. } =
+        container.clone();
+    let target = target_container_name.filter(|target| [SIDECAR, REDIRECT].contains(&target.as_str()));
+    refusals.extend(target.map(|target| Refusal::SidecarTarget { container: name.clone(), target }));
+    check_container(&Container { name, ports, security_context, volume_mounts, ..Container::default() }, refusals);
 }
 
 fn check_rights(name: &str, context: &SecurityContext, refusals: &mut Vec<Refusal>) {

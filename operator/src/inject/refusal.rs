@@ -140,6 +140,16 @@ pub enum Refusal {
         /// The path of the field.
         place: String,
     },
+    /// A container that would share the sidecar's processes.
+    #[error(
+        "container {container} has targetContainerName {target}, whose keys it could read; name a container of the app, or none"
+    )]
+    SidecarTarget {
+        /// The container.
+        container: String,
+        /// Whose processes it would see.
+        target: String,
+    },
     /// The sidecar's proof of who the pod is, in other hands.
     #[error("{place} would have the token or the roots that are the sidecar's alone; remove it")]
     SidecarToken {
@@ -167,6 +177,7 @@ impl Refusal {
             Self::ProxyVariable { .. } => "proxy_variable",
             Self::SharedProcesses => "shared_processes",
             Self::SidecarId { .. } => "sidecar_id",
+            Self::SidecarTarget { .. } => "sidecar_target",
             Self::SidecarToken { .. } => "sidecar_token",
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 mod documents;
+mod ephemeral;
 mod generate;
 
 use std::collections::BTreeSet;
