@@ -1,9 +1,15 @@
 //! Accepting TLS connections for the operator's servers: bounded in number, with a deadline on the handshake,
 //! ended with the certificate of the other side.
+//!
+//! Whoever shows no certificate, or has not yet, has a part of the room, and the newest of them is served: however many
+//! connections strangers hold, members of the mesh come in.
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::newest::{Newest, Open};
 use crate::pki::Roots;
 
 /// A handshake takes milliseconds; more than this is a caller that holds a place.
@@ -29,6 +36,28 @@ const WITHOUT_CERTIFICATE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// After a failure to accept (no file handles left): give others time to end.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections a server has at one time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    /// All of them; one more waits.
+    pub(crate) all: usize,
+    /// Those without a certificate, or still before it is shown. Half of them may come from one address; for one more the
+    /// oldest ends.
+    pub(crate) strangers: usize,
+    /// Those of one pod; for one more its oldest ends.
+    pub(crate) of_a_pod: usize,
+}
+
+/// Who has connections.
+struct Holders {
+    strangers: Newest<()>,
+    addresses: Newest<IpAddr>,
+    pods: Newest<Arc<str>>,
+}
+
+/// The place of a connection that has shown no certificate.
+struct Stranger(Open<()>, Open<IpAddr>);
 
 /// How a server proves its identity and checks its callers.
 pub(crate) struct Tls {
@@ -93,7 +122,7 @@ pub(crate) struct Ending {
 pub(crate) async fn run<F, Served>(
     listener: TcpListener,
     mut tls: Tls,
-    connections: usize,
+    places: Places,
     clock: Clock,
     mut shutdown: watch::Receiver<bool>,
     serve: F,
@@ -102,7 +131,7 @@ where
     F: Fn(Connection) -> Served + Clone + Send + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(connections));
+    let (slots, holders) = (Arc::new(Semaphore::new(places.all)), Arc::new(Holders::new(places)));
     let mut acceptor = tls.acceptor()?;
     let mut tasks = JoinSet::new();
     while let Some((tcp, remote, slot)) = next(&listener, &slots, &mut shutdown).await {
@@ -116,10 +145,15 @@ where
             }
         }
         let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());
+        let (stranger, holders) = (holders.stranger(remote.ip()), holders.clone());
         tasks.spawn(async move {
             let _slot = slot;
-            if let Some(connection) = handshake(tcp, remote, &acceptor, &clock, shutdown).await {
-                serve(connection).await;
+            let connection = tokio::select! {
+                connection = handshake(tcp, remote, &acceptor, &clock, shutdown) => connection,
+                () = stranger.replaced() => None,
+            };
+            if let Some(connection) = connection {
+                holders.hold(stranger, connection, serve).await;
             }
         });
     }
@@ -184,6 +218,51 @@ fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
     let reason = control::tls::rejection_of(error).map_or("failed", |rejection| rejection.id());
     tracing::info!(event = "handshake", outcome = "refused", reason, peer = %remote, %error);
     None
+}
+
+impl Places {
+    /// For callers that have no certificates of ours.
+    pub(crate) const fn of_strangers(all: usize) -> Self {
+        Self { all, strangers: 2 * all, of_a_pod: all }
+    }
+}
+
+impl Holders {
+    fn new(places: Places) -> Self {
+        Self {
+            strangers: Newest::new(places.strangers),
+            addresses: Newest::new(places.strangers.div_ceil(2)),
+            pods: Newest::new(places.of_a_pod),
+        }
+    }
+
+    fn stranger(&self, address: IpAddr) -> Stranger {
+        Stranger(self.strangers.open(()), self.addresses.open(address))
+    }
+
+    /// Serves a connection for as long as it has its place: that of a stranger, or one of its pod.
+    async fn hold<Served: Future<Output = ()>>(
+        &self,
+        stranger: Stranger,
+        connection: Connection,
+        serve: impl FnOnce(Connection) -> Served,
+    ) {
+        // Certificates of the operator itself name no pod.
+        let Some(caller) = &connection.caller else {
+            return tokio::select! { () = serve(connection) => {}, () = stranger.replaced() => {} };
+        };
+        drop(stranger);
+        let Some(pod_uid) = caller.peer.pod_uid.clone() else { return serve(connection).await };
+        let of_pod = self.pods.open(pod_uid);
+        tokio::select! { () = serve(connection) => {}, () = of_pod.replaced() => {} }
+    }
+}
+
+impl Stranger {
+    /// Returns when a newer one has taken its place.
+    async fn replaced(&self) {
+        tokio::select! { () = self.0.replaced() => {}, () = self.1.replaced() => {} }
+    }
 }
 
 impl Connection {

@@ -31,7 +31,7 @@ pub(crate) use self::certificate::Certificate;
 pub(crate) use self::cluster::{Cluster, keep, register};
 pub(crate) use self::configuration::Service;
 pub(crate) use self::meter::Meter;
-use crate::accept::{self, Tls};
+use crate::accept::{self, Places, Tls};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::inject::Settings;
@@ -99,7 +99,7 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let serve = move |connection| http::connection(webhook.clone(), connection);
-    accept::run(listener, tls, CONNECTIONS, clock, shutdown, serve).await
+    accept::run(listener, tls, Places::of_strangers(CONNECTIONS), clock, shutdown, serve).await
 }
 
 /// What the API server waits for an answer; ours comes earlier, so that it says why.
