@@ -85,7 +85,7 @@ fn an_earlier_build_and_this_one_understand_each_other() {
     let jwks = br#"{"keys":[]}"#.to_vec();
     let keys = pb::KeySet { issuer: ISSUER.into(), digest: "77aa".into(), jwks };
     same(all, "key_set", &from_operator(FromOperator::KeySet(keys)));
-    let revocations = pb::Revocations { digest: "5e5e".into(), epoch: 3, document: b"[]".to_vec() };
+    let revocations = pb::Revocations { digest: "5e5e".into(), epoch: 3, document: b"[]".to_vec().into() };
     same(all, "revocations", &from_operator(FromOperator::Revocations(revocations)));
     same(all, "renew", &from_operator(FromOperator::Renew(pb::Renew {})));
     for (name, kind) in [
