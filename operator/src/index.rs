@@ -94,6 +94,11 @@ impl Index {
         &self.model
     }
 
+    /// Whether calls to what is known and not in the mesh are refused.
+    pub(crate) fn refuses_unmeshed(&self) -> bool {
+        self.model.mesh.as_ref().is_some_and(|mesh| mesh.unmeshed_refused)
+    }
+
     /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.
     pub(crate) fn identity(&self, pod: &Pod) -> Option<SpiffeId> {
         SpiffeId::new(&self.trust_domain, &pod.namespace, &pod.service_account).ok()
