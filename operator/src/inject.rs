@@ -21,7 +21,7 @@ mod tests;
 pub use crds::mesh::Loosening;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-pub use self::annotations::{ANNOTATIONS, Annotation, INTERCEPTION, SKIP_INBOUND, SKIP_OUTBOUND};
+pub use self::annotations::{ANNOTATIONS, Annotation, INTERCEPTION, SKIP_INBOUND, SKIP_OUTBOUND, UID};
 pub use self::documents::{Done, StreamError, inject_stream, uninject_stream};
 pub use self::patch::{Operation, diff};
 pub use self::refusal::{Refusal, Skip};
@@ -68,7 +68,7 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome 
     let Stripped { mut pod, injected, probes, resources } = strip::strip(pod);
     let mut refusals = Vec::new();
     let asked = annotations::read(&pod, settings, namespace, &mut refusals);
-    fit::check(&pod, asked.interception, namespace, &mut refusals);
+    fit::check(&pod, &asked, namespace, &mut refusals);
     let probes = probes::rewrite(&mut pod, probes, &mut refusals);
     match asked.interception {
         Interception::Proxy => proxy::set(&mut pod, &mut refusals),
