@@ -19,7 +19,8 @@ use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, P
 /// asked to be in the mesh, or what the caller's FapiClient names. What remains passes as it is, unless the FapiMesh refuses that.
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
     let lookup = Lookup { index, caller };
-    let kind = Authority::parse(authority, &caller.namespace).and_then(|Authority { host, port }| match host {
+    let asked = Authority::parse(authority, &caller.namespace, index.cluster_domain());
+    let kind = asked.and_then(|Authority { host, port }| match host {
         Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
         Host::Address(address) => lookup.address(address, port),
     });

@@ -4,6 +4,9 @@ use control::DestinationKind;
 
 use super::super::watched::Watched;
 use super::world::{READY, World, bare, pod, service, slice};
+use crate::cluster_domain::ClusterDomain;
+use crate::testing::domain;
+use crate::view::View;
 
 const CLIENT: &str = "kind: FapiClient\nmetadata: {name: shop, namespace: bank}\nspec: {serviceAccountName: shop, targets: [{serviceName: NAME}]}\n";
 
@@ -52,6 +55,28 @@ fn a_service_is_one_by_every_name_and_by_its_address() {
     for authority in ["payments:8080", "10.96.0.7:8080", "nobody.bank", "payments.web"] {
         assert_eq!(of(&mut world, authority), "unknown", "{authority}");
     }
+}
+
+#[test]
+fn a_cluster_may_have_another_domain_than_most() {
+    let mut world = bank();
+    let view = View::empty(domain()).under(ClusterDomain::parse("prod.bank.example").unwrap()).next(1, world.model());
+    let kind = |authority: &str| view.destination("uid-of-shop-1", authority).kind;
+    let payments = kind("payments");
+    assert!(matches!(payments, DestinationKind::Meshed(_)), "{payments:?}");
+    for authority in
+        ["payments.bank.svc.prod.bank.example", "payments.bank.svc.Prod.Bank.Example.:80", "payments.bank.svc"]
+    {
+        assert_eq!(kind(authority), payments, "{authority}");
+    }
+    for authority in
+        ["payments.bank.svc.cluster.local", "payments.bank.svc.bank.example", "payments.bank.prod.bank.example"]
+    {
+        assert_eq!(kind(authority), DestinationKind::Unknown, "{authority}");
+    }
+    // Those that come after it are of the same cluster.
+    let next = view.next(2, world.model());
+    assert_eq!(next.destination("uid-of-shop-1", "payments.bank.svc.prod.bank.example").kind, payments);
 }
 
 #[test]
