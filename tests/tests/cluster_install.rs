@@ -7,10 +7,10 @@ mod uninstall;
 
 use std::{fs, net::SocketAddr, time::Instant};
 
-use e2e::cluster::Forward;
 use e2e::cluster::bank::{SHOP, call, caller, check_passed};
 use e2e::cluster::loot::{curl, enrol};
 use e2e::cluster::platform::{HOME, Platform, chart, took};
+use e2e::cluster::{Forward, helm};
 use e2e::{Scratch, wait_for};
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ fn from_nothing_to_guarded_calls_and_back() {
     an_upgrade_changes_what_it_should(&platform, shop.address());
     costs(&platform);
     platform.helm(&["test", "fapi-mesh", "-n", HOME]);
+    the_test_fails_where_nothing_is_injected(&platform);
 
     uninstall::is_refused(&platform, shop.address());
     drop(shop);
@@ -58,6 +59,16 @@ fn from_nothing_to_guarded_calls_and_back() {
         (left.is_empty() || began.elapsed().as_secs() > 60).then_some(left)
     });
     assert_eq!(left, Vec::<String>::new(), "nothing but the definitions stays");
+}
+
+/// In the operator's own namespace no pod gets a sidecar.
+fn the_test_fails_where_nothing_is_injected(platform: &Platform) {
+    let (chart, set) = (chart("fapi-mesh"), format!("test.namespace={HOME}"));
+    platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", &set, "--wait"]);
+    assert!(helm(platform.kubectl(), &["test", "fapi-mesh", "-n", HOME]).is_err(), "it must not pass");
+    let told = platform.kubectl().run(&["logs", "fapi-mesh-test", "-n", HOME]);
+    assert!(told.contains("the pod was not injected"), "{told}");
+    platform.kubectl().run(&["delete", "pod", "fapi-mesh-test", "-n", HOME]);
 }
 
 fn statuses_say_so(platform: &Platform) {
