@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+mod bent;
+
 use super::*;
 use crate::source::documents;
 use crate::testing::domain;
