@@ -47,6 +47,7 @@ pub fn ready(args: &ReadyArgs) -> Result<(), ReadyError> {
     ready_at(at, Duration::from_secs(args.seconds))
 }
 
+#[expect(clippy::disallowed_methods, reason = "between two looks at a condition with a deadline")]
 fn ready_at(at: SocketAddr, within: Duration) -> Result<(), ReadyError> {
     let began = Instant::now();
     loop {
@@ -86,8 +87,6 @@ fn judged(answer: &str) -> Result<(), ReadyError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use std::net::TcpListener;
 
     use clap::CommandFactory;
