@@ -10,7 +10,7 @@ use std::{fs, net::SocketAddr, time::Instant};
 use e2e::cluster::bank::{SHOP, call, caller, check_passed};
 use e2e::cluster::loot::{curl, enrol};
 use e2e::cluster::platform::{HOME, Platform, chart, took};
-use e2e::cluster::{Forward, on_your_cluster};
+use e2e::cluster::{Forward, helm, on_your_cluster};
 use e2e::{Scratch, wait_for};
 use serde_json::{Value, json};
 
@@ -37,6 +37,7 @@ fn from_nothing_to_guarded_calls_and_back() {
     an_upgrade_changes_what_it_should(&platform, shop.address());
     costs(&platform);
     platform.helm(&["test", "fapi-mesh", "-n", HOME]);
+    the_test_fails_where_nothing_is_injected(&platform);
 
     uninstall::is_refused(&platform, shop.address());
     drop(shop);
@@ -66,6 +67,16 @@ fn as_readme_says(platform: &Platform) {
     let why = |line: &&str| line.contains("/intruder ") && line.contains("CallerNotAllowed");
     assert!(said.lines().any(|line| why(&line)), "the intruder may not, and one sees why: {said}");
     platform.rolled_out("outside", "intruder");
+}
+
+/// In the operator's own namespace no pod gets a sidecar.
+fn the_test_fails_where_nothing_is_injected(platform: &Platform) {
+    let (chart, set) = (chart("fapi-mesh"), format!("test.namespace={HOME}"));
+    platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", &set, "--wait"]);
+    assert!(helm(platform.kubectl(), &["test", "fapi-mesh", "-n", HOME]).is_err(), "it must not pass");
+    let told = platform.kubectl().run(&["logs", "fapi-mesh-test", "-n", HOME]);
+    assert!(told.contains("the pod was not injected"), "{told}");
+    platform.kubectl().run(&["delete", "pod", "fapi-mesh-test", "-n", HOME]);
 }
 
 fn statuses_say_so(platform: &Platform) {

@@ -161,7 +161,7 @@ pub(crate) struct InjectArgs {
     /// The namespace that the operator runs in
     #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     pub(crate) operator_namespace: String,
-    /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts
+    /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts, Uid
     #[arg(long, value_name = "LOOSENING", value_delimiter = ',', value_parser = loosening)]
     pub(crate) allow: Vec<Loosening>,
 }
@@ -235,9 +235,9 @@ fn workload(text: &str) -> Result<(String, String), String> {
 }
 
 fn loosening(text: &str) -> Result<Loosening, String> {
-    let known = [("OptOut", Loosening::OptOut), ("SkipPorts", Loosening::SkipPorts)];
+    let known = [("OptOut", Loosening::OptOut), ("SkipPorts", Loosening::SkipPorts), ("Uid", Loosening::Uid)];
     let found = known.into_iter().find(|(name, _)| *name == text);
-    found.map(|(_, loosening)| loosening).ok_or_else(|| "write OptOut or SkipPorts".to_owned())
+    found.map(|(_, loosening)| loosening).ok_or_else(|| "write OptOut, SkipPorts or Uid".to_owned())
 }
 
 #[cfg(test)]

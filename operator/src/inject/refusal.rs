@@ -1,7 +1,5 @@
 //! Why a pod gets no sidecar. Every id is stable; every message says what is wrong, where, and what to do.
 
-use control::pod::SIDECAR_ID;
-
 use super::{INJECT, Interception, Loosening};
 
 /// Why a pod stays as it is.
@@ -135,10 +133,12 @@ pub enum Refusal {
     #[error("spec.shareProcessNamespace: the app could read the sidecar's keys; remove shareProcessNamespace")]
     SharedProcesses,
     /// The sidecar's user or group, whose calls are not redirected.
-    #[error("{place} is {SIDECAR_ID}, the sidecar's; choose another")]
+    #[error("{place} is {id}, the sidecar's; choose another")]
     SidecarId {
         /// The path of the field.
         place: String,
+        /// The user and group of the sidecar.
+        id: u32,
     },
     /// A container that would share the sidecar's processes.
     #[error(
