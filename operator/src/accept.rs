@@ -1,12 +1,16 @@
 //! Accepting TLS connections for the operator's servers: bounded in number, with a deadline on the handshake,
 //! ended with the certificate of the other side.
 //!
-//! Where callers show who they are, who comes when there is no room waits for it. Where everybody may call, who comes takes the
-//! room of one that is idle.
+//! Where members call, whoever shows no certificate, or has not yet, has a part of the room, and the newest of them is served:
+//! however many connections strangers hold, members of the mesh come in. Where everybody calls, who comes takes the room of one
+//! that is idle.
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::newest::{Newest, Open};
 use crate::pki::Roots;
 
 /// A handshake takes milliseconds; more than this is a caller that holds a place.
@@ -34,6 +39,28 @@ const WITHOUT_CERTIFICATE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// After a failure to accept (no file handles left): give others time to end.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections a server has at one time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    /// All of them; one more waits.
+    pub(crate) all: usize,
+    /// Those without a certificate, or still before it is shown. Half of them may come from one address; for one more the
+    /// oldest ends.
+    pub(crate) strangers: usize,
+    /// Those of one pod; for one more its oldest ends.
+    pub(crate) of_a_pod: usize,
+}
+
+/// Who has connections.
+struct Holders {
+    strangers: Newest<()>,
+    addresses: Newest<IpAddr>,
+    pods: Newest<Arc<str>>,
+}
+
+/// The place of a connection that has shown no certificate.
+struct Stranger(Open<()>, Open<IpAddr>);
 
 /// How a server proves its identity and checks its callers.
 pub(crate) struct Tls {
@@ -90,10 +117,10 @@ pub(crate) struct Connection {
 /// How many connections there may be, and what becomes of one more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Room {
-    /// It waits until one ends.
-    Waits(usize),
-    /// An idle one ends for it: `most` in all, `from_one` from one address.
-    TakesAnIdle { most: usize, from_one: usize },
+    /// For members of the mesh: it waits until one ends.
+    Members(Places),
+    /// For everybody: an idle one ends for it. `most` in all, `from_one` from one address.
+    Everybody { most: usize, from_one: usize },
 }
 
 /// What is being done on a connection; one on which nothing is, is idle. Clones speak of the same connection.
@@ -125,7 +152,7 @@ where
     F: Fn(Connection) -> Served + Clone + Send + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let (slots, mut open) = room.split();
+    let (slots, holders, mut open) = room.split();
     let mut acceptor = tls.acceptor()?;
     let mut tasks = JoinSet::new();
     while let Some((tcp, remote, slot)) = next(&listener, &slots, &mut shutdown).await {
@@ -139,11 +166,15 @@ where
             }
         }
         let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());
+        let stranger = holders.as_ref().map(|holders| (holders.clone(), holders.stranger(remote.ip())));
         let work = Work::default();
         let its_work = work.clone();
         let task = tasks.spawn(async move {
             let _slot = slot;
-            if let Some(connection) = handshake(tcp, remote, &acceptor, &clock, its_work, shutdown).await {
+            let shaking = handshake(tcp, remote, &acceptor, &clock, its_work, shutdown);
+            if let Some((holders, stranger)) = stranger {
+                holders.hold(stranger, shaking, serve).await;
+            } else if let Some(connection) = shaking.await {
                 serve(connection).await;
             }
         });
@@ -220,15 +251,15 @@ fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
 }
 
 impl Room {
-    /// The places that connections wait for, and those that they take from each other.
-    fn split(self) -> (Arc<Semaphore>, Option<OpenConnections<(AbortHandle, Work)>>) {
-        let (places, open) = match self {
-            Self::Waits(most) => (most, None),
-            Self::TakesAnIdle { most, from_one } => {
-                (Semaphore::MAX_PERMITS, Some(OpenConnections::new(most, from_one)))
+    /// The places that connections wait for, and whose they are.
+    fn split(self) -> (Arc<Semaphore>, Option<Arc<Holders>>, Option<OpenConnections<(AbortHandle, Work)>>) {
+        let (all, holders, open) = match self {
+            Self::Members(places) => (places.all, Some(Arc::new(Holders::new(places))), None),
+            Self::Everybody { most, from_one } => {
+                (Semaphore::MAX_PERMITS, None, Some(OpenConnections::new(most, from_one)))
             }
         };
-        (Arc::new(Semaphore::new(places)), open)
+        (Arc::new(Semaphore::new(all)), holders, open)
     }
 }
 
@@ -247,6 +278,46 @@ impl Work {
 impl Drop for Doing {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Holders {
+    fn new(places: Places) -> Self {
+        Self {
+            strangers: Newest::new(places.strangers),
+            addresses: Newest::new(places.strangers.div_ceil(2)),
+            pods: Newest::new(places.of_a_pod),
+        }
+    }
+
+    fn stranger(&self, address: IpAddr) -> Stranger {
+        Stranger(self.strangers.open(()), self.addresses.open(address))
+    }
+
+    /// Serves a connection for as long as it has its place: that of a stranger, or one of its pod.
+    async fn hold<Served: Future<Output = ()>>(
+        &self,
+        stranger: Stranger,
+        shaking: impl Future<Output = Option<Connection>>,
+        serve: impl FnOnce(Connection) -> Served,
+    ) {
+        let connection = tokio::select! { connection = shaking => connection, () = stranger.replaced() => None };
+        let Some(connection) = connection else { return };
+        // Certificates of the operator itself name no pod.
+        let Some(caller) = &connection.caller else {
+            return tokio::select! { () = serve(connection) => {}, () = stranger.replaced() => {} };
+        };
+        drop(stranger);
+        let Some(pod_uid) = caller.peer.pod_uid.clone() else { return serve(connection).await };
+        let of_pod = self.pods.open(pod_uid);
+        tokio::select! { () = serve(connection) => {}, () = of_pod.replaced() => {} }
+    }
+}
+
+impl Stranger {
+    /// Returns when a newer one has taken its place.
+    async fn replaced(&self) {
+        tokio::select! { () = self.0.replaced() => {}, () = self.1.replaced() => {} }
     }
 }
 

@@ -4,6 +4,7 @@
 //! only ever read its own policy.
 
 mod outbox;
+mod pace;
 mod renewal;
 mod service;
 mod stream;
@@ -27,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::codegen::Service;
 
-use crate::accept::{self, Connection, Room, Tls, drive};
+use crate::accept::{self, Connection, Places, Room, Tls, drive};
 use crate::acks::Acks;
 use crate::audits::Audits;
 use crate::behind::Behind;
@@ -45,10 +46,12 @@ use service::ControlService;
 /// The protocol of the control server over TLS.
 pub(crate) const ALPN: &[&[u8]] = &[b"h2"];
 
-/// One per sidecar, and one more while it renews its certificate.
-const CONNECTIONS: usize = 20_000;
+/// One per sidecar, and one more while it renews its certificate; a few more of one that lost its connections without a word.
+const PLACES: Places = Places { all: 20_000, strangers: 4_000, of_a_pod: 8 };
 /// A sidecar needs two: its stream, and one call to renew.
 const STREAMS: u32 = 16;
+/// Without a certificate there is one call: to enrol.
+const STREAMS_OF_A_STRANGER: u32 = 1;
 /// The largest message of a sidecar is an enrolment: a token and a request of a few KB.
 const MAX_MESSAGE: usize = 64 * 1024;
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -114,14 +117,13 @@ pub(crate) async fn serve(
     let clock = deps.clock.clone();
     let service = ControlService::new(Arc::new(deps), shutdown.clone());
     let server = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
-    accept::run(listener, tls, Room::Waits(CONNECTIONS), clock, shutdown, move |accepted| {
-        connection(server.clone(), accepted)
-    })
-    .await
+    let serve = move |accepted| connection(server.clone(), accepted);
+    accept::run(listener, tls, Room::Members(PLACES), clock, shutdown, serve).await
 }
 
 async fn connection(server: ControlServer<ControlService>, connection: Connection) {
     let (stream, caller, ending) = connection.split();
+    let streams = if caller.is_some() { STREAMS } else { STREAMS_OF_A_STRANGER };
     let service = service_fn(move |mut request: Request<Incoming>| {
         let mut server = server.clone();
         if let Some(caller) = &caller {
@@ -134,7 +136,7 @@ async fn connection(server: ControlServer<ControlService>, connection: Connectio
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS);
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -3,11 +3,16 @@
 //! Who the caller is comes from the token alone ([`TokenReview`], in a cluster the API server's), that the pod
 //! exists from the view, and everything in the certificate but the key from those two. A renewal also shows the
 //! certificate it replaces, and all three must mean the same pod.
+//!
+//! A review is a question to somebody else, and whoever reaches the operator may bring a token. So one that cannot be good is
+//! refused by its looks ([`shape`]), and the rest waits for a place, of which renewals have their own ([`room`]).
 
 mod cluster;
 mod directory;
 mod refusal;
 mod review;
+mod room;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod token_files;
@@ -33,10 +38,10 @@ pub(crate) use refusal::EnrollRefusal;
 pub(crate) use review::{Reviewed, TokenRefused, TokenReview};
 pub(crate) use token_files::TokenFiles;
 
+use room::Room;
+
 /// A review is one call to an API server nearby.
 const REVIEW: Duration = Duration::from_secs(5);
-/// A projected service account token has about 1,200 bytes.
-const MAX_TOKEN: usize = 8192;
 
 /// Gives pods their certificates.
 pub(crate) struct Enroller {
@@ -47,6 +52,7 @@ pub(crate) struct Enroller {
     clock: Clock,
     /// The operator's own identity, which no enrolment issues.
     reserved: SpiffeId,
+    room: Room,
     /// Pods that have a certificate from this process.
     enrolled: Mutex<HashSet<String>>,
     events: Events,
@@ -77,8 +83,8 @@ impl Enroller {
         clock: Clock,
         reserved: SpiffeId,
     ) -> Self {
-        let (enrolled, events) = (Mutex::default(), Events::none());
-        Self { authority, review, view, revocations, clock, reserved, enrolled, events }
+        let (room, enrolled, events) = (Room::new(), Mutex::default(), Events::none());
+        Self { authority, review, view, revocations, clock, reserved, room, enrolled, events }
     }
 
     /// The same, with trouble told as Events of the pods.
@@ -94,7 +100,7 @@ impl Enroller {
         caller: Option<&Caller>,
     ) -> Result<Enrolled, EnrollRefusal> {
         let kind = if caller.is_some() { "renewal" } else { "first" };
-        let found = self.find(token).await;
+        let found = self.find(token, caller).await;
         let issued = found.and_then(|found| match self.issue(&found, csr_der, caller) {
             Ok(issued) => Ok((found.pod, issued)),
             Err(refusal) => {
@@ -117,13 +123,21 @@ impl Enroller {
     }
 
     /// The pod that a token means, whether or not it may have what it asks for.
-    async fn find(&self, token: &str) -> Result<Found, EnrollRefusal> {
-        if !self.view.borrow().synced() {
+    async fn find(&self, token: &str, caller: Option<&Caller>) -> Result<Found, EnrollRefusal> {
+        let view = self.view.borrow().clone();
+        if !view.synced() {
             return Err(EnrollRefusal::NotReady);
         }
-        if token.len() > MAX_TOKEN {
-            return Err(EnrollRefusal::Token(TokenRefused::Malformed));
-        }
+        shape::check(token, self.clock.now()).map_err(EnrollRefusal::Token)?;
+        caller.map_or(Ok(()), |caller| self.check_certificate(caller))?;
+        // A certificate outlives its pod, and then keeps no place.
+        let renews =
+            caller.filter(|caller| caller.pod(&view).is_some()).and_then(|caller| caller.peer.pod_uid.as_ref());
+        self.room.within(renews, self.review(token)).await
+    }
+
+    /// Has the token reviewed, and looks for its pod.
+    async fn review(&self, token: &str) -> Result<Found, EnrollRefusal> {
         let reviewed = tokio::time::timeout(REVIEW, self.review.review(token))
             .await
             .map_err(|_| EnrollRefusal::Token(TokenRefused::Unavailable))?
@@ -208,12 +222,19 @@ impl Enroller {
         if used || self.authority.owns(key) { Err(EnrollRefusal::KeyReused) } else { Ok(()) }
     }
 
-    /// The certificate shown must be current, not revoked, and of the same pod as the token.
+    /// The certificate shown must be of the same pod as the token, and still count.
     fn check_renewal(&self, caller: &Caller, pod: &Pod, id: &SpiffeId) -> Result<(), EnrollRefusal> {
         let peer = &caller.peer;
         if peer.pod_uid.as_deref() != Some(&pod.uid) || peer.spiffe_id != *id {
             return Err(EnrollRefusal::OtherPod);
         }
+        // Again: a review takes time.
+        self.check_certificate(caller)
+    }
+
+    /// The certificate shown must be current and not revoked.
+    fn check_certificate(&self, caller: &Caller) -> Result<(), EnrollRefusal> {
+        let peer = &caller.peer;
         if peer.not_after <= self.clock.now() {
             return Err(EnrollRefusal::CertificateEnded);
         }

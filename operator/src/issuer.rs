@@ -13,7 +13,6 @@ mod http;
 mod introspect;
 mod kept;
 mod keys;
-mod limits;
 mod metadata;
 mod revoke;
 #[cfg(test)]
@@ -29,9 +28,10 @@ use fapi::{IssuedToken, KeySet, NonceMinter, ReplaySet};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::accept::{self, Room, Tls};
+use crate::accept::{self, Places, Room, Tls};
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
+use crate::limits::{Limits, Rate};
 use crate::revocations::Revocations;
 use crate::view::View;
 
@@ -41,13 +41,14 @@ pub(crate) use kept::Kept;
 #[cfg(test)]
 pub(crate) use keys::Keys;
 pub(crate) use keys::{Delivered, Delivery, KeysError, Published, Rotation};
-use limits::Limits;
 
 /// The protocols that the issuer speaks over TLS.
 pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// Connections at one time; each sidecar has one, briefly.
-const CONNECTIONS: usize = 4096;
+/// A sidecar has one, briefly, and for requests at one time one each; it may send no more of these than [`RATE`] says.
+const PLACES: Places = Places { all: 4096, strangers: 2048, of_a_pod: 256 };
+/// Requests of a client. A sidecar with 64 targets asks for 64 tokens, each twice for want of a nonce.
+const RATE: Rate = Rate { burst: 256, per_second: 32 };
 /// Proofs remembered, and how many of them one caller may fill.
 const PROOFS: usize = 65_536;
 const PROOFS_PER_CALLER: usize = 1024;
@@ -86,7 +87,7 @@ impl MeshAuthorizationServer {
             names,
             nonces: NonceMinter::new(kept.nonces),
             kept,
-            limits: Limits::new(),
+            limits: Limits::new(RATE),
             client_keys,
             view,
             revocations,
@@ -113,8 +114,6 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let clock = server.clock.clone();
-    accept::run(listener, tls, Room::Waits(CONNECTIONS), clock, shutdown, move |connection| {
-        http::connection(server.clone(), connection)
-    })
-    .await
+    let serve = move |connection| http::connection(server.clone(), connection);
+    accept::run(listener, tls, Room::Members(PLACES), clock, shutdown, serve).await
 }

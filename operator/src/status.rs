@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use control::MeshIssuer;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::watch::error::RecvError;
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::cluster::StatusObjects;
 pub(crate) use self::condition::timestamp;
@@ -45,6 +46,9 @@ use crate::view::View;
 const QUIET: Duration = Duration::from_millis(50);
 /// A disk that is full is tried again; a file that somebody removed comes back.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// With acknowledgements alone no status changes more often: what sidecars say is theirs to say, and writes are ours to pay.
+const ACKNOWLEDGED_EVERY: Duration = Duration::from_secs(1);
 
 /// Seconds for which counts stay as they are: with them alone no status changes more often.
 const COUNTS_EVERY: u64 = 60;
@@ -101,6 +105,7 @@ impl Reporter {
         let (mut acks, mut in_force, mut anchors) =
             (self.acks.subscribe(), self.in_force.clone(), self.anchors.clone());
         let mut leadership = self.leadership();
+        let mut acknowledged = Instant::now();
         loop {
             let (now, wanted) = (view.borrow_and_update().clone(), desired.borrow_and_update().clone());
             let heard = wanted.statuses.clone();
@@ -127,7 +132,10 @@ impl Reporter {
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = desired.changed() => if changed.is_err() { return },
-                changed = acks.changed() => if changed.is_err() { return },
+                changed = after(acknowledged, &mut acks) => match changed {
+                    Ok(()) => acknowledged = Instant::now() + QUIET + ACKNOWLEDGED_EVERY,
+                    Err(_) => return,
+                },
                 changed = in_force.changed() => if changed.is_err() { return },
                 changed = self.pace.due(&self.clock) => if changed.is_err() { return },
                 changed = anchors.changed() => if changed.is_err() { return },
@@ -176,6 +184,12 @@ impl Reporter {
             Place::Objects(_) => Ok(()),
         }
     }
+}
+
+/// Returns when something has changed, but not before this moment.
+async fn after(moment: Instant, changes: &mut watch::Receiver<()>) -> Result<(), RecvError> {
+    sleep_until(moment).await;
+    changes.changed().await
 }
 
 /// The status of a FapiClient, with nothing acknowledged.

@@ -117,7 +117,7 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let serve = move |connection| http::connection(webhook.clone(), connection);
-    let room = Room::TakesAnIdle { most: CONNECTIONS, from_one: CONNECTIONS_FROM_ONE };
+    let room = Room::Everybody { most: CONNECTIONS, from_one: CONNECTIONS_FROM_ONE };
     accept::run(listener, tls, room, clock, shutdown, serve).await
 }
 

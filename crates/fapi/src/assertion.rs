@@ -42,8 +42,8 @@ pub enum AssertionFault {
     /// Not one that FAPI 2.0 SP 5.4.1 allows.
     #[error("its alg must be ES256, PS256 or EdDSA")]
     Algorithm,
-    /// No registered key of this id and algorithm.
-    #[error("the client has no key of this kid and alg")]
+    /// No registered key of this id and algorithm, or no id and a choice of keys.
+    #[error("the client has no key of this kid and alg; one that has several keys must name the kid")]
     KeyNotFound,
     /// Another key has signed, or something was changed.
     #[error("its signature is not by the key of the client")]
@@ -105,7 +105,8 @@ impl<'a> ClientAssertion<'a> {
         let alg = SigningAlg::from_jose(alg).ok_or(AssertionFault::Algorithm)?;
         let kid = self.header.view().text("kid")?;
         let candidates: Vec<_> = keys.iter().flat_map(|keys| keys.candidates(kid, alg)).collect();
-        if candidates.is_empty() {
+        // Of keys in several sets, too, none is tried after the other for want of a name.
+        if candidates.is_empty() || (kid.is_none() && candidates.len() > 1) {
             return Err(AssertionFault::KeyNotFound);
         }
         if !candidates.iter().any(|key| self.jws.is_signed_by(key)) {

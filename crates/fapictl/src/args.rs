@@ -81,6 +81,9 @@ pub(crate) struct AttackArgs {
     /// The folder of a demo that runs (`demo --keep`), or one like it of another mesh of the bank
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
+    /// The attacker is an app of the mesh: it runs in the network of the pod of `intruder`, whose sidecar must stop each attack
+    #[arg(long)]
+    pub(crate) from_mesh: bool,
     /// How the outcome is told: a table, or one JSON object a step
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

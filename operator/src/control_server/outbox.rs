@@ -44,6 +44,8 @@ pub(super) struct Outbox {
     check_revocations: bool,
     /// The order that the sidecar has applied; nothing is sent before it said so, and nothing older after.
     applied_order: Option<u64>,
+    /// Whether it was told that the sidecar has a newer snapshot; who says so again is not believed.
+    told_behind: bool,
     snapshot_sent: Option<String>,
     check_snapshot: bool,
     renew: bool,
@@ -190,8 +192,15 @@ impl Outbox {
         }
         if now.view.order() < applied {
             // The sidecar has seen newer: this operator lags, or its state was put back. It would refuse.
-            now.behind.tell(applied);
-            tracing::warn!(pod_uid = now.pod_uid, applied, order = now.view.order(), "a sidecar has a newer snapshot");
+            if !std::mem::replace(&mut self.told_behind, true) {
+                now.behind.tell(applied);
+                tracing::warn!(
+                    pod_uid = now.pod_uid,
+                    applied,
+                    order = now.view.order(),
+                    "a sidecar has a newer snapshot"
+                );
+            }
             return None;
         }
         let snapshot = now.view.snapshot(now.pod_uid, now.issuer)?;
@@ -204,7 +213,8 @@ impl Outbox {
             order: now.view.order(),
             required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
-            revocation_epoch: now.revocations.epoch,
+            // Those that came meanwhile may be on their way; what it was sent it has before this.
+            revocation_epoch: self.revocations_sent,
         }))
     }
 

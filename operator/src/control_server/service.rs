@@ -13,6 +13,8 @@ use super::Deps;
 use super::stream::PodStream;
 use crate::caller::Caller;
 use crate::enroll::{EnrollRefusal, TokenRefused};
+use crate::limits::{Limits, Rate};
+use crate::newest::Newest;
 use crate::replicas::{self, Ends};
 use crate::revocations::ShutOut;
 
@@ -20,6 +22,10 @@ use crate::revocations::ShutOut;
 const ENROLL: Duration = Duration::from_secs(10);
 /// Messages on their way to a slow reader; everything behind them is merged to the newest.
 const OUTSTANDING: usize = 4;
+/// Streams of one pod: the one in use, the one that takes over from it, and one that has ended without a word.
+const STREAMS: usize = 3;
+/// How often a pod may open one. Sidecars wait longer each time that it does not last.
+const OPENED: Rate = Rate { burst: 32, per_second: 1 };
 /// Other replicas, and those before them that have not gone yet.
 const REPLICAS: usize = 32;
 
@@ -27,12 +33,16 @@ const REPLICAS: usize = 32;
 pub(super) struct ControlService {
     deps: Arc<Deps>,
     replicas: Arc<Semaphore>,
+    /// By pod uid.
+    streams: Newest<Arc<str>>,
+    opened: Limits,
     shutdown: watch::Receiver<bool>,
 }
 
 impl ControlService {
     pub(super) fn new(deps: Arc<Deps>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { deps, replicas: Arc::new(Semaphore::new(REPLICAS)), shutdown }
+        let (replicas, streams) = (Arc::new(Semaphore::new(REPLICAS)), Newest::new(STREAMS));
+        Self { deps, replicas, streams, opened: Limits::new(OPENED), shutdown }
     }
 
     /// The caller of a replica's stream: with a current certificate of the operator itself, which no enrolment issues.
@@ -106,8 +116,12 @@ impl Control for ControlService {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let caller = self.pod_caller(&request)?;
         let pod_uid = caller.peer.pod_uid.clone().ok_or_else(unknown_pod)?;
+        self.opened.take(&pod_uid, self.deps.clock.now()).map_err(|_| {
+            Status::resource_exhausted("this pod opens streams too often; wait longer before each of them")
+        })?;
         let (outgoing, messages) = mpsc::channel(OUTSTANDING);
-        let stream = PodStream::new(self.deps.clone(), caller, pod_uid, self.shutdown.clone());
+        let place = self.streams.open(pod_uid);
+        let stream = PodStream::new(self.deps.clone(), caller, place, self.shutdown.clone());
         tokio::spawn(stream.run(request.into_inner(), outgoing));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
@@ -140,6 +154,7 @@ impl Control for ControlService {
 fn code(refusal: &EnrollRefusal) -> Code {
     match refusal {
         EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) => Code::Unavailable,
+        EnrollRefusal::Busy => Code::ResourceExhausted,
         EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded | EnrollRefusal::CertificateRevoked => {
             Code::Unauthenticated
         }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use control::pb::{self, sidecar_message::Kind};
 use fapi::UnixTime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
 use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
+use super::pace::Pace;
 use super::renewal::{self, Soon};
 use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
@@ -20,6 +21,8 @@ use crate::audits::{Counted, Telling};
 use crate::caller::Caller;
 use crate::crypto;
 use crate::issuer::{Delivery, Published};
+use crate::limits::{Allowance, Rate};
+use crate::newest::Open;
 use crate::pki::{Roots, authority_of};
 use crate::revocations::InForce;
 use crate::view::View;
@@ -30,6 +33,8 @@ const HELLO: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(30);
 /// For the reason of the end to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Messages of a sidecar: it may ask for every authority at once, and answers what it is told.
+const MESSAGES: Rate = Rate { burst: 8192, per_second: 64 };
 /// A version is a digest.
 const MAX_VERSION: usize = 128;
 
@@ -40,6 +45,9 @@ pub(super) struct PodStream {
     deps: Arc<Deps>,
     caller: Arc<Caller>,
     pod_uid: Arc<str>,
+    place: Open<Arc<str>>,
+    /// What the sidecar may still send.
+    budget: Allowance,
     view: watch::Receiver<Arc<View>>,
     keys: watch::Receiver<Arc<Published>>,
     revocations: watch::Receiver<Arc<InForce>>,
@@ -49,6 +57,9 @@ pub(super) struct PodStream {
     outbox: Outbox,
     /// When the sidecar is asked for a new certificate.
     renewal: Soon,
+    /// When it is told of revocations that came one after the other.
+    revoking: Soon,
+    pace: Pace,
     delivery: Delivery,
     /// The key that signed the certificate of the sidecar.
     authority: Option<Vec<u8>>,
@@ -69,6 +80,7 @@ enum Happened<'a> {
     Revocations,
     Renew,
     RenewalDue,
+    RevocationsDue,
     Roots,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
@@ -87,9 +99,10 @@ impl PodStream {
     pub(super) fn new(
         deps: Arc<Deps>,
         caller: Arc<Caller>,
-        pod_uid: Arc<str>,
+        place: Open<Arc<str>>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
+        let (pod_uid, budget) = (place.of().clone(), Allowance::new(MESSAGES, deps.clock.now()));
         let (mut renew, mut roots) = (deps.renew.clone(), deps.roots.clone());
         // Roots are sent at the beginning in any case; for these two the certificate is looked at.
         renew.mark_changed();
@@ -101,11 +114,13 @@ impl PodStream {
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
         deps.acks.record(&pod_uid, AckEvent::Connected { authority: authority.clone() });
-        let (outbox, renewal) = (Outbox::new(), Soon::default());
+        let (outbox, renewal, revoking, pace) = (Outbox::new(), Soon::default(), Soon::default(), Pace::default());
         Self {
             deps,
             caller,
             pod_uid,
+            place,
+            budget,
             view,
             keys,
             revocations,
@@ -114,6 +129,8 @@ impl PodStream {
             shutdown,
             outbox,
             renewal,
+            revoking,
+            pace,
             delivery,
             authority,
             counts,
@@ -147,12 +164,14 @@ impl PodStream {
             let happened = tokio::select! {
                 biased;
                 _ = self.shutdown.wait_for(|end| *end) => Happened::End(Status::unavailable("the operator is ending")),
+                () = self.place.replaced() => Happened::End(Status::resource_exhausted("newer streams of this pod have taken its place")),
                 () = expiry.as_mut() => Happened::End(Status::unauthenticated("the certificate of this stream has ended")),
                 changed = self.view.changed() => changed.map_or(Happened::Gone, |()| Happened::View),
                 changed = self.keys.changed() => changed.map_or(Happened::Gone, |()| Happened::Keys),
                 changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
                 () = self.renewal.come() => Happened::RenewalDue,
+                () = self.revoking.come() => Happened::RevocationsDue,
                 changed = self.roots.changed() => changed.map_or(Happened::Gone, |()| Happened::Roots),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
@@ -179,6 +198,7 @@ impl PodStream {
             Happened::Revocations => self.revocations_changed()?,
             Happened::Renew => self.renew_asked(),
             Happened::RenewalDue => self.outbox.renew(),
+            Happened::RevocationsDue => self.outbox.revocations_changed(),
             Happened::Roots => self.roots_changed(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
@@ -225,13 +245,22 @@ impl PodStream {
         if let Some(out) = out {
             return Err(shut_out(out).into());
         }
-        self.outbox.revocations_changed();
+        match self.pace.wait(Instant::now()) {
+            Some(wait) => self.revoking.after(wait),
+            None => self.outbox.revocations_changed(),
+        }
         Ok(())
     }
 
     fn receive(&mut self, message: pb::SidecarMessage) -> Result<(), End> {
+        self.budget.take(self.deps.clock.now()).map_err(|_| {
+            let Rate { burst, per_second } = MESSAGES;
+            let limit =
+                format!("a stream may send {burst} messages and {per_second} a second after that; connect again");
+            Status::resource_exhausted(limit)
+        })?;
         match message.kind {
-            Some(Kind::Hello(hello)) => self.greet(&hello),
+            Some(Kind::Hello(hello)) => self.greet(&hello)?,
             Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
             Some(Kind::RevocationsApplied(pb::RevocationsApplied { epoch })) => {
                 self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch });
@@ -248,7 +277,10 @@ impl PodStream {
         Ok(())
     }
 
-    fn greet(&mut self, hello: &pb::Hello) {
+    fn greet(&mut self, hello: &pb::Hello) -> Result<(), End> {
+        if self.outbox.greeted() {
+            return Err(Status::invalid_argument("a stream has one hello, its first message; connect again").into());
+        }
         let (known, epoch) = (hello.revocation_epoch, self.revocations.borrow().epoch);
         if known > epoch {
             // This operator's state was put back. The sidecar keeps what it has until something is revoked anew.
@@ -257,6 +289,7 @@ impl PodStream {
         self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch: known });
         self.take_key(&hello.assertion_key);
         self.outbox.greet(hello.applied_order, known);
+        Ok(())
     }
 
     /// An older sidecar makes none.
@@ -320,8 +353,12 @@ impl PodStream {
         let (pod_uid, view, keys, revocations, roots) = (&*self.pod_uid, &*view, &*keys, &*revocations, &*roots);
         let now = Now { pod_uid, view, keys, revocations, issuer, roots, behind };
         let message = self.outbox.next(&now)?;
-        if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
-            self.delivery.sent(digest);
+        match &message.kind {
+            Some(pb::operator_message::Kind::KeySet(_)) => {
+                self.outbox.keys_sent().into_iter().for_each(|digest| self.delivery.sent(digest));
+            }
+            Some(pb::operator_message::Kind::Revocations(_)) => self.pace.told(Instant::now()),
+            _ => {}
         }
         Some(message)
     }

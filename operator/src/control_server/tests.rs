@@ -16,13 +16,15 @@ use tonic::{Code, Request, Status, Streaming};
 
 use fapi::{Revocation, Revoked};
 
+use super::outbox::{Now, Outbox};
 use crate::audits::Counted;
 use crate::audits::tests::told;
+use crate::behind::Behind;
 use crate::model::{Client, Key, Model, Seniority};
 use crate::replicas::Channel;
 use crate::testing::bank::{client_of, move_ledger, rename, transfers_at};
-use crate::testing::id;
 use crate::testing::mesh::{Member, Mesh, SOON, csr};
+use crate::testing::{capture_log, id};
 
 const WINDOW: u32 = 64 * 1024;
 
@@ -289,6 +291,8 @@ async fn only_pods_that_a_change_concerns_are_told() {
 
 #[tokio::test]
 async fn a_sidecar_with_a_newer_snapshot_is_left_alone() {
+    // A line that is first said where nobody listens is said nowhere afterwards.
+    let _log = capture_log();
     let mesh = Mesh::start().await;
     let mut sidecar = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
     sidecar.hello(u64::MAX).await;
@@ -338,6 +342,94 @@ async fn authorities_are_bounded() {
     });
     assert_eq!(sidecar.end().await.code(), Code::ResourceExhausted);
     flood.abort();
+    mesh.end().await;
+}
+
+// === What one pod may take ===
+
+#[tokio::test]
+async fn a_pod_has_a_few_streams_and_the_newest_stay() {
+    let mesh = Mesh::start().await;
+    let (mut other, _) = Sidecar::greeted(&mesh, "ledger-1").await;
+    let (mut oldest, _) = Sidecar::greeted(&mesh, "payments-1").await;
+    let mut newer = Vec::new();
+    for _ in 0..3 {
+        newer.push(Sidecar::greeted(&mesh, "payments-1").await.0);
+    }
+    assert_eq!(oldest.end().await.code(), Code::ResourceExhausted);
+    newer.push(other);
+    for sidecar in &mut newer {
+        sidecar.lookup("nobody.bank").await;
+        assert!(matches!(sidecar.next().await, Got::Destination(_)));
+    }
+    other = newer.pop().unwrap();
+    drop(newer);
+    until(|| mesh.acks.connected() == 1).await;
+    drop(other);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_opens_streams_all_the_time_waits_and_no_other_does() {
+    let mesh = Mesh::start().await;
+    let (shop, ledger) = (mesh.member("shop-1"), mesh.member("ledger-1"));
+    let mut client = client(&mesh, Some(&shop.identity)).await;
+    let mut open = async || client.connect(tokio_stream::empty()).await.map(|_| ());
+    for _ in 0..32 {
+        open().await.unwrap();
+    }
+    assert_eq!(open().await.unwrap_err().code(), Code::ResourceExhausted);
+    assert!(Sidecar::connect(&mesh, &ledger).await.is_ok());
+    mesh.clock.advance(Duration::from_secs(1));
+    open().await.unwrap();
+    assert_eq!(open().await.unwrap_err().code(), Code::ResourceExhausted);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_has_one_hello() {
+    let mesh = Mesh::start().await;
+    let (mut sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
+    sidecar.hello(0).await;
+    assert_eq!(sidecar.end().await.code(), Code::InvalidArgument);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_has_a_budget_of_messages() {
+    let mesh = Mesh::start().await;
+    let (mut sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
+    let (outgoing, uid) = (sidecar.outgoing.clone(), mesh.pod("payments-1").uid);
+    // One was the hello.
+    for epoch in 1..8192 {
+        let kind = sidecar_message::Kind::RevocationsApplied(pb::RevocationsApplied { epoch });
+        outgoing.send(pb::SidecarMessage { kind: Some(kind) }).await.unwrap();
+    }
+    until(|| mesh.acks.of(&uid).revocations == 8191).await;
+    mesh.clock.advance(Duration::from_secs(1));
+    for _ in 0..64 {
+        sidecar.lookup("nobody.bank").await;
+        assert!(matches!(sidecar.next().await, Got::Destination(_)), "a steady few after that");
+    }
+    sidecar.lookup("nobody.bank").await;
+    assert_eq!(sidecar.end().await.code(), Code::ResourceExhausted);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_believed_once_that_its_sidecar_has_a_newer_snapshot() {
+    let (log, _guard) = capture_log();
+    let mesh = Mesh::start().await;
+    let mut sidecar = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
+    sidecar.hello(u64::MAX).await;
+    while !matches!(sidecar.next().await, Got::Revocations(_)) {}
+    for number in 0..3 {
+        mesh.change(|model| transfers_at(model, &format!("/transfers-{number}")));
+        // Answered after the snapshot was looked at.
+        sidecar.lookup("nobody.bank").await;
+        assert!(matches!(sidecar.next().await, Got::Destination(_)));
+    }
+    assert_eq!(log.text().matches("a sidecar has a newer snapshot").count(), 1);
     mesh.end().await;
 }
 
@@ -435,6 +527,56 @@ async fn revocations_come_before_the_first_snapshot_and_at_once_when_there_are_m
     assert!(matches!(other.next().await, Got::Bundle(_)));
     assert!(matches!(other.next().await, Got::Keys(_)));
     assert!(matches!(other.next().await, Got::Snapshot(_)));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn all_streams_share_the_revocations_that_they_send() {
+    let mesh = Mesh::start().await;
+    mesh.revocations.revoke([revoked(&mesh, Revoked::Pod("another".into()))]).unwrap();
+    let (view, keys) = (mesh.view.borrow().clone(), mesh.keys.published().borrow().clone());
+    let (roots, revocations) = (mesh.authority.roots().borrow().clone(), mesh.revocations.in_force());
+    let (issuer, behind) = (crate::issuer::names("https://issuer.example"), Behind::default());
+    let now = Now {
+        pod_uid: "nobody",
+        view: &view,
+        keys: &keys,
+        revocations: &revocations,
+        issuer: &issuer,
+        roots: &roots,
+        behind: &behind,
+    };
+    let sent = || {
+        let mut outbox = Outbox::new();
+        outbox.greet(0, 0);
+        loop {
+            if let Some(operator_message::Kind::Revocations(sent)) = outbox.next(&now).unwrap().kind {
+                break sent.document;
+            }
+        }
+    };
+    let (one, other) = (sent(), sent());
+    assert!(!one.is_empty() && one.as_ptr() == other.as_ptr(), "it is copied for each");
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn many_revocations_that_come_one_after_the_other_travel_together() {
+    let mesh = Mesh::start().await;
+    let (mut sidecar, _) = Sidecar::greeted(&mesh, "shop-1").await;
+    for number in 0..200 {
+        mesh.revocations.revoke([revoked(&mesh, Revoked::Pod(number.to_string().into()))]).unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (last, mut told) = (mesh.revocations.in_force().epoch, 0);
+    loop {
+        let Got::Revocations(revocations) = sidecar.next().await else { panic!("only revocations") };
+        told += 1;
+        if revocations.epoch == last {
+            break;
+        }
+    }
+    assert!(told < 50, "each was sent alone: {told}");
     mesh.end().await;
 }
 

@@ -9,6 +9,7 @@ use fapi::{SigningError, SigningKey, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use super::review::{AUDIENCE, Review};
+use super::shape::decode;
 use super::{Reviewed, TokenRefused, TokenReview};
 use crate::clock::Clock;
 use crate::crypto;
@@ -168,12 +169,6 @@ impl Claims {
             node: None,
         })
     }
-}
-
-/// A part of a compact JWT: strict base64url of a JSON object, every member known and given once.
-fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenRefused> {
-    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenRefused::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| TokenRefused::Malformed)
 }
 
 /// The key's uncompressed point (SEC 1, section 2.3.3).

@@ -9,6 +9,9 @@ pub(crate) enum EnrollRefusal {
     /// The desired state has not been read.
     #[error("the operator has not read the desired state yet; try again")]
     NotReady,
+    /// There is no place for its review.
+    #[error("too many enrolments are in progress; try again in a few seconds")]
+    Busy,
     /// The token says nothing we believe.
     #[error("the workload token is refused: {0}")]
     Token(#[source] TokenRefused),
@@ -55,6 +58,7 @@ impl EnrollRefusal {
     pub(crate) fn id(&self) -> &'static str {
         match self {
             Self::NotReady => "not_ready",
+            Self::Busy => "busy",
             Self::Token(refused) => refused.id(),
             Self::PodUnknown => "pod_unknown",
             Self::Terminating => "pod_terminating",

@@ -22,7 +22,7 @@ struct Bench {
     tokens: Arc<DirectoryTokens>,
     view: watch::Sender<Arc<View>>,
     revocations: Arc<Revocations>,
-    enroller: Enroller,
+    enroller: Arc<Enroller>,
 }
 
 impl Bench {
@@ -37,7 +37,7 @@ impl Bench {
             Arc::new(Revocations::open(Shelf::Folder(dir.path().to_owned()), true, clock.clone()).unwrap());
         let enroller =
             Enroller::new(authority, tokens.clone(), view.subscribe(), revocations.clone(), clock.clone(), reserved);
-        Self { dir, clock, tokens, view, revocations, enroller }
+        Self { dir, clock, tokens, view, revocations, enroller: Arc::new(enroller) }
     }
 
     fn pod(&self, name: &str) -> Pod {
@@ -150,7 +150,7 @@ async fn forged_tokens_are_refused() {
         ("x".repeat(10_000), "token_malformed"),
         (format!("{none}.{}.", encode(&claims)), "token_malformed"),
         (format!("{header}.{}.{signature}", encode(&with("sub", json!("x")))), "token_signature_invalid"),
-        (format!("{header}.{}.", encode(&claims)), "token_signature_invalid"),
+        (format!("{header}.{}.", encode(&claims)), "token_malformed"),
         (stranger.sign_jwt("JWT", &claims).unwrap(), "token_signature_invalid"),
     ] {
         assert_eq!(bench.reason(&forged).await, reason, "{forged}");
@@ -380,4 +380,104 @@ async fn what_an_identity_was_given_before_a_time_can_be_revoked_alone() {
     assert_eq!(renew(&old).await, Err("certificate_revoked"));
     let new = bench.caller("shop-1").await;
     assert_eq!(renew(&new).await, Ok(()));
+}
+
+/// Reviews as the directory does, but not before the test says so.
+struct Slow {
+    tokens: Arc<DirectoryTokens>,
+    /// How many reviews were begun.
+    begun: watch::Sender<usize>,
+    goes_on: watch::Sender<bool>,
+    /// Of this token at once.
+    except: String,
+}
+
+impl TokenReview for Slow {
+    fn review<'a>(&'a self, token: &'a str) -> review::Review<'a> {
+        self.begun.send_modify(|begun| *begun += 1);
+        Box::pin(async move {
+            if token != self.except {
+                let _ = self.goes_on.subscribe().wait_for(|on| *on).await;
+            }
+            self.tokens.review(token).await
+        })
+    }
+}
+
+impl Slow {
+    /// Waits until so many reviews were begun.
+    async fn begun(&self, count: usize) {
+        self.begun.subscribe().wait_for(|begun| *begun == count).await.unwrap();
+    }
+}
+
+impl Bench {
+    /// As many first enrolments as have a place, and whether each gets a certificate.
+    fn flood(&self, token: &str) -> tokio::task::JoinSet<bool> {
+        let one = || {
+            let (enroller, token, csr) = (self.enroller.clone(), token.to_owned(), self.csr());
+            async move { enroller.enroll(&token, &csr, None).await.is_ok() }
+        };
+        (0..room::FIRST).map(|_| one()).collect()
+    }
+
+    /// The same with a slow reviewer, who takes his time but for the token of this pod.
+    fn slow_but_for(self, name: &str) -> (Self, Arc<Slow>) {
+        let (tokens, except) = (self.tokens.clone(), self.token(name));
+        let slow = Arc::new(Slow { tokens, begun: watch::Sender::new(0), goes_on: watch::Sender::new(false), except });
+        let Enroller { authority, view, revocations, clock, reserved, .. } = &*self.enroller;
+        let (authority, view, revocations) = (authority.clone(), view.clone(), revocations.clone());
+        let enroller = Enroller::new(authority, slow.clone(), view, revocations, clock.clone(), reserved.clone());
+        (Self { enroller: Arc::new(enroller), ..self }, slow)
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_passes_while_first_enrolments_fill_the_room() {
+    let bench = Bench::new();
+    let shop = bench.caller("shop-1").await;
+    let (bench, slow) = bench.slow_but_for("shop-1");
+    let (token, csr) = (bench.token("payments-1"), bench.csr());
+    let flood = bench.flood(&token);
+    slow.begun(room::FIRST).await;
+    assert_eq!(bench.reason(&token).await, "busy");
+    assert_eq!(bench.reason(&slow.except).await, "busy", "it shows no certificate");
+    assert_eq!(*slow.begun.borrow(), room::FIRST);
+    assert!(bench.enroller.enroll(&slow.except, &csr, Some(&shop)).await.is_ok());
+    slow.goes_on.send_replace(true);
+    assert!(flood.join_all().await.into_iter().all(|issued| issued), "those that had a place");
+    assert!(bench.first(&token).await.is_ok(), "there is room again");
+}
+
+#[tokio::test]
+async fn a_pod_has_one_renewal_in_progress_and_places_are_for_pods_that_live() {
+    let bench = Bench::new();
+    let (shop, gone) = (bench.caller("shop-1").await, bench.caller("ledger-1").await);
+    let (bench, slow) = bench.slow_but_for("payments-1");
+    let (token, csr) = (bench.token("shop-1"), bench.csr());
+    let renew = async || bench.enroller.enroll(&token, &csr, Some(&shop)).await.map(|_| ());
+    let newer = async {
+        slow.begun(1).await;
+        let newer = async {
+            slow.begun(2).await;
+            slow.goes_on.send_replace(true);
+        };
+        tokio::join!(renew(), newer).0
+    };
+    let (older, newer) = tokio::join!(renew(), newer);
+    assert!(matches!(older, Err(EnrollRefusal::Busy)), "{older:?}");
+    assert!(newer.is_ok(), "{newer:?}");
+
+    // A certificate whose pod is gone finds the room of those that have none.
+    slow.goes_on.send_replace(false);
+    let stranger = bench.token("web-1");
+    let mut model = bank();
+    model.pods.remove(&*gone.peer.pod_uid.clone().unwrap());
+    bench.view.send_replace(Arc::new(view(model)));
+    let flood = bench.flood(&stranger);
+    slow.begun(2 + room::FIRST).await;
+    let refused = bench.enroller.enroll(&slow.except, &csr, Some(&gone)).await.map(|_| ());
+    assert!(matches!(refused, Err(EnrollRefusal::Busy)), "{refused:?}");
+    slow.goes_on.send_replace(true);
+    flood.join_all().await;
 }

@@ -45,8 +45,10 @@ pub(super) fn authenticate<'a>(
     };
     facts.client = Some(client.id.clone());
     check_revoked(server, &client.id)?;
-    // Only now, or anyone could use up what another may send.
-    server.limits.take(client.name(), server.clock.now()).map_err(TokenError::TooMany)?;
+    if !client.is_counted() {
+        // Only now, or anyone could use up what another may send.
+        server.limits.take(client.name(), server.clock.now()).map_err(TokenError::TooMany)?;
+    }
     Ok(client)
 }
 
@@ -85,8 +87,12 @@ fn by_assertion<'a>(
     if keys.is_empty() {
         return Err(TokenError::ClientUnknown);
     }
-    let verified = assertion.verify(&server.names.issuer, &keys, now).map_err(TokenError::Assertion)?;
     let peer = caller.map(|caller| own_certificate(server, view, caller, id.as_str())).transpose()?;
+    if let Some(peer) = peer {
+        // It can use up only what its own pod may send, so it does before its signature costs anything.
+        server.limits.take(name(&id, Some(peer)), now).map_err(TokenError::TooMany)?;
+    }
+    let verified = assertion.verify(&server.names.issuer, &keys, now).map_err(TokenError::Assertion)?;
     Ok(Client { id, peer, assertion: Some(verified) })
 }
 
@@ -129,10 +135,19 @@ impl Client<'_> {
         }
     }
 
-    /// Whose requests are counted together: those of a pod, or else of a client.
     fn name(&self) -> &str {
-        self.peer.and_then(|peer| peer.pod_uid.as_deref()).unwrap_or(self.id.as_str())
+        name(&self.id, self.peer)
     }
+
+    /// Whether the request was counted before it was known to be the client's: its connection was.
+    fn is_counted(&self) -> bool {
+        self.assertion.is_some() && self.peer.is_some()
+    }
+}
+
+/// Whose requests are counted together: those of a pod, or else of a client.
+fn name<'a>(id: &'a SpiffeId, peer: Option<&'a Peer>) -> &'a str {
+    peer.and_then(|peer| peer.pod_uid.as_deref()).unwrap_or(id.as_str())
 }
 
 /// The scheme of an Authorization header, if it is one that may be repeated to the caller.

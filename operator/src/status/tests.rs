@@ -18,6 +18,7 @@ use crate::pki::Anchor;
 use crate::rotation::{Anchors, Oldest, Progress, Step};
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::testing::bank::{bank, client_of, transfers_at, view};
+use crate::testing::mesh::SOON;
 use crate::testing::{NOW, TempDir};
 
 /// Statuses of one model after another, as a reporter makes them.
@@ -461,6 +462,45 @@ fn what_is_the_same_is_not_written_again_and_what_is_removed_comes_back() {
     std::fs::remove_file(&path).unwrap();
     reporter.step(&view, &Desired::default()).unwrap();
     assert!(path.exists());
+}
+
+#[tokio::test]
+async fn acknowledgements_alone_change_a_status_once_a_second() {
+    let dir = TempDir::new();
+    let issuer = crate::issuer::names("https://127.0.0.1:1");
+    let acks = Arc::new(Acks::default());
+    let reporter = Reporter::new(
+        Place::Folder(StatusFolder::new(dir.path())),
+        &issuer,
+        (acks.clone(), Arc::default(), nothing_revoked(), nothing_told()),
+        Clock::manual(NOW),
+    );
+    let (view, desired) = (watch::Sender::new(Arc::new(view(bank()))), watch::Sender::new(Arc::default()));
+    let shutdown = watch::Sender::new(false);
+    let uid = "uid-of-bank-payments-1";
+    let version = view.borrow().snapshot(uid, &issuer).unwrap().version.clone();
+    let running = tokio::spawn(reporter.run(view.subscribe(), desired.subscribe(), shutdown.subscribe()));
+    acks.record(uid, AckEvent::Connected { authority: None });
+    let path = dir.path().join("status/FapiPolicy/bank/payments.yaml");
+    let begun = Instant::now();
+    // The first of them may be known at the beginning, and one that follows is written at once.
+    for accepts in [false, true, false, true] {
+        let (version, reason) = (version.clone(), "no".to_owned());
+        let (event, status) = match accepts {
+            true => (AckEvent::Acked { version }, "programmed: 1"),
+            false => (AckEvent::Nacked { version, reason }, "rejected: 1"),
+        };
+        acks.record(uid, event);
+        let written = async {
+            while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(status)) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, written).await.unwrap();
+    }
+    assert!(begun.elapsed() >= 2 * ACKNOWLEDGED_EVERY);
+    shutdown.send_replace(true);
+    running.await.unwrap();
 }
 
 // === FapiIssuer ===

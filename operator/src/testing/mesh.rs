@@ -201,6 +201,11 @@ impl Mesh {
         }
     }
 
+    /// What another server of the operator would serve with.
+    pub(crate) fn tls(&self, alpn: &'static [&'static [u8]]) -> Tls {
+        Tls::new(self.serving.identity(), self.authority.roots(), alpn)
+    }
+
     /// The roots of the mesh, PEM.
     pub(crate) fn roots(&self) -> Arc<str> {
         self.authority.bundle_pem()

@@ -167,8 +167,8 @@ async fn older_and_unreadable_revocations_are_refused_and_the_last_ones_stay() {
         until("they are in force", || mesh.shared.revocations().len() == 2).await;
         let pushed = || mesh.operator.with(|state| state.pushed);
         let acks = || mesh.operator.with(|state| state.acks.len());
-        let bad = pb::Revocations { digest: "bad".to_owned(), epoch: 6, document: b"[{}]".to_vec() };
-        let old = pb::Revocations { digest: "old".to_owned(), epoch: 4, document: b"[]".to_vec() };
+        let bad = pb::Revocations { digest: "bad".to_owned(), epoch: 6, document: b"[{}]"[..].into() };
+        let old = pb::Revocations { digest: "old".to_owned(), epoch: 4, document: b"[]"[..].into() };
         for refused in [bad, old] {
             let before = (pushed(), acks());
             mesh.operator.say(Kind::Revocations(refused));
@@ -200,6 +200,20 @@ async fn a_sidecar_whose_certificate_is_revoked_enrols_again() {
         mesh.operator.renew();
         until("a new certificate", || mesh.shared.identity().unwrap().number > before).await;
         mesh.operator.with(|state| assert_eq!((state.enrolments, state.renewals), (2, 0)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_operator_with_too_much_to_do_is_asked_again_with_the_certificate_in_use() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let before = (mesh.shared.identity().unwrap().number, mesh.shared.metrics.certificates.failed.get());
+        mesh.operator.with(|state| state.busy = 3);
+        mesh.operator.renew();
+        until("a new certificate", || mesh.shared.identity().unwrap().number > before.0).await;
+        mesh.operator.with(|state| assert_eq!((state.busy, state.enrolments, state.renewals), (0, 1, 1)));
+        assert_eq!(mesh.shared.metrics.certificates.failed.get(), before.1 + 3);
     })
     .await;
 }

@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) mute: bool,
     /// Certificates in use are revoked: they are not renewed.
     pub(crate) refuse_renewals: bool,
+    /// So many enrolments find no place.
+    pub(crate) busy: u32,
     /// Messages of [`TestOperator::say`] that have left; one that comes too soon after another replaces it.
     pub(crate) pushed: u32,
 }
@@ -124,7 +126,7 @@ impl TestOperator {
     }
 
     pub(crate) fn revoke(&self, epoch: u64, all: &[fapi::Revocation]) {
-        let document = serde_json::to_vec(all).unwrap();
+        let document = serde_json::to_vec(all).unwrap().into();
         self.say(Kind::Revocations(pb::Revocations { digest: format!("r{epoch}"), epoch, document }));
     }
 
@@ -209,6 +211,14 @@ impl Control for Service {
         let csr = CertificateSigningRequestParams::from_der(&request.csr_der.into()).unwrap();
         if self.certified && operator.with(|state| state.refuse_renewals) {
             return Err(Status::unauthenticated("revoked"));
+        }
+        let busy = operator.with(|state| {
+            let before = state.busy;
+            state.busy = before.saturating_sub(1);
+            before > 0
+        });
+        if busy {
+            return Err(Status::resource_exhausted("try again"));
         }
         let life = operator.with(|state| {
             state.tokens.push(request.token);

@@ -146,6 +146,18 @@ fn the_key_is_the_clients_by_id_and_algorithm() {
 }
 
 #[test]
+fn without_a_key_id_no_key_is_tried_after_the_other() {
+    let nameless = PROOF_KEY.sign_compact(br#"{"alg":"ES256"}"#, claims().to_string().as_bytes()).unwrap();
+    let assertion = ClientAssertion::parse(&nameless).unwrap();
+    let own = Arc::new(key_set(&[published(&PROOF_KEY, "one")]));
+    let other = Arc::new(key_set(&[published(&OTHER_KEY, "two")]));
+    assert!(assertion.verify(ISSUER, &[own.clone()], now()).is_ok(), "there is no choice");
+    for several in [[own.clone(), other.clone()], [other, own]] {
+        assert_eq!(assertion.verify(ISSUER, &several, now()), Err(AssertionFault::KeyNotFound));
+    }
+}
+
+#[test]
 fn assertions_of_another_implementation_are_taken_in_every_algorithm() {
     other_implementation();
     let es256 = EncodingKey::from_ec_der(SigningKey::generate().unwrap().to_pkcs8_der().unwrap().as_ref());

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
@@ -42,6 +44,18 @@ fn reviewed() -> Json {
             "extra": {POD_NAME: ["shop-1"], POD_UID: ["uid-of-shop-1"], NODE_NAME: ["node-1"]},
         },
     })
+}
+
+/// A token with the looks of the pod's own: what it is worth the server says.
+fn token() -> String {
+    let part = |value: Json| URL_SAFE_NO_PAD.encode(value.to_string());
+    let names = json!({
+        "namespace": "bank",
+        "pod": {"name": "shop-1", "uid": "uid-of-shop-1"},
+        "serviceaccount": {"name": "shop", "uid": "uid-of-shop"},
+    });
+    let claims = json!({"aud": ["fapi-mesh.dev"], "exp": NOW.as_secs() + 600, "kubernetes.io": names});
+    format!("{}.{}.c2ln", part(json!({"alg": "RS256"})), part(claims))
 }
 
 fn shop(phase: &str) -> Json {
@@ -97,7 +111,7 @@ impl Bench {
     }
 
     async fn enroll(&self, caller: Option<&Caller>) -> Result<Enrolled, EnrollRefusal> {
-        self.enroller.enroll("a.b.c", &greedy_csr(self.dir.path(), P256), caller).await
+        self.enroller.enroll(&token(), &greedy_csr(self.dir.path(), P256), caller).await
     }
 
     async fn reason(&self) -> &'static str {
@@ -142,9 +156,19 @@ async fn the_api_server_is_asked_for_our_own_audience_and_believed() {
     assert_eq!(peer.spiffe_id.as_str(), "spiffe://bank.example/ns/bank/sa/shop");
     assert_eq!(peer.pod_uid.as_deref(), Some("uid-of-shop-1"));
     bench.says(|says| {
-        assert_eq!(says.asked, [json!({"token": "a.b.c", "audiences": ["fapi-mesh.dev"]})]);
+        assert_eq!(says.asked, [json!({"token": token(), "audiences": ["fapi-mesh.dev"]})]);
         assert_eq!(says.gets, 0, "a known pod costs no other question");
     });
+}
+
+#[tokio::test]
+async fn the_api_server_is_not_asked_about_what_cannot_be_a_token_of_a_pod() {
+    let bench = Bench::new();
+    for token in ["a.b.c".to_owned(), format!("{}.x", token()), "x".repeat(4000)] {
+        let refused = bench.enroller.enroll(&token, &greedy_csr(bench.dir.path(), P256), None).await;
+        assert_eq!(refused.map(|_| ()).unwrap_err().id(), "token_malformed");
+    }
+    bench.says(|says| assert!(says.asked.is_empty()));
 }
 
 #[tokio::test]

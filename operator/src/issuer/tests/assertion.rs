@@ -10,14 +10,14 @@ use crate::testing::id;
 const TYPE: &str = fapi::CLIENT_ASSERTION_TYPE;
 
 /// A client of the bank with a key of its own.
-struct Signer {
+pub(super) struct Signer {
     id: String,
     key: SigningKey,
 }
 
 impl Signer {
     /// Registers keys for service accounts; the rest of the bank is as it was.
-    fn register<const N: usize>(mesh: &Mesh, accounts: [&str; N]) -> [Self; N] {
+    pub(super) fn register<const N: usize>(mesh: &Mesh, accounts: [&str; N]) -> [Self; N] {
         let signers = accounts.map(|name| Self { id: id(name).to_string(), key: SigningKey::generate().unwrap() });
         mesh.change(|model| {
             for (name, signer) in accounts.iter().zip(&signers) {
@@ -39,13 +39,13 @@ impl Signer {
         json!({"iss": self.id, "sub": self.id, "aud": issuer, "exp": now + 60, "iat": now, "jti": jti})
     }
 
-    fn assertion(&self, mesh: &Mesh, jti: &str) -> String {
+    pub(super) fn assertion(&self, mesh: &Mesh, jti: &str) -> String {
         self.key.sign_jwt("client-authentication+jwt", &self.claims(mesh, jti)).unwrap()
     }
 }
 
 /// The parameters of a good request with an assertion.
-fn asserted(assertion: &str) -> Vec<(&str, &str)> {
+pub(super) fn asserted(assertion: &str) -> Vec<(&str, &str)> {
     vec![
         ("grant_type", "client_credentials"),
         ("resource", PAYMENTS),
