@@ -112,11 +112,11 @@ pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
     let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
-    let [objects, ephemeral] = VALIDATORS;
-    let checking = json!([
-        {"name": objects, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules},
-        {"name": ephemeral, "clientConfig": trusted},
-    ]);
+    let checking = validating(service).webhooks.into_iter().flatten().map(|webhook| match webhook.rules {
+        None => json!({"name": webhook.name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules}),
+        Some(_) => json!({"name": webhook.name, "clientConfig": trusted}),
+    });
+    let checking = checking.collect();
     [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]
 }
 
