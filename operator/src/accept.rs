@@ -123,6 +123,9 @@ pub(crate) enum Room {
     Everybody { most: usize, from_one: usize },
 }
 
+/// The connections of a server that everybody may call.
+type Opened = OpenConnections<(AbortHandle, Work)>;
+
 /// What is being done on a connection; one on which nothing is, is idle. Clones speak of the same connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Work(Arc<AtomicUsize>);
@@ -252,12 +255,10 @@ fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
 
 impl Room {
     /// The places that connections wait for, and whose they are.
-    fn split(self) -> (Arc<Semaphore>, Option<Arc<Holders>>, Option<OpenConnections<(AbortHandle, Work)>>) {
+    fn split(self) -> (Arc<Semaphore>, Option<Arc<Holders>>, Option<Opened>) {
         let (all, holders, open) = match self {
             Self::Members(places) => (places.all, Some(Arc::new(Holders::new(places))), None),
-            Self::Everybody { most, from_one } => {
-                (Semaphore::MAX_PERMITS, None, Some(OpenConnections::new(most, from_one)))
-            }
+            Self::Everybody { most, from_one } => (Semaphore::MAX_PERMITS, None, Some(Opened::new(most, from_one))),
         };
         (Arc::new(Semaphore::new(all)), holders, open)
     }
