@@ -4,6 +4,7 @@
 //! only ever read its own policy.
 
 mod outbox;
+mod pace;
 mod renewal;
 mod service;
 mod stream;

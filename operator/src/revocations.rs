@@ -3,6 +3,7 @@
 //! An entry leaves at its own end and in no other way: neither a restart nor the removal of its document takes it back.
 
 mod file;
+pub(crate) mod given_up;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +11,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fapi::{Peer, Revocation, Revoked};
+use bytes::Bytes;
+use fapi::{IssuedToken, Peer, Revocation, Revoked};
 use tokio::sync::watch;
 
+use self::given_up::{Change, GivenUp, Ledger};
 use crate::clock::Clock;
 use crate::crypto;
 use crate::files::{FileError, TRIES};
@@ -58,6 +61,9 @@ pub(crate) enum RevocationsError {
          of single tokens, or give shorter ends"
     )]
     Full,
+    /// A client has used its share, and what it gives up is too new to be taken together.
+    #[error("the client has given up too many tokens at once; try again in a second")]
+    TooMany,
 }
 
 /// The revocations of this mesh.
@@ -65,7 +71,7 @@ pub(crate) struct Revocations {
     shelf: Shelf,
     clock: Clock,
     /// Held while the file is written, so that files and epochs have one order.
-    writing: Mutex<()>,
+    writing: Mutex<Ledger>,
     in_force: watch::Sender<Arc<InForce>>,
 }
 
@@ -76,8 +82,8 @@ pub(crate) struct InForce {
     pub(crate) epoch: u64,
     /// Of the document.
     pub(crate) digest: String,
-    /// A list of [`Revocation`], JSON.
-    pub(crate) document: Vec<u8>,
+    /// A list of [`Revocation`], JSON; all streams share it.
+    pub(crate) document: Bytes,
     /// The same, for questions.
     pub(crate) set: fapi::Revocations,
     entries: Vec<Revocation>,
@@ -112,7 +118,7 @@ impl Revocations {
             }
             None => return Err(RevocationsError::Missing(shelf.place(file::NAME))),
         };
-        Ok(Self { shelf, clock, writing: Mutex::new(()), in_force: watch::Sender::new(Arc::new(in_force)) })
+        Ok(Self { shelf, clock, writing: Mutex::default(), in_force: watch::Sender::new(Arc::new(in_force)) })
     }
 
     /// What is revoked now.
@@ -131,14 +137,37 @@ impl Revocations {
     /// # Errors
     /// They cannot be made durable, or there is no room; then none of them is in force.
     pub(crate) fn revoke(&self, entries: impl IntoIterator<Item = Revocation>) -> Result<(), RevocationsError> {
-        let entries: Vec<Revocation> = entries.into_iter().collect();
+        let change = Change { add: entries.into_iter().collect(), instead: Vec::new() };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outcome = self.add(&entries);
+        self.make(&change)
+    }
+
+    /// Revokes a token for its client, as [`Revocations::revoke`] does. One that has used its share loses, with this token, all
+    /// that it was issued before this second.
+    ///
+    /// # Errors
+    /// As there; or the token is too new for that, and the client asks again in a second. The token is in force then.
+    pub(crate) fn give_up(&self, token: GivenUp) -> Result<(), RevocationsError> {
+        let mut ledger = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = ledger.plan(&token, self.clock.now())?;
+        self.make(&change)?;
+        ledger.done(token, change);
+        Ok(())
+    }
+
+    /// Whether a token that its client gives up counts for nothing already, up to its end.
+    pub(crate) fn has_given_up(&self, token: &GivenUp, issued: &IssuedToken) -> bool {
+        self.in_force().set.hit_token(issued, token.last())
+    }
+
+    /// Makes a change durable, on top of what others have written meanwhile.
+    fn make(&self, change: &Change) -> Result<(), RevocationsError> {
+        let mut outcome = self.add(change);
         for _ in 1..TRIES {
             match &outcome {
                 Err(RevocationsError::File(error)) if error.is_changed() => {
                     self.take_over()?;
-                    outcome = self.add(&entries);
+                    outcome = self.add(change);
                 }
                 _ => break,
             }
@@ -165,23 +194,25 @@ impl Revocations {
         Ok(())
     }
 
-    fn add(&self, entries: &[Revocation]) -> Result<(), RevocationsError> {
+    fn add(&self, change: &Change) -> Result<(), RevocationsError> {
         let (before, now) = (self.in_force(), self.clock.now());
-        let mut all: Vec<Revocation> = before.entries.iter().filter(|entry| now < entry.expires()).cloned().collect();
+        let stays = |entry: &&Revocation| now < entry.expires() && !change.instead.contains(entry);
+        let mut all: Vec<Revocation> = before.entries.iter().filter(stays).cloned().collect();
         let known = all.len();
-        for entry in entries {
+        for entry in &change.add {
             if now < entry.expires() && !all.contains(entry) {
                 all.push(entry.clone());
             }
         }
         let Some(added) = all.get(known..).filter(|added| !added.is_empty()) else { return Ok(()) };
-        let with_token = added.iter().any(|entry| matches!(entry.revoked(), Revoked::Token { .. }));
+        let by_clients =
+            !change.instead.is_empty() || added.iter().any(|entry| matches!(entry.revoked(), Revoked::Token { .. }));
         let added = added.to_vec();
         // The epoch follows the clock, so that one which a lost file has taken away does not come again.
         let next = InForce::new(now.as_secs().max(before.epoch + 1), all);
         let most = MAX_BYTES.min(self.shelf.room() - FRAME);
         // The last quarter is for people: tokens are revoked by clients.
-        if next.document.len() > if with_token { most / 4 * 3 } else { most } {
+        if next.document.len() > if by_clients { most / 4 * 3 } else { most } {
             return Err(RevocationsError::Full);
         }
         file::write(&self.shelf, &next)?;
@@ -237,7 +268,7 @@ impl Revocations {
 impl InForce {
     pub(crate) fn new(epoch: u64, entries: Vec<Revocation>) -> Self {
         // A list of plain values can always be written.
-        let document = serde_json::to_vec(&entries).unwrap_or_default();
+        let document = Bytes::from(serde_json::to_vec(&entries).unwrap_or_default());
         let (digest, set) = (crypto::digest(&document), entries.iter().cloned().collect());
         Self { epoch, digest, document, set, entries }
     }

@@ -17,11 +17,13 @@ use fapi::UnixTime;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
-use self::judge::{Facts, Heard, Judgement, Sidecar, judge};
+use self::judge::{Facts, Heard, Judgement, Outdated, Sidecar, judge};
 use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::kubernetes::{Changes, Leadership};
+use crate::model::Pod;
 use crate::pki::{Authority, PkiError, Rotation};
+use crate::revocations::InForce;
 use crate::source::Desired;
 use crate::status::timestamp;
 use crate::view::View;
@@ -40,6 +42,7 @@ pub(crate) struct Rotator {
     authority: Arc<Authority>,
     place: Place,
     acks: Arc<Acks>,
+    revocations: watch::Receiver<Arc<InForce>>,
     clock: Clock,
     started: UnixTime,
     /// Since when each sidecar is waited for, by the uid of its pod.
@@ -53,11 +56,18 @@ pub(crate) struct Rotator {
 }
 
 impl Rotator {
-    /// A rotator of this authority's root, asked and told of at this place.
-    pub(crate) fn new(authority: Arc<Authority>, place: Place, acks: Arc<Acks>, clock: Clock) -> Self {
+    /// A rotator of this authority's root, asked and told of at this place. Sidecars that are revoked are not waited for.
+    pub(crate) fn new(
+        authority: Arc<Authority>,
+        place: Place,
+        acks: Arc<Acks>,
+        revocations: watch::Receiver<Arc<InForce>>,
+        clock: Clock,
+    ) -> Self {
         let started = clock.now();
         let anchors = watch::Sender::new(Arc::new(Anchors::of(&authority, None)));
-        Self { authority, place, acks, clock, started, waiting: HashMap::new(), of: None, refused: None, anchors }
+        let (waiting, of, refused) = (HashMap::new(), None, None);
+        Self { authority, place, acks, revocations, clock, started, waiting, of, refused, anchors }
     }
 
     /// What is told of the roots, now and whenever that changes.
@@ -128,6 +138,14 @@ impl Rotator {
         self.authority.keep_bundle()?;
         let judgement = self.judge(&rotation, view, desired);
         if judgement.is_due {
+            for namespace in &judgement.left_behind {
+                tracing::warn!(
+                    event = "rotation",
+                    namespace,
+                    "it does not take the trust bundle and has no sidecar, so it is not waited for; sidecars that start there \
+                     get in when it does: the lines of the event trust_bundle say what to do"
+                );
+            }
             self.authority.advance_rotation(&rotation, now)?;
             self.authority.forget_removed()?;
             tell(&self.authority);
@@ -197,14 +215,23 @@ impl Rotator {
         }
         let roots = self.authority.roots().borrow().clone();
         let in_cluster = self.place.is_cluster();
-        let sidecars = view.pods().filter(|pod| pod.meshed && (pod.node.is_some() || !in_cluster));
+        let revoked = self.revocations.borrow().clone();
+        // Whoever is revoked was cut off already, with whatever it has or gets.
+        let shut_out = |pod: &Pod| {
+            let id = view.index().identity(pod);
+            id.is_some_and(|id| revoked.set.hit_workload(&id, Some(&pod.uid), now, now))
+        };
+        let meshed: Vec<&Pod> = view.pods().filter(|pod| pod.meshed && !shut_out(pod)).collect();
+        let sidecars = meshed.iter().filter(|pod| pod.node.is_some() || !in_cluster);
         let sidecars = sidecars.map(|pod| {
             let heard = Heard::of(self.acks.of(&pod.uid), &roots);
             let since = self.waiting.get(&pod.uid).copied().unwrap_or(now);
             (pod.uid.clone(), Sidecar { name: format!("{}/{}", pod.namespace, pod.name), heard, since })
         });
-        let wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(&roots.pem);
-        let outdated = desired.opted_in.iter().filter(wrong).map(ToString::to_string);
+        let outdated = desired.outdated(&roots.pem).map(|namespace| Outdated {
+            namespace: namespace.to_string(),
+            in_use: meshed.iter().any(|pod| *pod.namespace == **namespace),
+        });
         let facts = Facts {
             sidecars: sidecars.collect(),
             outdated: if in_cluster { outdated.collect() } else { Vec::new() },

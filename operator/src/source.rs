@@ -53,9 +53,18 @@ pub(crate) struct Desired {
     /// The namespaces in which pods of the mesh may start.
     pub(crate) opted_in: BTreeSet<Arc<str>>,
     /// The roots of the mesh that a namespace has, right or wrong.
-    pub(crate) bundles: BTreeMap<Arc<str>, String>,
+    pub(crate) bundles: BTreeMap<Arc<str>, Bundle>,
     /// What objects say became of them, where the source has a place for that.
     pub(crate) statuses: BTreeMap<ObjectId, Arc<serde_json::Value>>,
+}
+
+/// The roots of the mesh as a namespace has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bundle {
+    /// PEM, if it is right.
+    pub(crate) roots: Arc<str>,
+    /// Nobody can change it, only make it anew.
+    pub(crate) immutable: bool,
 }
 
 /// Why an object of a cluster is not in force as it stands.
@@ -78,6 +87,11 @@ pub(crate) struct Revoking {
 }
 
 impl Desired {
+    /// Namespaces where sidecars that start find other roots than these, or none.
+    pub(crate) fn outdated(&self, pem: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.opted_in.iter().filter(move |&name| self.bundles.get(name).is_none_or(|bundle| &*bundle.roots != pem))
+    }
+
     /// Everything that is to be revoked.
     pub(crate) fn to_revoke(&self) -> Vec<Revocation> {
         self.revocations.values().filter_map(|object| object.spec.clone()).collect()

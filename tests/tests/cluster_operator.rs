@@ -75,6 +75,9 @@ fn roots_come_back_where_they_are_needed_and_go_where_they_are_not() {
     back();
     kubectl.run(&["delete", "configmap", "fapi-mesh-trust-bundle", "-n", "bank"]);
     back();
+    let for_good = json!({"immutable": true, "data": {"root.pem": "forged"}}).to_string();
+    kubectl.run(&["patch", "configmap", "fapi-mesh-trust-bundle", "-n", "bank", "--type=merge", "-p", &for_good]);
+    back();
     assert_eq!(roots(kubectl, "web"), None, "nobody there asked");
     kubectl.run(&["label", "namespace", "web", "fapi-mesh.dev/inject=enabled"]);
     wait_for("the roots of a namespace that asks", 30, || roots(kubectl, "web"));

@@ -10,7 +10,9 @@ fn the_generated_code_is_up_to_date() {
     let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pb");
     fs::create_dir_all(&fresh).unwrap();
     let descriptors = protox::compile(["control.proto"], [root.join("proto")]).unwrap();
-    tonic_prost_build::configure().out_dir(&fresh).compile_fds(descriptors).unwrap();
+    // All streams share these.
+    let shared = ".fapi_mesh.control.v1.Revocations.document";
+    tonic_prost_build::configure().bytes(shared).out_dir(&fresh).compile_fds(descriptors).unwrap();
     let fresh = fs::read_to_string(fresh.join("fapi_mesh.control.v1.rs")).unwrap();
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&committed, &fresh).unwrap();

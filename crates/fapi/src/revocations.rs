@@ -68,6 +68,13 @@ impl Revocation {
         Ok(Self { revoked, issued_before, expires })
     }
 
+    /// Revokes, up to `expires`, the tokens that `issuer` has issued before `issued_before` to the client of this name.
+    #[must_use]
+    pub fn of_client(issuer: &Issuer, client: &SpiffeId, issued_before: UnixTime, expires: UnixTime) -> Self {
+        let revoked = Revoked::Client { issuer: issuer.clone(), id: client.as_str().into() };
+        Self { revoked, issued_before: Some(issued_before), expires }
+    }
+
     /// What it revokes.
     #[must_use]
     pub const fn revoked(&self) -> &Revoked {

@@ -213,7 +213,8 @@ impl Outbox {
             order: now.view.order(),
             required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
-            revocation_epoch: now.revocations.epoch,
+            // Those that came meanwhile may be on their way; what it was sent it has before this.
+            revocation_epoch: self.revocations_sent,
         }))
     }
 

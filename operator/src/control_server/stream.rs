@@ -7,12 +7,13 @@ use std::time::Duration;
 use control::pb::{self, sidecar_message::Kind};
 use fapi::UnixTime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
 use super::Deps;
 use super::outbox::{MAX_AUTHORITIES, Now, Outbox};
+use super::pace::Pace;
 use super::renewal::{self, Soon};
 use super::service::{shut_out, unknown_pod};
 use crate::acks::AckEvent;
@@ -56,6 +57,9 @@ pub(super) struct PodStream {
     outbox: Outbox,
     /// When the sidecar is asked for a new certificate.
     renewal: Soon,
+    /// When it is told of revocations that came one after the other.
+    revoking: Soon,
+    pace: Pace,
     delivery: Delivery,
     /// The key that signed the certificate of the sidecar.
     authority: Option<Vec<u8>>,
@@ -76,6 +80,7 @@ enum Happened<'a> {
     Revocations,
     Renew,
     RenewalDue,
+    RevocationsDue,
     Roots,
     Message(pb::SidecarMessage),
     /// There is room for one more message.
@@ -109,7 +114,7 @@ impl PodStream {
         // It may have been revoked since it was let in: look once.
         revocations.mark_changed();
         deps.acks.record(&pod_uid, AckEvent::Connected { authority: authority.clone() });
-        let (outbox, renewal) = (Outbox::new(), Soon::default());
+        let (outbox, renewal, revoking, pace) = (Outbox::new(), Soon::default(), Soon::default(), Pace::default());
         Self {
             deps,
             caller,
@@ -124,6 +129,8 @@ impl PodStream {
             shutdown,
             outbox,
             renewal,
+            revoking,
+            pace,
             delivery,
             authority,
             counts,
@@ -164,6 +171,7 @@ impl PodStream {
                 changed = self.revocations.changed() => changed.map_or(Happened::Gone, |()| Happened::Revocations),
                 changed = self.renew.changed() => changed.map_or(Happened::Gone, |()| Happened::Renew),
                 () = self.renewal.come() => Happened::RenewalDue,
+                () = self.revoking.come() => Happened::RevocationsDue,
                 changed = self.roots.changed() => changed.map_or(Happened::Gone, |()| Happened::Roots),
                 message = incoming.next() => match message {
                     Some(Ok(message)) => Happened::Message(message),
@@ -190,6 +198,7 @@ impl PodStream {
             Happened::Revocations => self.revocations_changed()?,
             Happened::Renew => self.renew_asked(),
             Happened::RenewalDue => self.outbox.renew(),
+            Happened::RevocationsDue => self.outbox.revocations_changed(),
             Happened::Roots => self.roots_changed(),
             Happened::Message(message) => self.receive(message)?,
             Happened::Room(room) => {
@@ -236,7 +245,10 @@ impl PodStream {
         if let Some(out) = out {
             return Err(shut_out(out).into());
         }
-        self.outbox.revocations_changed();
+        match self.pace.wait(Instant::now()) {
+            Some(wait) => self.revoking.after(wait),
+            None => self.outbox.revocations_changed(),
+        }
         Ok(())
     }
 
@@ -341,8 +353,12 @@ impl PodStream {
         let (pod_uid, view, keys, revocations, roots) = (&*self.pod_uid, &*view, &*keys, &*revocations, &*roots);
         let now = Now { pod_uid, view, keys, revocations, issuer, roots, behind };
         let message = self.outbox.next(&now)?;
-        if let (Some(pb::operator_message::Kind::KeySet(_)), Some(digest)) = (&message.kind, self.outbox.keys_sent()) {
-            self.delivery.sent(digest);
+        match &message.kind {
+            Some(pb::operator_message::Kind::KeySet(_)) => {
+                self.outbox.keys_sent().into_iter().for_each(|digest| self.delivery.sent(digest));
+            }
+            Some(pb::operator_message::Kind::Revocations(_)) => self.pace.told(Instant::now()),
+            _ => {}
         }
         Some(message)
     }

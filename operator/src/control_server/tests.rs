@@ -16,8 +16,10 @@ use tonic::{Code, Request, Status, Streaming};
 
 use fapi::{Revocation, Revoked};
 
+use super::outbox::{Now, Outbox};
 use crate::audits::Counted;
 use crate::audits::tests::told;
+use crate::behind::Behind;
 use crate::model::{Client, Key, Model, Seniority};
 use crate::replicas::Channel;
 use crate::testing::bank::{client_of, move_ledger, rename, transfers_at};
@@ -525,6 +527,56 @@ async fn revocations_come_before_the_first_snapshot_and_at_once_when_there_are_m
     assert!(matches!(other.next().await, Got::Bundle(_)));
     assert!(matches!(other.next().await, Got::Keys(_)));
     assert!(matches!(other.next().await, Got::Snapshot(_)));
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn all_streams_share_the_revocations_that_they_send() {
+    let mesh = Mesh::start().await;
+    mesh.revocations.revoke([revoked(&mesh, Revoked::Pod("another".into()))]).unwrap();
+    let (view, keys) = (mesh.view.borrow().clone(), mesh.keys.published().borrow().clone());
+    let (roots, revocations) = (mesh.authority.roots().borrow().clone(), mesh.revocations.in_force());
+    let (issuer, behind) = (crate::issuer::names("https://issuer.example"), Behind::default());
+    let now = Now {
+        pod_uid: "nobody",
+        view: &view,
+        keys: &keys,
+        revocations: &revocations,
+        issuer: &issuer,
+        roots: &roots,
+        behind: &behind,
+    };
+    let sent = || {
+        let mut outbox = Outbox::new();
+        outbox.greet(0, 0);
+        loop {
+            if let Some(operator_message::Kind::Revocations(sent)) = outbox.next(&now).unwrap().kind {
+                break sent.document;
+            }
+        }
+    };
+    let (one, other) = (sent(), sent());
+    assert!(!one.is_empty() && one.as_ptr() == other.as_ptr(), "it is copied for each");
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn many_revocations_that_come_one_after_the_other_travel_together() {
+    let mesh = Mesh::start().await;
+    let (mut sidecar, _) = Sidecar::greeted(&mesh, "shop-1").await;
+    for number in 0..200 {
+        mesh.revocations.revoke([revoked(&mesh, Revoked::Pod(number.to_string().into()))]).unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (last, mut told) = (mesh.revocations.in_force().epoch, 0);
+    loop {
+        let Got::Revocations(revocations) = sidecar.next().await else { panic!("only revocations") };
+        told += 1;
+        if revocations.epoch == last {
+            break;
+        }
+    }
+    assert!(told < 50, "each was sent alone: {told}");
     mesh.end().await;
 }
 

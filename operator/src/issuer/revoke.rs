@@ -1,6 +1,6 @@
 //! Revocation (RFC 7009): a client gives up a token that it was issued.
 
-use fapi::{IssuedToken, Issuer, Revocation, Revoked};
+use fapi::{IssuedToken, Issuer, SpiffeId};
 use http::HeaderMap;
 
 use super::MeshAuthorizationServer;
@@ -10,6 +10,7 @@ use super::form::Form;
 use super::token::Facts;
 use crate::caller::Caller;
 use crate::revocations::RevocationsError;
+use crate::revocations::given_up::GivenUp;
 
 /// Judges a request. A token that is not ours, or has ended, is as good as revoked (RFC 7009 section 2.2).
 pub(super) async fn decide(
@@ -29,20 +30,23 @@ pub(super) async fn decide(
     }
     client.spend(server).await?;
     match token {
-        Some(token) => revoke(server, &token).await,
+        Some(token) => revoke(server, &client.id, &token).await,
         None => Ok(()),
     }
 }
 
 /// Returns when it is on disk, in force at this issuer and on its way to the sidecars.
-async fn revoke(server: &MeshAuthorizationServer, token: &IssuedToken) -> Result<(), TokenError> {
+async fn revoke(server: &MeshAuthorizationServer, client: &SpiffeId, token: &IssuedToken) -> Result<(), TokenError> {
     let issuer = Issuer::parse(&server.names.issuer).map_err(|_| TokenError::Storing)?;
-    let revoked = Revoked::Token { issuer, id: token.id().into() };
-    let entry = Revocation::new(revoked, None, token.expires().plus(LEEWAY)).map_err(|_| TokenError::Storing)?;
+    let given_up = GivenUp::new(&issuer, client, token).ok_or(TokenError::Storing)?;
     let revocations = server.revocations.clone();
-    match tokio::task::spawn_blocking(move || revocations.revoke([entry])).await {
+    if revocations.has_given_up(&given_up, token) {
+        return Ok(());
+    }
+    match tokio::task::spawn_blocking(move || revocations.give_up(given_up)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(RevocationsError::Full)) => Err(TokenError::StoreFull),
+        Ok(Err(RevocationsError::TooMany)) => Err(TokenError::TooMany(1)),
         Ok(Err(error)) => {
             tracing::error!(event = "revocation", %error, "a token cannot be revoked");
             Err(TokenError::Storing)
@@ -50,9 +54,6 @@ async fn revoke(server: &MeshAuthorizationServer, token: &IssuedToken) -> Result
         Err(_) => Err(TokenError::Storing),
     }
 }
-
-/// Sidecars take a token for five seconds after its end.
-const LEEWAY: u64 = 5;
 
 /// Every decision is one line of the log.
 pub(super) fn log(facts: &Facts, outcome: &Result<(), TokenError>) {

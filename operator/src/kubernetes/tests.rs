@@ -12,7 +12,7 @@ use crate::issuer::{Kept, Keys, Rotation};
 use crate::pki::{self, Authority, PkiError};
 use crate::revocations::Revocations;
 use crate::shelf::Shelf;
-use crate::source::Desired;
+use crate::source::{Bundle, Desired};
 use crate::state::{Folder, Remembered, Room};
 use crate::testing::cluster::Cluster;
 use crate::testing::{NOW, TempDir, domain};
@@ -208,8 +208,9 @@ async fn roots_are_written_where_they_are_missing_or_wrong_and_removed_where_nob
     let bundles = TrustBundles::new(cluster.client(), roots, Leadership::alone());
     let map = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps/fapi-mesh-trust-bundle");
     let names = |names: &[&str]| -> BTreeSet<Arc<str>> { names.iter().map(|&name| name.into()).collect() };
-    let has = |all: &[(&str, &str)]| -> BTreeMap<Arc<str>, String> {
-        all.iter().map(|(namespace, roots)| ((*namespace).into(), (*roots).to_owned())).collect()
+    let has = |all: &[(&str, &str)]| -> BTreeMap<Arc<str>, Bundle> {
+        let bundle = |roots: &str| Bundle { roots: roots.into(), immutable: roots == "immutable" };
+        all.iter().map(|(namespace, roots)| ((*namespace).into(), bundle(roots))).collect()
     };
     let mut desired =
         Desired { opted_in: names(&["bank", "web"]), bundles: has(&[("bank", "PEM")]), ..Desired::default() };
@@ -220,6 +221,10 @@ async fn roots_are_written_where_they_are_missing_or_wrong_and_removed_where_nob
     cluster.put(&map("old"), json!({"metadata": {}}));
     assert!(!bundles.step(&desired, "PEM").await);
     assert_eq!(cluster.writes(), [format!("PATCH {}", map("bank")), format!("DELETE {}", map("old"))]);
+    desired.bundles = has(&[("bank", "immutable"), ("web", "PEM")]);
+    assert!(!bundles.step(&desired, "PEM").await);
+    assert_eq!(cluster.writes(), [format!("DELETE {}", map("bank")), format!("PATCH {}", map("bank"))], "made anew");
+    assert_eq!(cluster.object(&map("bank")).unwrap()["data"], json!({"root.pem": "PEM"}));
     cluster.answers(false);
     assert!(bundles.step(&desired, "PEM").await, "it is tried again");
 }

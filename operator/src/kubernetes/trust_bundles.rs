@@ -55,10 +55,11 @@ impl TrustBundles {
 
     /// Brings all namespaces in line. True if that failed anywhere.
     pub(super) async fn step(&self, desired: &Desired, pem: &str) -> bool {
-        let is_wrong = |namespace: &&Arc<str>| desired.bundles.get(*namespace).map(String::as_str) != Some(pem);
         let mut failed = false;
-        for namespace in desired.opted_in.iter().filter(is_wrong) {
-            failed |= self.write(namespace, pem).await;
+        for namespace in desired.outdated(pem) {
+            // What cannot be changed is made anew.
+            let in_the_way = desired.bundles.get(namespace).is_some_and(|bundle| bundle.immutable);
+            failed |= (in_the_way && self.remove(namespace).await) || self.write(namespace, pem).await;
         }
         for namespace in desired.bundles.keys().filter(|namespace| !desired.opted_in.contains(*namespace)) {
             failed |= self.remove(namespace).await;

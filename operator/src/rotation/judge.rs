@@ -19,7 +19,7 @@ pub(super) struct Facts {
     /// Every sidecar that lives, or may, by the uid of its pod.
     pub(super) sidecars: BTreeMap<String, Sidecar>,
     /// Namespaces where sidecars that start find other roots than those that count.
-    pub(super) outdated: Vec<String>,
+    pub(super) outdated: Vec<Outdated>,
     /// When this process began to listen, if it hears every sidecar that speaks. In a cluster others may, and not say so.
     pub(super) started: Option<UnixTime>,
     pub(super) now: UnixTime,
@@ -32,6 +32,13 @@ pub(super) struct Sidecar {
     pub(super) heard: Heard,
     /// Since when it is waited for, if it is.
     pub(super) since: UnixTime,
+}
+
+/// A namespace with other roots, or none.
+pub(super) struct Outdated {
+    pub(super) namespace: String,
+    /// A sidecar runs or starts there.
+    pub(super) in_use: bool,
 }
 
 /// What is known of it.
@@ -65,6 +72,9 @@ pub(super) struct Pace {
     pub(super) prepared: Duration,
     /// Other operators read what the leader has written.
     pub(super) other: Duration,
+    /// A namespace that does not take the roots is waited for so long if it has no sidecar: nobody is cut off there. One
+    /// that has some is waited for however long it takes.
+    pub(super) unused: Duration,
 }
 
 /// What it comes to.
@@ -76,7 +86,10 @@ pub(super) struct Judgement {
     pub(super) sidecars: usize,
     /// Those that have not followed, whoever is waited for longest first.
     pub(super) waiting: Vec<Waits>,
+    /// Namespaces that are waited for.
     outdated: Vec<String>,
+    /// Namespaces that are not: sidecars that start there do not get in.
+    pub(super) left_behind: Vec<String>,
     /// The step lasts until then at least; none once that is over.
     until: Option<UnixTime>,
 }
@@ -107,9 +120,12 @@ pub(super) fn judge(rotation: &Rotation, facts: &Facts, pace: &Pace) -> Judgemen
     };
     let mut waiting: Vec<Waits> = sidecars().filter_map(waits).collect();
     waiting.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
-    let outdated = facts.outdated.clone();
+    let patient = facts.now < rotation.since().plus(pace.unused.as_secs());
+    let (outdated, left): (Vec<_>, Vec<_>) = facts.outdated.iter().partition(|namespace| namespace.in_use || patient);
+    let names = |all: Vec<&Outdated>| all.into_iter().map(|outdated| outdated.namespace.clone()).collect::<Vec<_>>();
+    let (outdated, left_behind) = (names(outdated), names(left));
     let is_due = step.next().is_some() && until.is_none() && waiting.is_empty() && outdated.is_empty();
-    Judgement { is_due, sidecars: sidecars().count(), waiting, outdated, until }
+    Judgement { is_due, sidecars: sidecars().count(), waiting, outdated, left_behind, until }
 }
 
 /// What a sidecar has still to do in this step.

@@ -60,8 +60,12 @@ impl Place {
 
     pub(super) fn pace(&self) -> Pace {
         match self.home {
-            Home::Folder(_) => Pace { prepared: Duration::ZERO, other: Duration::ZERO },
-            Home::Cluster(_) => Pace { prepared: Duration::from_secs(120), other: Duration::from_secs(30) },
+            Home::Folder(_) => Pace { prepared: Duration::ZERO, other: Duration::ZERO, unused: Duration::ZERO },
+            Home::Cluster(_) => Pace {
+                prepared: Duration::from_secs(120),
+                other: Duration::from_secs(30),
+                unused: Duration::from_secs(3600),
+            },
         }
     }
 

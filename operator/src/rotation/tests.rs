@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use crds::mesh::AnchorPhase;
 
-use super::judge::{LONGEST_CERTIFICATE, Pace};
+use super::judge::{LONGEST_CERTIFICATE, Outdated, Pace};
 use super::*;
 use crate::acks::{AckEvent, Reported};
 use crate::kubernetes::Desk;
 use crate::model::Model;
 use crate::pki::FINGERPRINT;
 use crate::shelf::Shelf;
+use crate::source::Bundle;
 use crate::testing::bank::{bank, view};
 use crate::testing::cluster::Cluster;
 use crate::testing::{NOW, TempDir, authority, domain};
 
 const STEPS: [Step; 4] = [Step::Prepared, Step::Active, Step::Tainted, Step::Removed];
-const AT_ONCE: Pace = Pace { prepared: Duration::ZERO, other: Duration::ZERO };
+const AT_ONCE: Pace = Pace { prepared: Duration::ZERO, other: Duration::ZERO, unused: Duration::ZERO };
 
 fn heard(trusts: bool, renewed: bool) -> Heard {
     Heard { connected: true, trusts, renewed, refused: None }
@@ -71,7 +72,7 @@ fn whoever_says_nothing_is_waited_for_as_long_as_it_may_have_a_certificate() {
 
 #[test]
 fn a_step_lasts_long_enough_for_those_who_do_not_say_that_they_have_heard() {
-    let pace = Pace { prepared: Duration::from_secs(120), other: Duration::from_secs(30) };
+    let pace = Pace { prepared: Duration::from_secs(120), other: Duration::from_secs(30), ..AT_ONCE };
     for (step, least) in [(Step::Prepared, 120), (Step::Active, 30), (Step::Tainted, 30)] {
         let at = |now| judge(&Rotation::sample(step, NOW), &facts(&[heard(true, true)], now), &pace);
         assert!(!at(NOW.plus(least - 1)).is_due && at(NOW.plus(least)).is_due, "{step:?}");
@@ -82,10 +83,26 @@ fn a_step_lasts_long_enough_for_those_who_do_not_say_that_they_have_heard() {
 #[test]
 fn namespaces_with_other_roots_are_waited_for() {
     for step in STEPS {
-        let outdated = (1..=7).map(|number| format!("n{number}")).collect();
+        let outdated = (1..=7).map(|number| Outdated { namespace: format!("n{number}"), in_use: true }).collect();
         let judgement = judge(&Rotation::sample(step, NOW), &Facts { outdated, ..facts(&[], NOW) }, &AT_ONCE);
         assert!(!judgement.is_due);
         assert_eq!(judgement.waits_for().unwrap(), "the trust bundles of 7 namespaces: n1, n2, n3, n4, n5, ...");
+    }
+}
+
+#[test]
+fn a_namespace_that_does_not_take_the_roots_is_waited_for_for_ever_only_if_it_has_a_sidecar() {
+    let pace = Pace { unused: Duration::from_secs(3600), ..AT_ONCE };
+    for step in [Step::Prepared, Step::Active, Step::Tainted] {
+        let at = |now, in_use| {
+            let outdated = vec![Outdated { namespace: "bank".to_owned(), in_use }];
+            judge(&Rotation::sample(step, NOW), &Facts { outdated, ..facts(&[], now) }, &pace)
+        };
+        assert!(!at(NOW.plus(3599), false).is_due && !at(NOW.plus(3599), true).is_due);
+        assert!(!at(NOW.plus(1_000_000_000), true).is_due, "whoever starts there would be cut off");
+        let judgement = at(NOW.plus(3600), false);
+        assert!(judgement.is_due && judgement.waits_for().is_none());
+        assert_eq!(judgement.left_behind, ["bank"], "but it is told");
     }
 }
 
@@ -99,6 +116,11 @@ fn people_are_told_how_many_are_waited_for_and_who_for_longest() {
     assert_eq!(judgement.waits_for().as_deref(), Some(told));
     assert_eq!(judgement.waiting.iter().map(|waits| &*waits.uid).collect::<Vec<_>>(), ["1", "0"]);
     assert_eq!(judged(Step::Prepared, &[heard(true, false)]).waits_for(), None);
+}
+
+/// What is revoked, from now on.
+fn revoked(entries: Vec<fapi::Revocation>) -> watch::Receiver<Arc<InForce>> {
+    watch::Sender::new(Arc::new(InForce::new(1, entries))).subscribe()
 }
 
 /// A sidecar opens a stream, with a certificate of this authority.
@@ -125,7 +147,13 @@ impl World {
 
     fn rotator(dir: &TempDir, clock: &Clock) -> Rotator {
         let authority = Arc::new(authority(dir.path(), &domain(), NOW).unwrap());
-        Rotator::new(authority, Place::folder(dir.path().to_owned()), Arc::default(), clock.clone())
+        Rotator::new(
+            authority,
+            Place::folder(dir.path().to_owned()),
+            Arc::default(),
+            revoked(Vec::new()),
+            clock.clone(),
+        )
     }
 
     /// The process dies and another begins.
@@ -226,6 +254,26 @@ fn a_rotation_goes_through_its_steps_also_when_the_operator_dies_before_each() {
 }
 
 #[test]
+fn a_revoked_pod_is_not_waited_for_while_that_lasts() {
+    let mut world = World::new();
+    world.ask("first");
+    world.lead(false);
+    world.connect(&ALL[..3]);
+    world.lead(true);
+    assert_eq!((world.step(), world.progress().sidecars), (Step::Prepared, 4));
+    let of_pod = |expires| {
+        let pod = fapi::Revoked::Pod("uid-of-web-web-1".into());
+        revoked(vec![fapi::Revocation::new(pod, None, expires).unwrap()])
+    };
+    world.rotator.revocations = of_pod(world.clock.now());
+    world.lead(true);
+    assert_eq!(world.step(), Step::Prepared, "that is over");
+    world.rotator.revocations = of_pod(world.clock.now().plus(60));
+    world.lead(true);
+    assert_eq!((world.step(), world.progress().sidecars), (Step::Active, 3));
+}
+
+#[test]
 fn scrapers_are_told_the_phases_of_roots_and_how_long_a_step_has_lasted() {
     let mut world = World::new();
     let scrape = |world: &World| {
@@ -306,7 +354,7 @@ async fn replica(cluster: &Cluster, clock: &Clock) -> Rotator {
         crate::kubernetes::Loss::KnownBy(FINGERPRINT),
     );
     let authority = Authority::open(Shelf::Secret(secret), None, &domain(), NOW).unwrap();
-    Rotator::new(Arc::new(authority), Place::cluster(desk), Arc::default(), clock.clone())
+    Rotator::new(Arc::new(authority), Place::cluster(desk), Arc::default(), revoked(Vec::new()), clock.clone())
 }
 
 /// A bank on a machine, with a pod that has none yet.
@@ -330,7 +378,7 @@ async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
     let view = view(placed());
     let desired = |leader: &Rotator| Desired {
         opted_in: BTreeSet::from(["bank".into()]),
-        bundles: BTreeMap::from([("bank".into(), leader.authority.bundle_pem().to_string())]),
+        bundles: BTreeMap::from([("bank".into(), Bundle { roots: leader.authority.bundle_pem(), immutable: false })]),
         ..Desired::default()
     };
     let state = "/api/v1/namespaces/fapi-mesh/configmaps/fapi-mesh-state";

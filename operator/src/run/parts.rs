@@ -330,7 +330,8 @@ impl Shared {
         };
         let names = issuer::names(&addresses.issuer);
         let (acks, audits) = (Arc::<Acks>::default(), Arc::<Audits>::default());
-        let rotator = Rotator::new(authority.clone(), home.rotations(), acks.clone(), clock.clone());
+        let revoked = revocations.subscribe();
+        let rotator = Rotator::new(authority.clone(), home.rotations(), acks.clone(), revoked, clock.clone());
         let behind = source.behind();
         let (events, meter) = (Events::none(), Meter::default());
         Ok(Self {

@@ -167,8 +167,8 @@ async fn older_and_unreadable_revocations_are_refused_and_the_last_ones_stay() {
         until("they are in force", || mesh.shared.revocations().len() == 2).await;
         let pushed = || mesh.operator.with(|state| state.pushed);
         let acks = || mesh.operator.with(|state| state.acks.len());
-        let bad = pb::Revocations { digest: "bad".to_owned(), epoch: 6, document: b"[{}]".to_vec() };
-        let old = pb::Revocations { digest: "old".to_owned(), epoch: 4, document: b"[]".to_vec() };
+        let bad = pb::Revocations { digest: "bad".to_owned(), epoch: 6, document: b"[{}]"[..].into() };
+        let old = pb::Revocations { digest: "old".to_owned(), epoch: 4, document: b"[]"[..].into() };
         for refused in [bad, old] {
             let before = (pushed(), acks());
             mesh.operator.say(Kind::Revocations(refused));

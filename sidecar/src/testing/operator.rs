@@ -126,7 +126,7 @@ impl TestOperator {
     }
 
     pub(crate) fn revoke(&self, epoch: u64, all: &[fapi::Revocation]) {
-        let document = serde_json::to_vec(all).unwrap();
+        let document = serde_json::to_vec(all).unwrap().into();
         self.say(Kind::Revocations(pb::Revocations { digest: format!("r{epoch}"), epoch, document }));
     }
 

@@ -184,8 +184,8 @@ pub struct Revocations {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
     /// JSON of a list of revocations.
-    #[prost(bytes = "vec", tag = "3")]
-    pub document: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub document: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Destination {

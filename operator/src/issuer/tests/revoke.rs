@@ -2,6 +2,7 @@
 
 use super::introspect::introspected;
 use super::*;
+use crate::revocations::given_up::tests;
 
 async fn revoke(mesh: &Mesh, member: Option<&Member>, parameters: &[(&str, &str)]) -> Reply {
     mesh.http(member, &post_to("/revoke", "", &form(parameters))).await
@@ -35,6 +36,44 @@ async fn a_revoked_token_stays_revoked_also_after_a_restart() {
     let mesh = mesh.restart().await;
     assert_eq!(introspected(&mesh, &payments, &first).await, json!({"active": false}));
     assert_eq!(introspected(&mesh, &payments, &second).await["active"], true);
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn who_gives_up_many_tokens_gives_up_all_of_before_and_keeps_what_comes_after() {
+    let mesh = Mesh::start().await;
+    let (shop, payments) = (mesh.member("shop-1"), mesh.member("payments-1"));
+    let (given_up, kept) = (token(&mesh, &shop, PAYMENTS).await, token(&mesh, &shop, PAYMENTS).await);
+    for number in 0..128 {
+        let one = tests::given_up(&shop.peer.spiffe_id, &number.to_string(), mesh.clock.now());
+        mesh.revocations.give_up(one).unwrap();
+    }
+    let entries = || mesh.revocations.in_force().set.len();
+    assert_eq!(entries(), 128);
+    // No answer but a refusal while the token counts.
+    let reply = revoke(&mesh, Some(&shop), &about(&shop, &given_up)).await;
+    assert_eq!((error(&reply).0, reply.header("retry-after")), (429, Some("1")));
+    assert_eq!(introspected(&mesh, &payments, &given_up).await["active"], true);
+
+    mesh.clock.advance(Duration::from_secs(1));
+    for (token, entries_then) in [(&given_up, 1), (&kept, 1), (&given_up, 1)] {
+        let reply = revoke(&mesh, Some(&shop), &about(&shop, token)).await;
+        assert_eq!((reply.status, entries()), (200, entries_then));
+        for before in [&given_up, &kept] {
+            assert_eq!(introspected(&mesh, &payments, before).await, json!({"active": false}));
+        }
+    }
+    let (issuer, before, now) = (format!("https://{}", mesh.issuer), mesh.clock.now().minus(1), mesh.clock.now());
+    let hit = |member: &Member| {
+        mesh.revocations.in_force().set.hit_client(&issuer, member.peer.spiffe_id.as_str(), before, now)
+    };
+    assert!(hit(&shop) && !hit(&payments), "no other client");
+    let after = token(&mesh, &shop, PAYMENTS).await;
+    assert_eq!(introspected(&mesh, &payments, &after).await["active"], true);
+    let epoch = mesh.revocations.in_force().epoch;
+    let mesh = mesh.restart().await;
+    assert_eq!(mesh.revocations.in_force().epoch, epoch);
+    assert_eq!(introspected(&mesh, &payments, &given_up).await, json!({"active": false}));
     mesh.end().await;
 }
 

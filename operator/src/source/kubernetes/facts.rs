@@ -17,6 +17,7 @@ pub(super) use self::slice::SliceFact;
 use super::watched::Watched;
 use crate::model::Key;
 use crate::names::TRUST_BUNDLE_KEY;
+use crate::source::Bundle;
 
 /// The label and annotation by which a namespace or a pod asks for sidecars.
 const INJECT: &str = "fapi-mesh.dev/inject";
@@ -28,13 +29,16 @@ const DISABLED: &str = "disabled";
 pub(super) enum Fact {
     /// One of ours.
     Custom(CustomFact),
-    /// A namespace; whether it asks for sidecars.
-    Namespace(bool),
+    /// A namespace; whether it asks for sidecars, and whether it is being deleted.
+    Namespace {
+        asks: bool,
+        ends: bool,
+    },
     Pod(PodFact),
     Service(ServiceFact),
     Slice(SliceFact),
     /// The roots in a ConfigMap, whatever they are.
-    Bundle(String),
+    Bundle(Bundle),
     /// It is of no account: a pod that has ended.
     Nothing,
     /// It cannot be read, and why.
@@ -69,13 +73,15 @@ pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
         }
         Watched::Namespace => {
             let labels = object.metadata.labels.unwrap_or_default();
-            Fact::Namespace(labels.get(INJECT).is_some_and(|value| value == ENABLED))
+            let asks = labels.get(INJECT).is_some_and(|value| value == ENABLED);
+            Fact::Namespace { asks, ends: object.metadata.deletion_timestamp.is_some() }
         }
         Watched::Pod => typed(object, |pod: Pod| PodFact::read(pod).map_or(Fact::Nothing, Fact::Pod)),
         Watched::Service => typed(object, |service: Service| Fact::Service(ServiceFact::read(service))),
         Watched::EndpointSlice => typed(object, |slice: EndpointSlice| Fact::Slice(SliceFact::read(slice))),
         Watched::TrustBundle => {
-            Fact::Bundle(object.data["data"][TRUST_BUNDLE_KEY].as_str().unwrap_or_default().to_owned())
+            let roots = object.data["data"][TRUST_BUNDLE_KEY].as_str().unwrap_or_default().into();
+            Fact::Bundle(Bundle { roots, immutable: object.data["immutable"] == true })
         }
     }
 }

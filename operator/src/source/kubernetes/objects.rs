@@ -18,7 +18,7 @@ use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
 use crate::source::problem::Problem;
 use crate::source::settle::{self, Settled};
-use crate::source::{Desired, Fault, expand};
+use crate::source::{Bundle, Desired, Fault, expand};
 
 /// What a watch tells.
 #[derive(Clone, Debug)]
@@ -56,10 +56,12 @@ pub(crate) struct Objects {
     /// What they say became of them.
     statuses: BTreeMap<ObjectId, Arc<Json>>,
     /// The roots in each namespace that has some.
-    bundles: BTreeMap<Arc<str>, String>,
+    bundles: BTreeMap<Arc<str>, Bundle>,
     namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Namespaces that ask for sidecars.
     asking: BTreeSet<Arc<str>>,
+    /// Namespaces that are being deleted: no pod starts there any more.
+    ending: BTreeSet<Arc<str>>,
     /// Namespaces whose part of the model is not up to date.
     stale: BTreeSet<Arc<str>>,
     /// The pods of each namespace that are in the model.
@@ -81,6 +83,7 @@ impl Objects {
             bundles: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             asking: BTreeSet::new(),
+            ending: BTreeSet::new(),
             stale: BTreeSet::new(),
             pods: BTreeMap::new(),
             model: Model { complete: true, ..Model::default() },
@@ -162,7 +165,8 @@ impl Objects {
     /// Namespaces that are to have what a sidecar needs before its first contact.
     fn opted_in(&self) -> BTreeSet<Arc<str>> {
         let with_pods = self.namespaces.iter().filter(|(_, held)| held.pods.values().any(|pod| pod.opted_in(false)));
-        with_pods.map(|(name, _)| name.clone()).chain(self.asking.iter().cloned()).collect()
+        let all = with_pods.map(|(name, _)| name).chain(&self.asking);
+        all.filter(|name| !self.ending.contains(*name)).cloned().collect()
     }
 
     /// Grows with the version of every kind that snapshots are made of, so whoever knows less has less of it, in this process or another.
@@ -197,7 +201,7 @@ impl Objects {
             keys.extend(names.into_iter().map(|name| Key::new(namespace, name)));
         }
         match watched {
-            Watched::Namespace => keys.extend(self.asking.iter().map(|name| Key::new("", name))),
+            Watched::Namespace => keys.extend(self.asking.union(&self.ending).map(|name| Key::new("", name))),
             Watched::TrustBundle => keys.extend(self.bundles.keys().map(|namespace| Key::new(namespace, TRUST_BUNDLE))),
             _ => {}
         }
@@ -214,19 +218,18 @@ impl Objects {
             return self.put_custom(kind, &key, fact);
         }
         if watched == Watched::Namespace {
-            let changed = match fact {
-                Fact::Namespace(true) => self.asking.insert(key.name.clone()),
-                _ => self.asking.remove(&key.name),
-            };
-            if changed {
+            let (asks, ends) = if let Fact::Namespace { asks, ends } = fact { (asks, ends) } else { (false, false) };
+            let other_end = mark(&mut self.ending, &key.name, ends);
+            let other_wish = mark(&mut self.asking, &key.name, asks);
+            if other_wish {
                 // It is said of each of its pods.
                 self.stale.insert(key.name);
             }
-            return changed;
+            return other_wish || other_end;
         }
         if watched == Watched::TrustBundle {
             return match fact {
-                Fact::Bundle(roots) => self.bundles.insert(key.namespace, roots.clone()).as_ref() != Some(&roots),
+                Fact::Bundle(bundle) => self.bundles.insert(key.namespace, bundle.clone()).as_ref() != Some(&bundle),
                 _ => self.bundles.remove(&key.namespace).is_some(),
             };
         }
@@ -326,6 +329,11 @@ fn drop_namespace<T: Clone>(all: &mut Table<Key, T>, namespace: &str) {
     for key in of_it.collect::<Vec<_>>() {
         all.remove(&key);
     }
+}
+
+/// Whether `name` is one of them. True if that is a change.
+fn mark(all: &mut BTreeSet<Arc<str>>, name: &Arc<str>, is_one: bool) -> bool {
+    if is_one { all.insert(name.clone()) } else { all.remove(name) }
 }
 
 /// Puts `new` under `name`, or removes what is there. True if that is a change.

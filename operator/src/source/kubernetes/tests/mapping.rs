@@ -277,8 +277,17 @@ fn namespaces_with_pods_that_ask_get_what_sidecars_need() {
         .join("---\n"),
     );
     world.put("kind: Namespace\nmetadata: {name: next, labels: {fapi-mesh.dev/inject: enabled}}\n---\nkind: Namespace\nmetadata: {name: other}\n");
-    let names: Vec<String> = world.objects.desired().opted_in.iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["bank", "next"]);
+    let names = |world: &mut World| -> Vec<String> {
+        world.objects.desired().opted_in.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names(&mut world), ["bank", "next"]);
+    // No pod starts any more where everything is being deleted, but what it asked for still counts for those that run.
+    let ends = "deletionTimestamp: \"2026-01-01T00:00:00Z\"";
+    world.put(&format!("kind: Namespace\nmetadata: {{name: bank, {ends}}}\n---\nkind: Namespace\nmetadata: {{name: next, {ends}, labels: {{fapi-mesh.dev/inject: enabled}}}}\n"));
+    assert_eq!(names(&mut world), Vec::<String>::new());
+    assert!(world.objects.desired().model.pods.values().any(|pod| pod.namespace == "bank" && pod.meshed));
+    world.remove(Watched::Namespace, "", "bank");
+    assert_eq!(names(&mut world), ["bank"], "its pods alone say so");
 }
 
 #[test]
