@@ -151,7 +151,7 @@ fn without_a_key_id_no_key_is_tried_after_the_other() {
     let assertion = ClientAssertion::parse(&nameless).unwrap();
     let own = Arc::new(key_set(&[published(&PROOF_KEY, "one")]));
     let other = Arc::new(key_set(&[published(&OTHER_KEY, "two")]));
-    assert!(assertion.verify(ISSUER, &[own.clone()], now()).is_ok(), "there is no choice");
+    assert!(assertion.verify(ISSUER, std::slice::from_ref(&own), now()).is_ok(), "there is no choice");
     for several in [[own.clone(), other.clone()], [other, own]] {
         assert_eq!(assertion.verify(ISSUER, &several, now()), Err(AssertionFault::KeyNotFound));
     }
