@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom flips mutants mutants-changed generate tools \
-	cluster-programs cluster cluster-down test-cluster images
+	cluster-programs cluster-able cluster cluster-down test-cluster images
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -97,15 +97,21 @@ bench: ## What the rules and the mesh cost, against bare cryptography and a bare
 cluster-programs: ## Builds Kubernetes, etcd, CoreDNS and Helm from pinned sources (needs Go; 15 minutes the first time)
 	tests/cluster/build $(TARGET_DIR)/cluster/bin
 
-cluster: cluster-programs ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG and CONTAINERD_ADDRESS (needs Linux, root, containerd)
+# Named before anything is built: Kubernetes alone takes a quarter of an hour.
+cluster-able:
 	@$(CARGO) build --locked -q -p e2e --bin cluster
+	@$(TARGET_DIR)/debug/cluster able
+
+cluster: cluster-able ## A Kubernetes of one node on this machine, for you; prints its KUBECONFIG and CONTAINERD_ADDRESS (needs Linux, root, containerd)
+	@$(MAKE) cluster-programs
 	@$(TARGET_DIR)/debug/cluster up
 
 cluster-down: ## Takes it down
 	@$(CARGO) build --locked -q -p e2e --bin cluster
 	@$(TARGET_DIR)/debug/cluster down
 
-test-cluster: cluster-programs ## Tests on a real Kubernetes; what a failing one leaves is named
+test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one leaves is named
+	$(MAKE) cluster-programs
 	$(CARGO) build --locked --workspace --bins
 	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2

@@ -63,10 +63,24 @@ pub struct FapiMeshSpec {
     )]
     pub token_lifetime: String,
 
+    /// What becomes of the calls of meshed pods to what is known and not in the mesh. `Refuse` ends them, also those to the
+    /// API server of the cluster and to addresses outside it.
+    #[serde(default = "allow")]
+    pub unmeshed_destinations: UnmeshedDestinations,
+
     /// What authors of pods may loosen by annotations, and in which namespaces. Without it, nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     pub pod_annotations: Vec<PodAnnotations>,
+}
+
+/// What becomes of calls to what is not in the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UnmeshedDestinations {
+    /// They pass as they are, in plaintext and without token, and are counted.
+    Allow,
+    /// They are refused.
+    Refuse,
 }
 
 /// What authors of pods may loosen in some namespaces.
@@ -74,7 +88,7 @@ pub struct FapiMeshSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodAnnotations {
     /// What they may do.
-    #[schemars(length(min = 1, max = 2))]
+    #[schemars(length(min = 1, max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow: Vec<Loosening>,
 
@@ -91,6 +105,8 @@ pub enum Loosening {
     OptOut,
     /// Leaving ports beside TCP unguarded.
     SkipPorts,
+    /// Running the sidecar as another user and group, whose calls are not redirected.
+    Uid,
 }
 
 /// What became of the settings.
@@ -184,6 +200,10 @@ pub struct WaitedFor {
     pub message: String,
 }
 
+fn allow() -> UnmeshedDestinations {
+    UnmeshedDestinations::Allow
+}
+
 fn certificate_lifetime() -> String {
     "12h".to_owned()
 }
@@ -198,6 +218,7 @@ impl Default for FapiMeshSpec {
             trust_domain: None,
             certificate_lifetime: certificate_lifetime(),
             token_lifetime: token_lifetime(),
+            unmeshed_destinations: allow(),
             pod_annotations: Vec::new(),
         }
     }

@@ -1,8 +1,9 @@
 //! Accepting TLS connections for the operator's servers: bounded in number, with a deadline on the handshake,
 //! ended with the certificate of the other side.
 //!
-//! Whoever shows no certificate, or has not yet, has a part of the room, and the newest of them is served: however many
-//! connections strangers hold, members of the mesh come in.
+//! Where members call, whoever shows no certificate, or has not yet, has a part of the room, and the newest of them is served:
+//! however many connections strangers hold, members of the mesh come in. Where everybody calls, who comes takes the room of one
+//! that is idle.
 
 #[cfg(test)]
 mod tests;
@@ -12,13 +13,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use control::OpenConnections;
 use control::identity::peer_from_leaf;
 use control::tls::{ClientAuth, Identity, TlsError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -105,9 +108,27 @@ pub(crate) struct Connection {
     pub(crate) stream: TlsStream<TcpStream>,
     /// Who is at the other end; `None` if it presented no certificate.
     pub(crate) caller: Option<Arc<Caller>>,
+    /// What is being done on it.
+    pub(crate) work: Work,
     lifetime: Duration,
     shutdown: watch::Receiver<bool>,
 }
+
+/// How many connections there may be, and what becomes of one more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// For members of the mesh: it waits until one ends.
+    Members(Places),
+    /// For everybody: an idle one ends for it. `most` in all, `from_one` from one address.
+    Everybody { most: usize, from_one: usize },
+}
+
+/// What is being done on a connection; one on which nothing is, is idle. Clones speak of the same connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Work(Arc<AtomicUsize>);
+
+/// Something that is being done, until this is dropped.
+pub(crate) struct Doing(Work);
 
 /// When a connection must end: at shutdown, or with the certificate of its caller.
 pub(crate) struct Ending {
@@ -122,7 +143,7 @@ pub(crate) struct Ending {
 pub(crate) async fn run<F, Served>(
     listener: TcpListener,
     mut tls: Tls,
-    places: Places,
+    room: Room,
     clock: Clock,
     mut shutdown: watch::Receiver<bool>,
     serve: F,
@@ -131,7 +152,7 @@ where
     F: Fn(Connection) -> Served + Clone + Send + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let (slots, holders) = (Arc::new(Semaphore::new(places.all)), Arc::new(Holders::new(places)));
+    let (slots, holders, mut open) = room.split();
     let mut acceptor = tls.acceptor()?;
     let mut tasks = JoinSet::new();
     while let Some((tcp, remote, slot)) = next(&listener, &slots, &mut shutdown).await {
@@ -145,17 +166,25 @@ where
             }
         }
         let (acceptor, clock, shutdown, serve) = (acceptor.clone(), clock.clone(), shutdown.clone(), serve.clone());
-        let (stranger, holders) = (holders.stranger(remote.ip()), holders.clone());
-        tasks.spawn(async move {
+        let stranger = holders.as_ref().map(|holders| (holders.clone(), holders.stranger(remote.ip())));
+        let work = Work::default();
+        let its_work = work.clone();
+        let task = tasks.spawn(async move {
             let _slot = slot;
-            let connection = tokio::select! {
-                connection = handshake(tcp, remote, &acceptor, &clock, shutdown) => connection,
-                () = stranger.replaced() => None,
-            };
-            if let Some(connection) = connection {
-                holders.hold(stranger, connection, serve).await;
+            let shaking = handshake(tcp, remote, &acceptor, &clock, its_work, shutdown);
+            if let Some((holders, stranger)) = stranger {
+                holders.hold(stranger, shaking, serve).await;
+            } else if let Some(connection) = shaking.await {
+                serve(connection).await;
             }
         });
+        let is_over = |(task, _): &(AbortHandle, Work)| task.is_finished();
+        let in_its_way = open
+            .as_mut()
+            .and_then(|open| open.take_in_sparing(remote.ip(), (task, work), is_over, |(_, work)| work.is_done()));
+        if let Some((idle, _)) = in_its_way {
+            idle.abort();
+        }
     }
     drop(listener);
     let drained = timeout(DRAIN + PAUSE, async { while tasks.join_next().await.is_some() {} }).await;
@@ -194,6 +223,7 @@ async fn handshake(
     remote: SocketAddr,
     acceptor: &TlsAcceptor,
     clock: &Clock,
+    work: Work,
     shutdown: watch::Receiver<bool>,
 ) -> Option<Connection> {
     // Requests are small and answered at once; waiting to fill a packet only adds delay.
@@ -211,7 +241,7 @@ async fn handshake(
         },
     };
     let lifetime = caller.as_ref().map_or(WITHOUT_CERTIFICATE, |caller| clock.until(caller.peer.not_after));
-    Some(Connection { stream, caller, lifetime, shutdown })
+    Some(Connection { stream, caller, work, lifetime, shutdown })
 }
 
 fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
@@ -220,10 +250,34 @@ fn refuse(remote: SocketAddr, error: &io::Error) -> Option<Connection> {
     None
 }
 
-impl Places {
-    /// For callers that have no certificates of ours.
-    pub(crate) const fn of_strangers(all: usize) -> Self {
-        Self { all, strangers: 2 * all, of_a_pod: all }
+impl Room {
+    /// The places that connections wait for, and whose they are.
+    fn split(self) -> (Arc<Semaphore>, Option<Arc<Holders>>, Option<OpenConnections<(AbortHandle, Work)>>) {
+        let (all, holders, open) = match self {
+            Self::Members(places) => (places.all, Some(Arc::new(Holders::new(places))), None),
+            Self::Everybody { most, from_one } => {
+                (Semaphore::MAX_PERMITS, None, Some(OpenConnections::new(most, from_one)))
+            }
+        };
+        (Arc::new(Semaphore::new(all)), holders, open)
+    }
+}
+
+impl Work {
+    /// Something is begun on the connection.
+    pub(crate) fn begin(&self) -> Doing {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Doing(self.clone())
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -244,9 +298,11 @@ impl Holders {
     async fn hold<Served: Future<Output = ()>>(
         &self,
         stranger: Stranger,
-        connection: Connection,
+        shaking: impl Future<Output = Option<Connection>>,
         serve: impl FnOnce(Connection) -> Served,
     ) {
+        let connection = tokio::select! { connection = shaking => connection, () = stranger.replaced() => None };
+        let Some(connection) = connection else { return };
         // Certificates of the operator itself name no pod.
         let Some(caller) = &connection.caller else {
             return tokio::select! { () = serve(connection) => {}, () = stranger.replaced() => {} };

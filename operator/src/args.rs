@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use fapi::TrustDomain;
 
+use crate::cluster_domain::ClusterDomain;
 use crate::names;
 
 /// The control plane of fapi-mesh: certificates, tokens and policies for the sidecars.
@@ -24,6 +25,9 @@ pub struct Args {
     /// The trust domain of a mesh whose FapiMesh names none [default: cluster.local]. It is settled at the first start.
     #[arg(long, env = "FAPI_TRUST_DOMAIN", value_name = "NAME", value_parser = trust_domain)]
     pub trust_domain: Option<TrustDomain>,
+    /// The domain of the cluster's DNS: apps may call svc.ns.svc.DOMAIN [default: cluster.local].
+    #[arg(long, env = "FAPI_CLUSTER_DOMAIN", value_name = "NAME", value_parser = ClusterDomain::parse)]
+    pub cluster_domain: Option<ClusterDomain>,
     /// The namespace in the operator's own identity.
     #[arg(long, env = "FAPI_OPERATOR_NAMESPACE", value_name = "NAME", default_value = names::NAMESPACE)]
     pub operator_namespace: String,

@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::codegen::Service;
 
-use crate::accept::{self, Connection, Places, Tls, drive};
+use crate::accept::{self, Connection, Places, Room, Tls, drive};
 use crate::acks::Acks;
 use crate::audits::Audits;
 use crate::behind::Behind;
@@ -117,7 +117,8 @@ pub(crate) async fn serve(
     let clock = deps.clock.clone();
     let service = ControlService::new(Arc::new(deps), shutdown.clone());
     let server = ControlServer::new(service).max_decoding_message_size(MAX_MESSAGE);
-    accept::run(listener, tls, PLACES, clock, shutdown, move |accepted| connection(server.clone(), accepted)).await
+    let serve = move |accepted| connection(server.clone(), accepted);
+    accept::run(listener, tls, Room::Members(PLACES), clock, shutdown, serve).await
 }
 
 async fn connection(server: ControlServer<ControlService>, connection: Connection) {

@@ -5,6 +5,7 @@
 
 mod documents;
 mod ledger;
+mod quota;
 mod reason;
 mod scribe;
 #[cfg(test)]

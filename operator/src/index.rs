@@ -23,12 +23,14 @@ pub(crate) use self::addresses::Holder;
 pub(crate) use self::issuers::Issuers;
 use self::namespace::Namespace;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
+use crate::cluster_domain::ClusterDomain;
 use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes, whatever came before them.
 #[derive(Debug)]
 pub(crate) struct Index {
     trust_domain: TrustDomain,
+    cluster_domain: ClusterDomain,
     model: Model,
     namespaces: HashMap<Arc<str>, Arc<Namespace>>,
     addresses: Arc<Addresses>,
@@ -37,9 +39,19 @@ pub(crate) struct Index {
 impl Index {
     /// Indexes a model from nothing.
     pub(crate) fn new(trust_domain: TrustDomain, model: Model) -> Self {
-        let nothing =
-            Self { trust_domain, model: Model::default(), namespaces: HashMap::new(), addresses: Arc::default() };
+        let nothing = Self {
+            trust_domain,
+            cluster_domain: ClusterDomain::default(),
+            model: Model::default(),
+            namespaces: HashMap::new(),
+            addresses: Arc::default(),
+        };
         nothing.next(model)
+    }
+
+    /// The same in a cluster whose DNS answers under this domain.
+    pub(crate) fn under(self, cluster_domain: ClusterDomain) -> Self {
+        Self { cluster_domain, ..self }
     }
 
     /// The index of the model that takes the place of this one's. What stands in namespaces where nothing changed is shared.
@@ -59,7 +71,8 @@ impl Index {
         }
         let moved = model.services != self.model.services || model.pods != self.model.pods;
         let addresses = if moved { Arc::new(Addresses::new(&model)) } else { self.addresses.clone() };
-        Self { trust_domain: self.trust_domain.clone(), model, namespaces, addresses }
+        let (trust_domain, cluster_domain) = (self.trust_domain.clone(), self.cluster_domain.clone());
+        Self { trust_domain, cluster_domain, model, namespaces, addresses }
     }
 
     /// The namespaces of which another model says something else, or in which a FapiIssuer may mean something else.
@@ -90,8 +103,18 @@ impl Index {
         &self.trust_domain
     }
 
+    /// The domain under which the DNS of the cluster answers for Services.
+    pub(crate) fn cluster_domain(&self) -> &ClusterDomain {
+        &self.cluster_domain
+    }
+
     pub(crate) fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Whether calls to what is known and not in the mesh are refused.
+    pub(crate) fn refuses_unmeshed(&self) -> bool {
+        self.model.mesh.as_ref().is_some_and(|mesh| mesh.unmeshed_refused)
     }
 
     /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.

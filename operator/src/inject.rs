@@ -18,10 +18,13 @@ mod strip;
 #[cfg(test)]
 mod tests;
 
-pub use crds::mesh::Loosening;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use std::collections::BTreeSet;
 
-pub use self::annotations::{ANNOTATIONS, Annotation, INTERCEPTION, SKIP_INBOUND, SKIP_OUTBOUND};
+use control::pod::SIDECAR_ID;
+pub use crds::mesh::Loosening;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+pub use self::annotations::{ANNOTATIONS, Annotation, INTERCEPTION, SKIP_INBOUND, SKIP_OUTBOUND, UID};
 pub use self::documents::{Done, StreamError, inject_stream, uninject_stream};
 pub use self::patch::{Operation, diff};
 pub use self::refusal::{Refusal, Skip};
@@ -31,6 +34,8 @@ use self::strip::Stripped;
 /// The label of a namespace or pod, and the annotation of a pod, that asks for a sidecar (`enabled`) or against one
 /// (`disabled`).
 pub const INJECT: &str = "fapi-mesh.dev/inject";
+/// Its value that asks for one.
+pub(crate) const ENABLED: &str = "enabled";
 /// The annotation of an injected pod: the version that injected it.
 pub const STATUS: &str = "fapi-mesh.dev/status";
 /// The container of the sidecar.
@@ -68,7 +73,7 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome 
     let Stripped { mut pod, injected, probes, resources } = strip::strip(pod);
     let mut refusals = Vec::new();
     let asked = annotations::read(&pod, settings, namespace, &mut refusals);
-    fit::check(&pod, asked.interception, namespace, &mut refusals);
+    fit::check(&pod, &asked, namespace, &mut refusals);
     let probes = probes::rewrite(&mut pod, probes, &mut refusals);
     match asked.interception {
         Interception::Proxy => proxy::set(&mut pod, &mut refusals),
@@ -91,8 +96,30 @@ pub fn asks(pod: &Pod, namespace: &Namespace) -> bool {
 
 /// Whether a pod has its sidecar: an init container that stays (KEP-753).
 pub fn has_sidecar(spec: &PodSpec) -> bool {
+    sidecar(spec).is_some()
+}
+
+fn sidecar(spec: &PodSpec) -> Option<&Container> {
     let mut init = spec.init_containers.iter().flatten();
-    init.any(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
+    init.find(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
+}
+
+/// Everything that keeps the ephemeral containers that a pod is to get out of it: nothing, where there is no sidecar. What it has
+/// already stays, as it can be neither changed nor removed.
+pub(crate) fn refuse_ephemeral(before: &Pod, after: &Pod) -> Vec<Refusal> {
+    let Some(spec) = &after.spec else { return Vec::new() };
+    let Some(sidecar) = sidecar(spec) else { return Vec::new() };
+    let user = sidecar.security_context.as_ref().and_then(|context| context.run_as_user);
+    let own = user.and_then(|user| u32::try_from(user).ok()).unwrap_or(SIDECAR_ID);
+    let before = before.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let known: BTreeSet<&str> = before.map(|container| container.name.as_str()).collect();
+    let mut refusals = Vec::new();
+    for container in spec.ephemeral_containers.iter().flatten() {
+        if !known.contains(container.name.as_str()) {
+            fit::check_ephemeral(container, own, &mut refusals);
+        }
+    }
+    refusals
 }
 
 /// Takes the sidecar out of a pod again; `None` if it has none. Named ports of probes come back as numbers.

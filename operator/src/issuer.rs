@@ -28,7 +28,7 @@ use fapi::{IssuedToken, KeySet, NonceMinter, ReplaySet};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::accept::{self, Places, Tls};
+use crate::accept::{self, Places, Room, Tls};
 use crate::client_keys::ClientKeys;
 use crate::clock::Clock;
 use crate::limits::{Limits, Rate};
@@ -114,6 +114,6 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let clock = server.clock.clone();
-    accept::run(listener, tls, PLACES, clock, shutdown, move |connection| http::connection(server.clone(), connection))
-        .await
+    let serve = move |connection| http::connection(server.clone(), connection);
+    accept::run(listener, tls, Room::Members(PLACES), clock, shutdown, serve).await
 }

@@ -14,6 +14,7 @@ mod behind;
 mod caller;
 mod client_keys;
 mod clock;
+mod cluster_domain;
 mod compile;
 mod control_server;
 mod crypto;
@@ -44,5 +45,6 @@ mod view;
 mod webhook;
 
 pub use args::{Args, SourceArg};
+pub use cluster_domain::ClusterDomain;
 pub use kubernetes::{RIGHTS, Right, Scope};
 pub use run::{RunError, run};

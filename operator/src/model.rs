@@ -301,6 +301,8 @@ pub(crate) struct Mesh {
     pub(crate) certificate_lifetime: Duration,
     /// Of an access token.
     pub(crate) token_lifetime: Duration,
+    /// Whether calls to what is known and not in the mesh are refused.
+    pub(crate) unmeshed_refused: bool,
     /// What authors of pods may loosen.
     pub(crate) allowed: inject::Allowed,
 }

@@ -20,8 +20,8 @@ pub const TRUST_BUNDLE_KEY: &str = "root.pem";
 /// The entries of the configuration that injects: for namespaces, labels and annotations that ask. At most one matches a pod.
 pub const INJECTORS: [&str; 3] =
     ["namespace.inject.fapi-mesh.dev", "label.inject.fapi-mesh.dev", "annotation.inject.fapi-mesh.dev"];
-/// The entry of the configuration that validates.
-pub const VALIDATOR: &str = "validate.fapi-mesh.dev";
+/// The entries of the configuration that validates: objects of ours, and what is put into a pod that has a sidecar.
+pub const VALIDATORS: [&str; 2] = ["validate.fapi-mesh.dev", "ephemeral.fapi-mesh.dev"];
 
 /// The label with which a namespace says what Pod Security enforces in it.
 pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fapi::TrustDomain;
 use tokio::sync::watch;
 
 use crate::behind::Behind;
@@ -75,10 +74,9 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher of an empty view, which refuses everything.
-    pub(crate) fn new(trust_domain: TrustDomain, order: Option<Order>, behind: Behind) -> Self {
-        let view = watch::Sender::new(Arc::new(View::empty(trust_domain)));
-        Self { order, behind, view }
+    /// A publisher that begins with an empty view, which refuses everything.
+    pub(crate) fn new(empty: View, order: Option<Order>, behind: Behind) -> Self {
+        Self { order, behind, view: watch::Sender::new(Arc::new(empty)) }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<View>> {
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn the_same_again_gets_the_order_that_sidecars_of_others_have() {
         let behind = Behind::default();
-        let mut publisher = Publisher::new(domain(), None, behind.clone());
+        let mut publisher = Publisher::new(View::empty(domain()), None, behind.clone());
         let view = publisher.subscribe();
         let mut publish = |order| {
             publisher.publish(&Desired { order: Some(order), ..Desired::default() }).unwrap();
@@ -171,7 +169,8 @@ mod tests {
     #[test]
     fn the_same_again_is_not_published() {
         let dir = TempDir::new();
-        let mut publisher = Publisher::new(domain(), Some(Order::open(dir.path()).unwrap()), Behind::default());
+        let mut publisher =
+            Publisher::new(View::empty(domain()), Some(Order::open(dir.path()).unwrap()), Behind::default());
         let view = publisher.subscribe();
         assert!(!view.borrow().synced());
         let mut desired = Desired::default();

@@ -96,6 +96,18 @@ impl Desired {
     pub(crate) fn to_revoke(&self) -> Vec<Revocation> {
         self.revocations.values().filter_map(|object| object.spec.clone()).collect()
     }
+
+    /// Whether there is such an object, good or bad. Workloads are not looked for: they are no objects of a cluster.
+    pub(crate) fn has(&self, id: &ObjectId) -> bool {
+        match id.kind {
+            Kind::FapiClient => self.model.clients.contains_key(&id.key()),
+            Kind::FapiIssuer => self.model.issuers.contains_key(&id.name),
+            Kind::FapiMesh => self.model.mesh.is_some(),
+            Kind::FapiPolicy => self.model.policies.contains_key(&id.key()),
+            Kind::Revocation => self.revocations.contains_key(id),
+            Kind::Workload => false,
+        }
+    }
 }
 
 /// A source that was read once.

@@ -67,6 +67,7 @@ pub(crate) fn fapi_mesh(allowed: Allowed) -> Mesh {
         trust_domain: None,
         certificate_lifetime: hour,
         token_lifetime: hour,
+        unmeshed_refused: false,
         allowed,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use control::{Destination, DestinationKind, MeshIssuer};
 use fapi::{Audience, KeySet, SpiffeId, TrustDomain};
 
+use crate::cluster_domain::ClusterDomain;
 use crate::compile::{self, Compiled};
 use crate::index::Index;
 use crate::model::{Key, Model, Pod};
@@ -64,6 +65,11 @@ impl View {
     pub(crate) fn empty(trust_domain: TrustDomain) -> Self {
         let index = Index::new(trust_domain, Model::default());
         Self { synced: false, order: 0, index, snapshots: HashMap::new() }
+    }
+
+    /// The same in a cluster whose DNS answers under this domain.
+    pub(crate) fn under(self, domain: ClusterDomain) -> Self {
+        Self { index: self.index.under(domain), ..self }
     }
 
     /// The view that takes the place of this one: of a model that is complete. `order` must be larger than that of every view

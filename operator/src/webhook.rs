@@ -1,13 +1,18 @@
-//! The admission webhooks: pods that ask for a sidecar get one, and objects of ours that do not compile are not taken.
+//! The admission webhooks: pods that ask for a sidecar get one, nothing is put into them later that could take it over, and
+//! objects of ours that do not compile are not taken.
 //!
-//! Both are functions of one review and of what the operator knows. What became of it is told as an Event of an object that
+//! All are functions of one review and of what the operator knows. What became of it is told as an Event of an object that
 //! exists, except of a dry run (`sideEffects: NoneOnDryRun`). Any number of replicas serve them, each with a certificate of its own
 //! by an authority that they share.
+//!
+//! Whoever reaches the port can ask, as API servers show no certificate. So nobody who asks slowly or much keeps others from an
+//! answer, and what is asked changes nothing but what is told of objects that are known.
 
 mod authority;
 mod certificate;
 mod cluster;
 mod configuration;
+mod ephemeral;
 mod http;
 mod meter;
 mod mutate;
@@ -31,17 +36,19 @@ pub(crate) use self::certificate::Certificate;
 pub(crate) use self::cluster::{Cluster, keep, register};
 pub(crate) use self::configuration::Service;
 pub(crate) use self::meter::Meter;
-use crate::accept::{self, Places, Tls};
+use crate::accept::{self, Room, Tls};
 use crate::clock::Clock;
 use crate::events::Events;
-use crate::inject::Settings;
-use crate::source::{Desired, Schemas};
+use crate::inject::{self, Settings};
+use crate::source::{Desired, ObjectId, Schemas};
 
 /// What the server offers in the handshake.
 pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
-/// One for each API server, and some.
-const CONNECTIONS: usize = 64;
-/// Reviews that are read and answered at once: each may hold a pod of a few megabytes.
+/// One for each API server, and some. What is read on each is bounded, so this bounds what is read at all.
+const CONNECTIONS: usize = 32;
+/// From one address, behind which may be several API servers.
+const CONNECTIONS_FROM_ONE: usize = 16;
+/// Reviews that are answered at once. A large one counts for several: what is made of it takes many times its room.
 const REVIEWS: usize = 16;
 
 /// The labels of a namespace; `None` if they cannot be learned now.
@@ -85,6 +92,17 @@ impl Webhook {
         let mesh = self.desired.borrow().model.mesh.as_ref().map(|mesh| mesh.allowed.clone());
         Settings { allowed: mesh.unwrap_or_default(), ..self.settings.clone() }
     }
+
+    /// Whether pods of the mesh are made in a namespace, by its labels or by what the source knows.
+    fn is_of_the_mesh(&self, namespace: &inject::Namespace) -> bool {
+        let asks = namespace.labels.get(inject::INJECT).is_some_and(|value| value == inject::ENABLED);
+        asks || self.desired.borrow().opted_in.contains(&*namespace.name)
+    }
+
+    /// Whether the source knows an object.
+    fn knows(&self, id: &ObjectId) -> bool {
+        self.desired.borrow().has(id)
+    }
 }
 
 /// Serves until `shutdown` says true.
@@ -99,8 +117,11 @@ pub(crate) async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), TlsError> {
     let serve = move |connection| http::connection(webhook.clone(), connection);
-    accept::run(listener, tls, Places::of_strangers(CONNECTIONS), clock, shutdown, serve).await
+    let room = Room::Everybody { most: CONNECTIONS, from_one: CONNECTIONS_FROM_ONE };
+    accept::run(listener, tls, room, clock, shutdown, serve).await
 }
 
 /// What the API server waits for an answer; ours comes earlier, so that it says why.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Of that, for reading what is asked: an API server has it ready.
+const READING: Duration = Duration::from_secs(2);

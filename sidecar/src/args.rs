@@ -19,7 +19,8 @@ use crate::{
 #[command(
     name = "fapi-sidecar",
     version,
-    after_help = "`fapi-sidecar redirect` sets the rules that bring the calls of a pod to its sidecar; see its --help."
+    after_help = "`fapi-sidecar redirect` sets the rules that bring the calls of a pod to its sidecar, `fapi-sidecar ready` asks \
+                  whether the sidecar of a pod serves; see their --help."
 )]
 pub struct Args {
     /// The operator's control server, host:port.

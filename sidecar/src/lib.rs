@@ -18,6 +18,7 @@
 //! | `detect` | HTTP, by its first bytes |
 //! | `answers`, `awaited`, `sync` | waiting for another thread; `models` tries every interleaving of it |
 //! | `tunnel` | two upgraded connections, joined |
+//! | `ready` | what a container in want of a sidecar asks; a program of its own |
 //! | `redirect` | the rules that bring the calls of a pod here; a program of its own |
 //! | `health` | what a kubelet asks for, of the sidecar and of the app |
 //! | `audit` | what policies in `Audit` let pass, counted for the operator |
@@ -25,6 +26,7 @@
 
 pub mod args;
 pub mod interception;
+pub mod ready;
 #[cfg(target_os = "linux")]
 pub mod redirect;
 pub mod run;

@@ -3,7 +3,7 @@
 use std::{fmt::Display, process::ExitCode};
 
 use clap::Parser;
-use sidecar::{args::Args, run::run};
+use sidecar::{args::Args, ready::ReadyArgs, run::run};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -11,6 +11,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "redirect") {
         let args = sidecar::redirect::RedirectArgs::parse_from(std::env::args_os().skip(1));
         return ended(sidecar::redirect::redirect(&args).map(|told| eprint!("{told}")));
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == "ready") {
+        return ended(sidecar::ready::ready(&ReadyArgs::parse_from(std::env::args_os().skip(1))));
     }
     let args = Args::parse();
     // Decisions go to standard output; what is said to people about the process itself goes to standard error.

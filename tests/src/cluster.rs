@@ -5,6 +5,7 @@
 
 mod api_server;
 pub mod bank;
+mod before;
 mod control_plane;
 mod controllers;
 mod events;
@@ -21,6 +22,7 @@ mod operators;
 mod pki;
 pub mod platform;
 mod programs;
+mod readme;
 mod remains;
 mod webhooks;
 mod whole;
@@ -30,12 +32,14 @@ pub mod wire;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
+pub use before::charts_before;
 pub use events::{events, told};
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
-pub use programs::{image, missing_for_api_server, missing_for_node, program};
+pub use programs::{image, lacking, missing_for_api_server, missing_for_node, program};
+pub use readme::on_your_cluster;
 pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, NODES, Part, kept, take_down};
 

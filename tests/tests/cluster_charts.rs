@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use e2e::cluster::{ApiServer, Kubectl, helm, roles};
-use e2e::repository;
+use e2e::{repository, wait_for};
 use serde_json::{Value, json};
 
 /// Name and version of every definition of ours.
@@ -125,6 +125,7 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
     kubectl.run(&["create", "namespace", "fapi-mesh"]);
     kubectl.run(&["label", "namespace", "fapi-mesh", "pod-security.kubernetes.io/enforce=restricted"]);
     values_that_mean_nothing_are_refused(kubectl, &chart);
+    the_webhooks_are_open_to_whom_they_should_be(kubectl, &chart);
     the_end_is_as_it_is_wanted(kubectl, &chart);
     let high = format!("{chart}/values-ha.yaml");
     for more in [&[] as &[&str], &["-f", &high]] {
@@ -169,17 +170,82 @@ fn the_operator_is_applied_once_and_is_what_its_code_says() {
     }
 }
 
+/// To everybody, unless somebody is named.
+fn the_webhooks_are_open_to_whom_they_should_be(kubectl: &Kubectl, chart: &str) {
+    let named = "networkPolicy.webhookPeers[0].ipBlock.cidr=10.0.0.0/28";
+    for (more, from) in
+        [(&[] as &[&str], Value::Null), (&["--set", named], json!([{"ipBlock": {"cidr": "10.0.0.0/28"}}]))]
+    {
+        let (documents, _) = rendered(kubectl, chart, more);
+        let policy = of_kind(&documents, "NetworkPolicy");
+        let rules = policy["spec"]["ingress"].as_array().unwrap();
+        let of_webhooks = |rule: &&Value| rule["ports"].as_array().unwrap().iter().any(|at| at["port"] == "webhooks");
+        let rules: Vec<&Value> = rules.iter().filter(of_webhooks).collect();
+        assert_eq!(rules.iter().map(|rule| &rule["from"]).collect::<Vec<_>>(), [&from]);
+        kubectl.with_input(&["apply", "--dry-run=server", "-f", "-"], &policy.to_string()).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn where_the_chart_forbids_audit_no_policy_may_begin_with_it() {
+    let server = ApiServer::start("charts-audit");
+    let kubectl = server.kubectl();
+    let chart = repository().join("charts/fapi-mesh").display().to_string();
+    let of_policies = |documents: &[Value]| -> Vec<Value> {
+        let kind = |document: &Value| document["kind"].as_str().unwrap().starts_with("ValidatingAdmissionPolicy");
+        documents.iter().filter(|document| kind(document)).cloned().collect()
+    };
+    assert_eq!(of_policies(&rendered(kubectl, &chart, &[]).0), [Value::Null; 0], "it is offered, not given");
+    helm(kubectl, &["install", "crds", &format!("{chart}-crds")]).unwrap();
+    let policy = |name: &str, namespace: &str, mode: &str| {
+        let metadata = json!({"name": name, "namespace": namespace});
+        let spec = json!({"targetRefs": [{"kind": "Namespace", "name": namespace}], "mode": mode});
+        json!({"apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiPolicy", "metadata": metadata, "spec": spec})
+            .to_string()
+    };
+    for namespace in ["bank", "web"] {
+        kubectl.run(&["create", "namespace", namespace]);
+        let old = policy("old", namespace, "Audit");
+        wait_for("the API server to serve our kinds", 30, || kubectl.apply(&old).ok());
+    }
+    kubectl.run(&["label", "namespace", "bank", "stage=production"]);
+    let set = "policies.forbidAudit=true,policies.forbidAuditIn.matchLabels.stage=production";
+    let rules = of_policies(&rendered(kubectl, &chart, &["--set", set]).0);
+    assert_eq!(rules.len(), 2, "{rules:?}");
+    kubectl.apply(&json!({"apiVersion": "v1", "kind": "List", "items": rules}).to_string()).unwrap();
+
+    let attempt = |policy: &str| kubectl.with_input(&["create", "--dry-run=server", "-f", "-"], policy);
+    let refused = wait_for("a refusal", 30, || attempt(&policy("new", "bank", "Audit")).err());
+    assert!(refused.contains("namespace bank may not have that") && refused.contains("write Enforce"), "{refused}");
+    attempt(&policy("new", "bank", "Enforce")).unwrap();
+    attempt(&policy("new", "web", "Audit")).unwrap();
+    // What was there stays as it is, and can go.
+    kubectl.run(&["label", "fapipolicy", "old", "-n", "bank", "team=a"]);
+    let scope = json!({"spec": {"senderConstraints": ["DPoP"]}}).to_string();
+    let patch = ["patch", "fapipolicy", "old", "-n", "bank", "--type=merge", "--patch-file=/dev/stdin"];
+    let refused = kubectl.with_input(&patch, &scope).unwrap_err();
+    assert!(refused.contains("may not have that"), "{refused}");
+    kubectl.apply(&policy("old", "bank", "Enforce")).unwrap();
+    assert!(kubectl.apply(&policy("old", "bank", "Audit")).is_err(), "nor does it come back");
+    kubectl.run(&["delete", "fapipolicy", "old", "-n", "bank"]);
+}
+
 fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
     for wrong in [
         "image.tga=1",
         "image.pullPolicy=Sometimes",
         "replicas=0",
         "trustDomain=Bank.Example",
+        "clusterDomain=Cluster.Local",
+        "policies.forbidAudit=maybe",
+        "policies.forbidAuditIn.labels=x",
         "keyRotation=1d",
         "logLevel=trace",
         "listen=127.0.0.1",
         "networkPolicy=true",
         "networkPolicy.apiServerPorts={0}",
+        "networkPolicy.webhookPeers={10.0.0.0/28}",
         "sidecar.repository=x",
         "test.namespace=Default",
         "uninstall.force=maybe",

@@ -1,14 +1,16 @@
 //! What a cluster loses and gets back while calls go on: its own parts, operators, certificates. No call fails, and afterwards new
 //! pods join as before.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::bank::{call, caller};
 use e2e::cluster::load::{Load, kill_in};
 use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
-use e2e::cluster::{Forward, Kubectl, Part};
-use e2e::{get, wait_for};
+use e2e::cluster::{Forward, Kubectl, Part, charts_before};
+use e2e::{Scratch, get, repository, wait_for};
 use serde_json::{Value, json};
 
 /// Tokens are refreshed at half of this. No operator is there for longer than that, so the refresh fails and the old ones serve on.
@@ -22,7 +24,7 @@ const ROTATIONS: u64 = 3;
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn calls_outlive_the_loss_of_every_part() {
-    let (mut platform, shop) = with_two_operators("parts-lost");
+    let (mut platform, shop) = with_two_operators("parts-lost", &repository().join("charts"));
     for part in [Part::ApiServer, Part::Etcd, Part::Containerd] {
         under_load(&platform.kubectl().clone(), &shop, &format!("{part:?} restarted"), || {
             platform.cluster.stop_part(part);
@@ -41,16 +43,17 @@ fn calls_outlive_the_loss_of_every_part() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn calls_outlive_releases_outages_and_certificates() {
-    let (platform, shop) = with_two_operators("changes");
+    let scratch = Scratch::new("before");
+    let (platform, shop) = with_two_operators("changes", &charts_before(scratch.path()));
     an_upgrade_and_its_rollback_move_the_operator_alone(&platform, &shop);
     all_operators_are_away(&platform);
     certificates_are_rotated(&platform);
 }
 
 /// A bank whose calls pass, and the pod of shop.
-fn with_two_operators(name: &str) -> (Platform, Value) {
+fn with_two_operators(name: &str, charts: &Path) -> (Platform, Value) {
     let platform = Platform::new(name);
-    platform.install_with(&["--set", "replicas=2"]);
+    platform.install_from(charts, &["--set", "replicas=2"]);
     platform.open_the_bank();
     let shop = platform.pod("bank", "shop");
     let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
@@ -109,7 +112,8 @@ fn kill_an_operator(kubectl: &Kubectl, holds: bool) {
     });
 }
 
-/// Operator and sidecars of another name, then of the old one again: pods keep the sidecar that they have, and the pod of ledger
+/// From the charts of the commit before to those of this one, as an operator does it who has read how; operator and sidecars of
+/// another name, then charts and names of before again: pods keep the sidecar that they have, and the pod of ledger
 /// that comes meanwhile gets the one of that time, so each is called by neighbours of the other.
 fn an_upgrade_and_its_rollback_move_the_operator_alone(platform: &Platform, shop: &Value) {
     let kubectl = platform.kubectl();
@@ -124,6 +128,7 @@ fn an_upgrade_and_its_rollback_move_the_operator_alone(platform: &Platform, shop
     };
     assert_eq!(images(), ["0.1.0", "0.1.0", "0.1.0"]);
     under_load(kubectl, shop, "helm upgrade", || {
+        platform.helm(&["upgrade", "fapi-mesh-crds", &chart("fapi-mesh-crds")]);
         let chart = chart("fapi-mesh");
         let tags = ["--set", "image.tag=next", "--set", "sidecar.image.tag=next"];
         let args = ["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--wait"];

@@ -7,10 +7,10 @@ mod uninstall;
 
 use std::{fs, net::SocketAddr, time::Instant};
 
-use e2e::cluster::Forward;
 use e2e::cluster::bank::{SHOP, call, caller, check_passed};
 use e2e::cluster::loot::{curl, enrol};
 use e2e::cluster::platform::{HOME, Platform, chart, took};
+use e2e::cluster::{Forward, helm, on_your_cluster};
 use e2e::{Scratch, wait_for};
 use serde_json::{Value, json};
 
@@ -22,13 +22,9 @@ fn from_nothing_to_guarded_calls_and_back() {
     let before = platform.objects();
 
     let began = Instant::now();
-    platform.install();
-    took("install", began);
-    platform.open_the_bank();
-    took("install and pods of the bank", began);
+    as_readme_says(&platform);
+    took("README's commands, from install to the first guarded call", began);
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
-    wait_for("the first guarded call", 60, || (call(shop.address(), None)["status"] == 200).then_some(()));
-    took("install to the first guarded call", began);
     check_passed(&call(shop.address(), None));
     statuses_say_so(&platform);
     nothing_is_amiss(&platform);
@@ -41,11 +37,11 @@ fn from_nothing_to_guarded_calls_and_back() {
     an_upgrade_changes_what_it_should(&platform, shop.address());
     costs(&platform);
     platform.helm(&["test", "fapi-mesh", "-n", HOME]);
+    the_test_fails_where_nothing_is_injected(&platform);
 
     uninstall::is_refused(&platform, shop.address());
     drop(shop);
     kubectl.run(&["delete", "namespace", "bank", "outside", "--timeout=120s"]);
-    kubectl.run(&["delete", "fapimesh", "default"]);
     let began = Instant::now();
     platform.helm(&["uninstall", "fapi-mesh", "-n", HOME, "--wait"]);
     took("uninstall", began);
@@ -58,6 +54,29 @@ fn from_nothing_to_guarded_calls_and_back() {
         (left.is_empty() || began.elapsed().as_secs() > 60).then_some(left)
     });
     assert_eq!(left, Vec::<String>::new(), "nothing but the definitions stays");
+}
+
+/// The commands of README, and what they are there to show.
+fn as_readme_says(platform: &Platform) {
+    let scratch = Scratch::new("readme");
+    let said = on_your_cluster(&platform.cluster, scratch.path());
+    let answers = said.lines().filter_map(|line| line.get(line.find('{')?..));
+    let answers = answers.flat_map(|text| serde_json::Deserializer::from_str(text).into_iter::<Value>().next());
+    let answer = answers.filter_map(Result::ok).next();
+    check_passed(&answer.unwrap_or_else(|| panic!("no call was answered: {said}")));
+    let why = |line: &&str| line.contains("/intruder ") && line.contains("CallerNotAllowed");
+    assert!(said.lines().any(|line| why(&line)), "the intruder may not, and one sees why: {said}");
+    platform.rolled_out("outside", "intruder");
+}
+
+/// In the operator's own namespace no pod gets a sidecar.
+fn the_test_fails_where_nothing_is_injected(platform: &Platform) {
+    let (chart, set) = (chart("fapi-mesh"), format!("test.namespace={HOME}"));
+    platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", &set, "--wait"]);
+    assert!(helm(platform.kubectl(), &["test", "fapi-mesh", "-n", HOME]).is_err(), "it must not pass");
+    let told = platform.kubectl().run(&["logs", "fapi-mesh-test", "-n", HOME]);
+    assert!(told.contains("the pod was not injected"), "{told}");
+    platform.kubectl().run(&["delete", "pod", "fapi-mesh-test", "-n", HOME]);
 }
 
 fn statuses_say_so(platform: &Platform) {

@@ -1,4 +1,5 @@
 //! A mesh over two nodes: calls from one to the other, a node that is emptied for maintenance, and one that dies.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;

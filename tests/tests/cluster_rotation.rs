@@ -1,18 +1,17 @@
 //! The root of a mesh is replaced on a cluster that runs pods: by one command, while the bank's calls go on, the operator is
 //! killed, and pods start in every step.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Instant;
 
 use e2e::cluster::bank::{passed, try_call};
-use e2e::cluster::load::Load;
-use e2e::cluster::platform::Platform;
-use e2e::cluster::{Forward, Kubectl};
+use e2e::cluster::load::{Load, kill_in};
+use e2e::cluster::platform::{HOME, Platform, took};
+use e2e::cluster::{Forward, Kubectl, told};
 use e2e::wait_for;
 use serde_json::Value;
 
-/// Where the operator is.
-const HOME: &str = "fapi-mesh";
 const STEPS: [&str; 4] = ["Prepared", "Active", "Tainted", "Removed"];
 /// What the old root and the new one are good for in each.
 const PHASES: [[&str; 2]; 4] =
@@ -109,10 +108,33 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
     let shown = kubectl.fapictl(&["status", "-A"]).unwrap();
     assert!(shown.contains("spring") && shown.contains("Removed"), "{shown}");
 
+    a_sidecar_that_restarts_enrols_by_the_new_root(&platform);
+    wait_for("calls by it", 60, calls);
+
     // All of it survives the operator, and whoever was in the mesh before is called by who comes now.
     kubectl.run(&["rollout", "restart", "-n", HOME, "deployment/fapi-operator"]);
     platform.rolled_out(HOME, "fapi-operator");
     kubectl.run(&["rollout", "restart", "-n", "bank", "deployment/payments"]);
     platform.rolled_out("bank", "payments");
     wait_for("a new payments to be called", 60, calls);
+}
+
+/// The pod is older than the new root: all that its sidecar knew was in its memory, so it begins again with the file that the kubelet
+/// has brought up to date since.
+fn a_sidecar_that_restarts_enrols_by_the_new_root(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    let pod = platform.pod("bank", "payments");
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let state = || {
+        let pod = kubectl.get(&["pod", name, "-n", "bank"]);
+        let states = pod["status"]["initContainerStatuses"].as_array().unwrap().clone();
+        let state = states.into_iter().find(|state| state["name"] == "fapi-sidecar").unwrap();
+        (state["restartCount"].as_u64().unwrap(), state["ready"] == true)
+    };
+    let (restarts, _) = state();
+    let began = Instant::now();
+    kill_in(&pod, "/fapi-sidecar");
+    wait_for("the sidecar to be there again", 120, || (state() == (restarts + 1, true)).then_some(()));
+    took("a sidecar that was killed is ready again", began);
+    told(kubectl, "bank", ["Pod", name], "EnrolmentRepeated");
 }

@@ -26,6 +26,7 @@ fn without_the_operator_only_pods_that_asked_for_a_sidecar_wait() {
         let error = setting.attempt(namespace, &pod, false).unwrap_err();
         assert!(error.contains("inject.fapi-mesh.dev"), "{namespace}: {error}");
     }
+    debug(&setting, ["web", "other"], "debugger", &["--target=app"]).unwrap();
     // Objects of ours may come before their operator.
     let policy = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: ledger, namespace: bank}\n\
                   spec: {targetRefs: [{name: ledger}]}\n";
@@ -141,6 +142,53 @@ fn objects_that_do_not_compile_are_refused_and_drift_is_undone() {
     drop(operator);
 }
 
+/// Puts an ephemeral container into a pod: what kubectl says when the API server refuses it.
+fn debug(setting: &WithWebhooks, [namespace, pod]: [&str; 2], name: &str, more: &[&str]) -> Result<String, String> {
+    let args = ["debug", pod, "-n", namespace, "-c", name, "--image=debug", "--profile=baseline"];
+    setting.kubectl().with_input(&[&args, more].concat(), "")
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn ephemeral_containers_beside_a_sidecar_are_looked_at_and_no_others() {
+    let setting = WithWebhooks::new("webhooks-ephemeral");
+    let operator = setting.operator();
+    let kubectl = setting.kubectl();
+    let by_annotation = pod("by-annotation", json!({"fapi-mesh.dev/inject": "enabled"}));
+    for (namespace, pod) in
+        [("bank", pod("meshed", json!({}))), ("web", by_annotation), ("web", pod("plain", json!({})))]
+    {
+        setting.attempt(namespace, &pod, false).unwrap();
+    }
+    // What a pod asked for once can be taken away, its sidecar not.
+    kubectl.run(&["annotate", "pod", "by-annotation", "-n", "web", "fapi-mesh.dev/inject-"]);
+    let file = setting.folder().join("sidecar-id.json");
+    fs::write(&file, json!({"securityContext": {"runAsUser": 15100, "runAsGroup": 15100}}).to_string()).unwrap();
+    let custom = format!("--custom={}", file.display());
+    let attacks = [
+        (["--target=app", custom.as_str()], "(sidecar_id)"),
+        (["--target=app", "--profile=sysadmin"], "(privileged)"),
+        (["--target=app", "--profile=netadmin"], "(capability)"),
+    ];
+    for place in [["bank", "meshed"], ["web", "by-annotation"]] {
+        let error = debug(&setting, place, "spy", &["--target=fapi-sidecar"]).unwrap_err();
+        assert!(error.contains("ephemeral.fapi-mesh.dev") && error.contains("(sidecar_target)"), "{place:?}: {error}");
+        assert!(error.contains("name a container of the app"), "{error}");
+        for (more, id) in &attacks {
+            let error = debug(&setting, place, "spy", more).unwrap_err();
+            assert!(error.contains(id) && error.contains("--profile=baseline"), "{place:?}: {error}");
+        }
+        debug(&setting, place, "debugger", &["--target=app"]).unwrap();
+        let made = kubectl.get(&["pod", place[1], "-n", place[0]])["spec"]["ephemeralContainers"].clone();
+        assert_eq!(made.as_array().map(Vec::len), Some(1), "{made}");
+        assert_eq!(made[0]["name"], "debugger");
+    }
+    for (number, (more, _)) in attacks.iter().enumerate() {
+        debug(&setting, ["web", "plain"], &format!("debugger-{number}"), more).unwrap();
+    }
+    drop(operator);
+}
+
 /// A ReplicaSet that nobody acts on, and a pod as it would make one.
 fn replica(setting: &WithWebhooks, name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let labels = json!({"app": name});
@@ -198,10 +246,16 @@ fn owners_and_objects_are_told_what_became_of_them_but_not_of_dry_runs() {
     };
     let on_no_curve = json!([{"kid": "a", "kty": "EC", "crv": "P-256", "x": "A".repeat(43), "y": "A".repeat(43)}]);
     wait_for("the API server to serve our kinds", 30, || kubectl.apply(&client(&Value::Null)).ok());
-    let error = wait_for("a refusal", 30, || {
-        kubectl.apply(&client(&on_no_curve)).err().filter(|error| error.contains("validate.fapi-mesh.dev"))
-    });
+    let refused =
+        || kubectl.apply(&client(&on_no_curve)).err().filter(|error| error.contains("validate.fapi-mesh.dev"));
+    let error = wait_for("a refusal", 30, refused);
     assert!(error.contains("spec.authentication.jwks"), "{error}");
+    assert_eq!(events(kubectl, "bank", "ChangeRefused"), [Value::Null; 0], "the operator knows of none");
+    fs::write(setting.folder().join("source/client.yaml"), client(&Value::Null)).unwrap();
+    wait_for("the operator to know the object", 30, || {
+        refused();
+        events(kubectl, "bank", "ChangeRefused").into_iter().next()
+    });
     told(kubectl, "bank", ["FapiClient", "batch"], "ChangeRefused");
 
     // All that was told is what was told by now: the dry runs came first.

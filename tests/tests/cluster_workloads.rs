@@ -1,5 +1,6 @@
 //! Every kind of workload, in a mesh that was installed by its charts: what has other names than a Deployment, what ends, what
 //! is replaced while it is called, what falls ill, and ways to call that go round a Service.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;

@@ -26,6 +26,9 @@ pub enum DestinationKind {
         /// Where it is reached.
         addresses: Vec<SocketAddr>,
     },
+    /// Positively not in the mesh, and the mesh does not let such be called. Only for sidecars with the feature
+    /// [`UNMESHED_REFUSED`](crate::features::UNMESHED_REFUSED): others would keep the answer before it.
+    Refused,
     /// Nobody knows it.
     Unknown,
     /// A service of the mesh.

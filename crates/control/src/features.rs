@@ -27,6 +27,10 @@ pub const TCP: &str = "tcp/1";
 /// Plain requests of those outside the mesh, where a policy exempts them.
 pub const EXEMPT: &str = "exempt/1";
 
+/// Destinations that are not in the mesh and may not be called. No snapshot needs it: whoever lacks it is told that they are
+/// unknown, which refuses the call, too.
+pub const UNMESHED_REFUSED: &str = "unmeshed-refused/1";
+
 /// Everything that this build enforces.
 pub const SUPPORTED: &[&str] = &[
     RULES,
@@ -39,6 +43,7 @@ pub const SUPPORTED: &[&str] = &[
     TOKEN_EXCHANGE,
     TCP,
     EXEMPT,
+    UNMESHED_REFUSED,
 ];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
@@ -52,6 +57,7 @@ pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
     let needed = |feature: &&str| match *feature {
         // They hold on every connection, also those that a pure caller makes.
         REVOCATIONS => true,
+        UNMESHED_REFUSED => false,
         TOKEN_EXCHANGE => snapshot.token_exchange,
         TCP => snapshot.ports.iter().any(|port| matches!(port.policy, PortPolicyDoc::Tcp(_))),
         feature => policies.iter().any(|policy| uses(policy, feature)),

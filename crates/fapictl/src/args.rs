@@ -81,6 +81,9 @@ pub(crate) struct AttackArgs {
     /// The folder of a demo that runs (`demo --keep`), or one like it of another mesh of the bank
     #[arg(long, value_name = "DIR")]
     pub(crate) state: PathBuf,
+    /// The attacker is an app of the mesh: it runs in the network of the pod of `intruder`, whose sidecar must stop each attack
+    #[arg(long)]
+    pub(crate) from_mesh: bool,
     /// How the outcome is told: a table, or one JSON object a step
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
@@ -158,7 +161,7 @@ pub(crate) struct InjectArgs {
     /// The namespace that the operator runs in
     #[arg(long, value_name = "NAME", default_value = names::NAMESPACE)]
     pub(crate) operator_namespace: String,
-    /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts
+    /// What pods may loosen by annotation, as in the FapiMesh: OptOut, SkipPorts, Uid
     #[arg(long, value_name = "LOOSENING", value_delimiter = ',', value_parser = loosening)]
     pub(crate) allow: Vec<Loosening>,
 }
@@ -232,9 +235,9 @@ fn workload(text: &str) -> Result<(String, String), String> {
 }
 
 fn loosening(text: &str) -> Result<Loosening, String> {
-    let known = [("OptOut", Loosening::OptOut), ("SkipPorts", Loosening::SkipPorts)];
+    let known = [("OptOut", Loosening::OptOut), ("SkipPorts", Loosening::SkipPorts), ("Uid", Loosening::Uid)];
     let found = known.into_iter().find(|(name, _)| *name == text);
-    found.map(|(_, loosening)| loosening).ok_or_else(|| "write OptOut or SkipPorts".to_owned())
+    found.map(|(_, loosening)| loosening).ok_or_else(|| "write OptOut, SkipPorts or Uid".to_owned())
 }
 
 #[cfg(test)]

@@ -52,7 +52,11 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
 pub(crate) async fn attack(args: AttackArgs) -> Result<ExitCode, Failure> {
     let mut mesh = Mesh::of_another(args.state, Programs::find(args.bin_dir.as_deref())?)?;
     let mut report = Report::new(args.output);
-    story::attack(&mut mesh, &mut report).await?;
+    if args.from_mesh {
+        story::attack_from_mesh(&mut mesh, &mut report).await?;
+    } else {
+        story::attack(&mut mesh, &mut report).await?;
+    }
     report.finish();
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

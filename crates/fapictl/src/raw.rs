@@ -6,4 +6,4 @@ mod http1;
 mod tls;
 
 pub(crate) use http1::{Ask, Reply, exchange};
-pub(crate) use tls::{Line, Tls, connect};
+pub(crate) use tls::{Line, Tls, connect, exchange_plain};

@@ -18,7 +18,8 @@ async fn server(mesh: &Mesh) -> SocketAddr {
         let _ = stream.write_all(b"hi").await;
         ending.reached().await;
     };
-    let running = run(listener, mesh.tls(&[b"h2"]), PLACES, mesh.clock.clone(), mesh.shutdown.subscribe(), serve);
+    let running =
+        run(listener, mesh.tls(&[b"h2"]), Room::Members(PLACES), mesh.clock.clone(), mesh.shutdown.subscribe(), serve);
     tokio::spawn(async { running.await.unwrap() });
     address
 }

@@ -16,14 +16,19 @@ use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, P
 /// What `authority` stands for, as seen by `caller`.
 ///
 /// A name that no Service has is [`DestinationKind::Unknown`], and what is not known is never called in plaintext. Nor is what
-/// asked to be in the mesh, or what the caller's FapiClient names.
+/// asked to be in the mesh, or what the caller's FapiClient names. What remains passes as it is, unless the FapiMesh refuses that.
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
     let lookup = Lookup { index, caller };
-    let kind = Authority::parse(authority, &caller.namespace).and_then(|Authority { host, port }| match host {
+    let asked = Authority::parse(authority, &caller.namespace, index.cluster_domain());
+    let kind = asked.and_then(|Authority { host, port }| match host {
         Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
         Host::Address(address) => lookup.address(address, port),
     });
-    Destination { authority: authority.to_owned(), kind: kind.unwrap_or(DestinationKind::Unknown) }
+    let kind = match kind.unwrap_or(DestinationKind::Unknown) {
+        DestinationKind::Unmeshed { .. } if index.refuses_unmeshed() => DestinationKind::Refused,
+        kind => kind,
+    };
+    Destination { authority: authority.to_owned(), kind }
 }
 
 /// One question.

@@ -288,7 +288,7 @@ impl PodStream {
         }
         self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch: known });
         self.take_key(&hello.assertion_key);
-        self.outbox.greet(hello.applied_order, known);
+        self.outbox.greet(hello);
         Ok(())
     }
 

@@ -326,6 +326,29 @@ async fn destinations_are_answered_and_kept_current() {
     mesh.end().await;
 }
 
+/// Without it such a sidecar would go on in plaintext: it keeps the last answer that it can read.
+#[tokio::test]
+async fn a_sidecar_that_cannot_read_refusals_is_told_of_the_unknown() {
+    let mesh = Mesh::start().await;
+    let refusing = crate::model::Mesh { unmeshed_refused: true, ..crate::testing::fapi_mesh(Default::default()) };
+    mesh.change(|model| (model.mesh, model.complete) = (Some(refusing), true));
+    for (features, expected) in [
+        (vec![], DestinationKind::Unknown),
+        (vec![control::features::UNMESHED_REFUSED.to_owned()], DestinationKind::Refused),
+    ] {
+        let mut sidecar = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
+        sidecar.say(sidecar_message::Kind::Hello(pb::Hello { features, ..pb::Hello::default() })).await;
+        sidecar.lookup("192.0.2.1:443").await;
+        let answer = loop {
+            if let Got::Destination(answer) = sidecar.next().await {
+                break answer;
+            }
+        };
+        assert_eq!(answer.kind, expected);
+    }
+    mesh.end().await;
+}
+
 #[tokio::test]
 async fn authorities_are_bounded() {
     let mesh = Mesh::start().await;
@@ -548,7 +571,7 @@ async fn all_streams_share_the_revocations_that_they_send() {
     };
     let sent = || {
         let mut outbox = Outbox::new();
-        outbox.greet(0, 0);
+        outbox.greet(&pb::Hello::default());
         loop {
             if let Some(operator_message::Kind::Revocations(sent)) = outbox.next(&now).unwrap().kind {
                 break sent.document;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fapi::UnixTime;
 
+use super::quota::Quota;
 use super::{About, Reason};
 use crate::crypto;
 
@@ -49,6 +50,8 @@ pub(super) struct Ledger {
     lines: BTreeMap<Arc<Told>, Line>,
     /// What is written for the first time, in its order.
     fresh: VecDeque<Arc<Told>>,
+    /// What may still be told because of reviews.
+    quota: Quota,
     dropped: u64,
 }
 
@@ -105,7 +108,8 @@ impl Ledger {
             (line.count, line.last) = (line.count.saturating_add(1), now);
             return told.reason.is_counted() && !waits;
         }
-        if self.lines.len() >= ROOM && !self.make_room(now) {
+        let may = !told.reason.is_of_a_review() || self.quota.take(&told.about.namespace, now);
+        if !may || self.lines.len() >= ROOM && !self.make_room(now) {
             self.dropped += 1;
             return false;
         }
@@ -145,7 +149,7 @@ impl Ledger {
         self.lines.remove(told);
     }
 
-    /// What found no room.
+    /// What found no room, or was too much for its namespace.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -242,19 +246,35 @@ mod tests {
     fn there_is_room_for_so_many_and_what_finds_none_is_counted() {
         let mut ledger = Ledger::default();
         for number in 0..ROOM {
-            assert!(ledger.tell(told(&number.to_string(), Reason::InjectionRefused), NOW.plus(number as u64)));
+            assert!(ledger.tell(told(&number.to_string(), Reason::EnrolmentRefused), NOW.plus(number as u64)));
         }
         let late = NOW.plus(ROOM as u64);
-        assert!(!ledger.tell(told("one more", Reason::InjectionRefused), late));
+        assert!(!ledger.tell(told("one more", Reason::EnrolmentRefused), late));
         assert_eq!((ledger.dropped(), ledger.lines.len()), (1, ROOM));
         // What is written and silent makes room, the longest silent first.
         assert_eq!(written(&mut ledger, late), Some((1, true)));
         assert_eq!(written(&mut ledger, late), Some((1, true)));
-        ledger.tell(told("0", Reason::InjectionRefused), late);
-        assert!(ledger.tell(told("one more", Reason::InjectionRefused), late));
-        assert!(ledger.lines.contains_key(&told("0", Reason::InjectionRefused)));
-        assert!(!ledger.lines.contains_key(&told("1", Reason::InjectionRefused)));
+        ledger.tell(told("0", Reason::EnrolmentRefused), late);
+        assert!(ledger.tell(told("one more", Reason::EnrolmentRefused), late));
+        assert!(ledger.lines.contains_key(&told("0", Reason::EnrolmentRefused)));
+        assert!(!ledger.lines.contains_key(&told("1", Reason::EnrolmentRefused)));
         assert_eq!((ledger.dropped(), ledger.lines.len()), (1, ROOM));
+    }
+
+    #[test]
+    fn reviews_tell_so_much_in_a_namespace_and_no_more_where_nothing_of_it_can_be_written() {
+        let mut ledger = Ledger::default();
+        let tell = |ledger: &mut Ledger, reason| {
+            let all = (0..100).filter(|number| ledger.tell(told(&number.to_string(), reason), NOW)).count();
+            while let Due::Write(entry) = ledger.next(NOW) {
+                ledger.failed(&entry.told);
+            }
+            all
+        };
+        assert_eq!(tell(&mut ledger, Reason::InjectionRefused), 60);
+        assert_eq!(tell(&mut ledger, Reason::ChangeRefused), 0);
+        assert_eq!(tell(&mut ledger, Reason::EnrolmentRefused), 100, "whoever enrols has shown who it is");
+        assert_eq!(ledger.dropped(), 140);
     }
 
     #[test]

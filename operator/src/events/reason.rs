@@ -76,6 +76,11 @@ impl Reason {
         !matches!(self, Self::Injected | Self::NotInForce)
     }
 
+    /// Whether it is told because of what somebody says who has not shown who he is: a review may be invented.
+    pub(super) fn is_of_a_review(self) -> bool {
+        matches!(self, Self::Injected | Self::InjectionSkipped | Self::InjectionRefused | Self::ChangeRefused)
+    }
+
     /// What it is told of, and when.
     #[cfg(test)]
     const fn manual(self) -> [&'static str; 2] {

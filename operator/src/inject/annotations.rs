@@ -1,5 +1,6 @@
 //! What the author of a pod asks for, by labels and annotations.
 
+use control::pod::SIDECAR_ID;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{INJECT, Interception, Loosening, Namespace, Refusal, STATUS, Settings, Skip, quantity};
@@ -26,12 +27,16 @@ pub const SKIP_INBOUND: &str = "fapi-mesh.dev/skip-inbound-ports";
 /// What leaves the pod past the sidecar.
 pub const SKIP_OUTBOUND: &str = "fapi-mesh.dev/skip-outbound-ports";
 
+/// User and group of the sidecar.
+pub const UID: &str = "fapi-mesh.dev/uid";
+
 const CPU: &str = "processor time, such as 100m or 2";
 const MEMORY: &str = "memory, such as 64Mi";
+const IDS: &str = "a number from 1 to 2147483647";
 const PORTS: &str = "udp/PORT or sctp/PORT, several with commas; TCP always goes to the sidecar";
 
 /// All of them.
-pub const ANNOTATIONS: [Annotation; 9] = [
+pub const ANNOTATIONS: [Annotation; 10] = [
     Annotation { key: INJECT, values: "enabled or disabled" },
     Annotation { key: INTERCEPTION, values: "redirect or proxy" },
     Annotation { key: LOG_LEVEL, values: "error, warn, info, debug or trace" },
@@ -41,6 +46,7 @@ pub const ANNOTATIONS: [Annotation; 9] = [
     Annotation { key: MEMORY_LIMIT, values: MEMORY },
     Annotation { key: SKIP_INBOUND, values: PORTS },
     Annotation { key: SKIP_OUTBOUND, values: PORTS },
+    Annotation { key: UID, values: IDS },
 ];
 
 /// What is asked of the sidecar of a pod.
@@ -54,6 +60,8 @@ pub(super) struct Asked {
     pub(super) memory_limit: Option<String>,
     pub(super) skip_inbound: Option<String>,
     pub(super) skip_outbound: Option<String>,
+    /// User and group of the sidecar.
+    pub(super) id: u32,
 }
 
 /// What is said about a sidecar: by the namespace, and by label and annotation of the pod.
@@ -104,13 +112,15 @@ pub(super) fn read(pod: &Pod, settings: &Settings, namespace: &Namespace, refusa
         memory_limit: reader.amount(MEMORY_LIMIT, MEMORY),
         skip_inbound: reader.one_of(SKIP_INBOUND, PORTS, are_ports),
         skip_outbound: reader.one_of(SKIP_OUTBOUND, PORTS, are_ports),
+        id: reader.one_of(UID, IDS, |value| id(value).is_some()).and_then(|value| id(&value)).unwrap_or(SIDECAR_ID),
     };
     refusals.extend(above(CPU_REQUEST, asked.cpu_request.as_deref(), asked.cpu_limit.as_deref()));
     refusals.extend(above(MEMORY_REQUEST, asked.memory_request.as_deref(), asked.memory_limit.as_deref()));
-    let skipping = [(SKIP_INBOUND, &asked.skip_inbound), (SKIP_OUTBOUND, &asked.skip_outbound)];
-    for (key, _) in skipping.into_iter().filter(|(_, ports)| ports.is_some()) {
-        if !settings.allowed.allows(Loosening::SkipPorts, &namespace.name) {
-            refusals.push(not_allowed(key, Loosening::SkipPorts, namespace));
+    let loosening =
+        [(SKIP_INBOUND, Loosening::SkipPorts), (SKIP_OUTBOUND, Loosening::SkipPorts), (UID, Loosening::Uid)];
+    for (key, loosening) in loosening.into_iter().filter(|(key, _)| annotation(pod, key).is_some()) {
+        if !settings.allowed.allows(loosening, &namespace.name) {
+            refusals.push(not_allowed(key, loosening, namespace));
         }
     }
     asked
@@ -163,6 +173,13 @@ fn are_ports(list: &str) -> bool {
         port.and_then(|port| port.parse::<u16>().ok()).is_some_and(|port| port > 0)
     };
     list.split(',').all(is_port)
+}
+
+/// What Kubernetes takes for a user or a group, but root.
+fn id(text: &str) -> Option<u32> {
+    // `parse` alone would take `+1` and `01`.
+    let id = text.parse().ok().filter(|id: &u32| id.to_string() == text)?;
+    (1..=i32::MAX.unsigned_abs()).contains(&id).then_some(id)
 }
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {

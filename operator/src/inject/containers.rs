@@ -57,7 +57,9 @@ pub(super) fn add(pod: &mut Pod, settings: &Settings, asked: &Asked, probes: &Pr
 /// by it, and a quota or a Guaranteed pod asks the same of every container.
 fn redirect(settings: &Settings, asked: &Asked, kept: ResourceRequirements) -> Container {
     let skipped = [("FAPI_PASS_INBOUND", &asked.skip_inbound), ("FAPI_PASS_OUTBOUND", &asked.skip_outbound)];
-    let env: Vec<_> = skipped.into_iter().filter_map(|(name, ports)| Some(variable(name, ports.as_ref()?))).collect();
+    let mut env: Vec<_> =
+        skipped.into_iter().filter_map(|(name, ports)| Some(variable(name, ports.as_ref()?))).collect();
+    env.extend((asked.id != SIDECAR_ID).then(|| variable("FAPI_SIDECAR_ID", &asked.id.to_string())));
     let capabilities = Capabilities { add: Some(vec!["NET_ADMIN".to_owned()]), drop: Some(vec!["ALL".to_owned()]) };
     let mut container = base(REDIRECT, settings, 0);
     container.args = Some(vec!["redirect".to_owned()]);
@@ -84,7 +86,7 @@ fn sidecar(settings: &Settings, asked: &Asked, probes: &Probes, kept: ResourceRe
         startup_probe: Some(ready(1, START)),
         readiness_probe: Some(ready(5, 3)),
         volume_mounts: Some(vec![mount(TOKEN_VOLUME, TOKEN_FOLDER), mount(BUNDLE_VOLUME, BUNDLE_FOLDER)]),
-        ..base(SIDECAR, settings, i64::from(SIDECAR_ID))
+        ..base(SIDECAR, settings, i64::from(asked.id))
     }
 }
 

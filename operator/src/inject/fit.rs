@@ -1,8 +1,9 @@
 //! Whether a pod can be guarded by a sidecar at all.
 
-use control::pod::{ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_PORT, SIDECAR_ID};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
+use control::pod::{ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_PORT};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, SecurityContext};
 
+use super::annotations::Asked;
 use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
 use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
 use crate::names::POD_SECURITY;
@@ -14,16 +15,16 @@ const CAPABILITIES: [&str; 9] =
 const OWN_PORTS: [u16; 5] = [ADMIN_PORT, OUTBOUND_PORT, PROXY_PORT, INBOUND_PORT, HEALTH_PORT];
 
 /// Everything that keeps a pod without our containers from getting them.
-pub(super) fn check(pod: &Pod, interception: Interception, namespace: &Namespace, refusals: &mut Vec<Refusal>) {
+pub(super) fn check(pod: &Pod, asked: &Asked, namespace: &Namespace, refusals: &mut Vec<Refusal>) {
     let level = namespace.labels.get(POD_SECURITY).map_or("privileged", String::as_str);
     // A level that nobody knows is taken for the strictest, as Kubernetes does.
-    if interception == Interception::Redirect && level != "privileged" {
+    if asked.interception == Interception::Redirect && level != "privileged" {
         refusals.push(Refusal::PodSecurity { level: level.to_owned() });
     }
     let Some(spec) = &pod.spec else { return };
-    check_spec(spec, refusals);
+    check_spec(spec, asked.id, refusals);
     for container in containers(spec) {
-        check_container(container, refusals);
+        check_container(container, asked.id, refusals);
     }
 }
 
@@ -32,7 +33,7 @@ fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
-fn check_spec(spec: &PodSpec, refusals: &mut Vec<Refusal>) {
+fn check_spec(spec: &PodSpec, own: u32, refusals: &mut Vec<Refusal>) {
     let set = |flag: Option<bool>| flag.unwrap_or_default();
     refusals.extend(set(spec.host_network).then_some(Refusal::HostNetwork));
     refusals.extend(set(spec.host_pid).then_some(Refusal::HostPid));
@@ -43,7 +44,7 @@ fn check_spec(spec: &PodSpec, refusals: &mut Vec<Refusal>) {
         let groups = context.supplemental_groups.iter().flatten().map(|id| ("supplementalGroups", Some(*id)));
         let ids =
             [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group), ("fsGroup", context.fs_group)];
-        refusals.extend(ids.into_iter().chain(groups).filter_map(|(field, id)| own_id("the pod", field, id)));
+        refusals.extend(ids.into_iter().chain(groups).filter_map(|(field, id)| own_id(own, "the pod", field, id)));
     }
     for volume in spec.volumes.iter().flatten() {
         if [TOKEN_VOLUME, BUNDLE_VOLUME].contains(&volume.name.as_str()) {
@@ -57,13 +58,13 @@ fn check_spec(spec: &PodSpec, refusals: &mut Vec<Refusal>) {
     }
 }
 
-fn check_container(container: &Container, refusals: &mut Vec<Refusal>) {
+fn check_container(container: &Container, own: u32, refusals: &mut Vec<Refusal>) {
     let name = &container.name;
     if [SIDECAR, REDIRECT].contains(&name.as_str()) {
         refusals.push(Refusal::NameTaken { what: "container", name: name.clone() });
     }
     if let Some(context) = &container.security_context {
-        check_rights(name, context, refusals);
+        check_rights(name, context, own, refusals);
     }
     for port in container.ports.iter().flatten().map(|port| port.container_port) {
         if OWN_PORTS.iter().any(|own| i32::from(*own) == port) {
@@ -76,7 +77,17 @@ fn check_container(container: &Container, refusals: &mut Vec<Refusal>) {
     }
 }
 
-fn check_rights(name: &str, context: &SecurityContext, refusals: &mut Vec<Refusal>) {
+/// Everything that keeps a container out of a pod with a sidecar that runs: what would keep it out of one that is made, and the
+/// sidecar as its target, whose processes and files it would see.
+pub(super) fn check_ephemeral(container: &EphemeralContainer, own: u32, refusals: &mut Vec<Refusal>) {
+    let EphemeralContainer { name, ports, security_context, target_container_name, volume_mounts, .. } =
+        container.clone();
+    let target = target_container_name.filter(|target| [SIDECAR, REDIRECT].contains(&target.as_str()));
+    refusals.extend(target.map(|target| Refusal::SidecarTarget { container: name.clone(), target }));
+    check_container(&Container { name, ports, security_context, volume_mounts, ..Container::default() }, own, refusals);
+}
+
+fn check_rights(name: &str, context: &SecurityContext, own: u32, refusals: &mut Vec<Refusal>) {
     if context.privileged == Some(true) {
         refusals.push(Refusal::Privileged(name.to_owned()));
     }
@@ -89,10 +100,10 @@ fn check_rights(name: &str, context: &SecurityContext, refusals: &mut Vec<Refusa
         }
     }
     let ids = [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)];
-    refusals.extend(ids.into_iter().filter_map(|(field, id)| own_id(&format!("container {name}"), field, id)));
+    refusals.extend(ids.into_iter().filter_map(|(field, id)| own_id(own, &format!("container {name}"), field, id)));
 }
 
-fn own_id(place: &str, field: &str, id: Option<i64>) -> Option<Refusal> {
-    (id == Some(i64::from(SIDECAR_ID)))
-        .then(|| Refusal::SidecarId { place: format!("{place}: securityContext.{field}") })
+fn own_id(own: u32, place: &str, field: &str, id: Option<i64>) -> Option<Refusal> {
+    (id == Some(i64::from(own)))
+        .then(|| Refusal::SidecarId { place: format!("{place}: securityContext.{field}"), id: own })
 }

@@ -1,7 +1,5 @@
 //! Why a pod gets no sidecar. Every id is stable; every message says what is wrong, where, and what to do.
 
-use control::pod::SIDECAR_ID;
-
 use super::{INJECT, Interception, Loosening};
 
 /// Why a pod stays as it is.
@@ -135,10 +133,22 @@ pub enum Refusal {
     #[error("spec.shareProcessNamespace: the app could read the sidecar's keys; remove shareProcessNamespace")]
     SharedProcesses,
     /// The sidecar's user or group, whose calls are not redirected.
-    #[error("{place} is {SIDECAR_ID}, the sidecar's; choose another")]
+    #[error("{place} is {id}, the sidecar's; choose another")]
     SidecarId {
         /// The path of the field.
         place: String,
+        /// The user and group of the sidecar.
+        id: u32,
+    },
+    /// A container that would share the sidecar's processes.
+    #[error(
+        "container {container} has targetContainerName {target}, whose keys it could read; name a container of the app, or none"
+    )]
+    SidecarTarget {
+        /// The container.
+        container: String,
+        /// Whose processes it would see.
+        target: String,
     },
     /// The sidecar's proof of who the pod is, in other hands.
     #[error("{place} would have the token or the roots that are the sidecar's alone; remove it")]
@@ -167,6 +177,7 @@ impl Refusal {
             Self::ProxyVariable { .. } => "proxy_variable",
             Self::SharedProcesses => "shared_processes",
             Self::SidecarId { .. } => "sidecar_id",
+            Self::SidecarTarget { .. } => "sidecar_target",
             Self::SidecarToken { .. } => "sidecar_token",
         }
     }

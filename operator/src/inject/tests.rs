@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 mod documents;
+mod ephemeral;
 mod generate;
 
 use std::collections::BTreeSet;
@@ -213,6 +214,7 @@ fn annotations_are_read_strictly() {
         ("annotation_invalid", json!({"fapi-mesh.dev/memory-request": "2Gi", "fapi-mesh.dev/memory-limit": "1Gi"})),
         ("annotation_not_allowed", json!({"fapi-mesh.dev/skip-inbound-ports": "udp/53"})),
         ("annotation_not_allowed", json!({"fapi-mesh.dev/skip-outbound-ports": "sctp/36412"})),
+        ("annotation_not_allowed", json!({"fapi-mesh.dev/uid": "20000"})),
     ] {
         let pod = pod(json!({"annotations": annotations}), json!({}));
         assert_eq!(ids(&inject(&pod, &settings(), &opted_in())), [id], "{annotations}");
@@ -223,6 +225,30 @@ fn annotations_are_read_strictly() {
     let warnings = injected(inject(&misspelt, &settings(), &opted_in())).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].ends_with("did you mean fapi-mesh.dev/interception?"), "{warnings:?}");
+}
+
+#[test]
+fn a_sidecar_has_the_user_and_group_that_it_may_have() {
+    let annotated = |id: &str, spec: Json| pod(json!({"annotations": {"fapi-mesh.dev/uid": id}}), spec);
+    let settings = allowing(Loosening::Uid);
+    for id in ["0", "-1", "+1", "01", "2147483648", "app", ""] {
+        let refused = inject(&annotated(id, json!({})), &settings, &opted_in());
+        assert_eq!(ids(&refused), ["annotation_invalid"], "{id}");
+    }
+    let other = Namespace { name: "web".to_owned(), ..opted_in() };
+    assert_eq!(ids(&inject(&annotated("20000", json!({})), &settings, &other)), ["annotation_not_allowed"]);
+    // Its own number belongs to the app then, and the other one to the sidecar.
+    let taken = |id: i64| json!({"securityContext": {"runAsUser": 1, "fsGroup": id}});
+    let refused = inject(&annotated("20000", taken(20000)), &settings, &opted_in());
+    let Outcome::Refused(refusals) = &refused else { panic!("{refused:?}") };
+    assert_eq!((ids(&refused), refusals[0].to_string().contains("20000")), (vec!["sidecar_id"], true));
+    let once = injected(inject(&annotated("20000", taken(15100)), &settings, &opted_in())).pod;
+    let init = once.spec.clone().unwrap().init_containers.unwrap();
+    let env = init[0].env.as_ref().unwrap();
+    assert_eq!((env[0].name.as_str(), env[0].value.as_deref()), ("FAPI_SIDECAR_ID", Some("20000")));
+    let context = init[1].security_context.as_ref().unwrap();
+    assert_eq!((context.run_as_user, context.run_as_group), (Some(20000), Some(20000)));
+    assert_eq!(injected(inject(&once, &settings, &opted_in())).pod, once);
 }
 
 #[test]

@@ -105,7 +105,9 @@ impl Parts {
         let first_start = order.as_ref().is_some_and(Order::is_first_start);
         let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
         revocations.revoke(source.desired().to_revoke())?;
-        let mut publisher = Publisher::new(source.trust_domain().clone(), order, source.behind());
+        let domain = args.cluster_domain.clone().unwrap_or_default();
+        let nothing = View::empty(source.trust_domain().clone()).under(domain);
+        let mut publisher = Publisher::new(nothing, order, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
         let mut shared = Shared::new(args, (home, &source), addresses, clock, read)?;

@@ -65,6 +65,7 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
                 trust_domain: None,
                 certificate_lifetime: defaults.certificate,
                 token_lifetime: defaults.token,
+                unmeshed_refused: false,
                 allowed: Allowed::default(),
             });
         }
@@ -118,6 +119,7 @@ fn add(model: &mut Model, id: &ObjectId, good: &Good, broken: Option<&Broken>) {
                 trust_domain: body.trust_domain.clone(),
                 certificate_lifetime: body.certificate_lifetime,
                 token_lifetime: body.token_lifetime,
+                unmeshed_refused: body.unmeshed_refused,
                 allowed: body.allowed.clone(),
             });
         }

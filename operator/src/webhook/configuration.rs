@@ -13,14 +13,15 @@ use serde_json::{Value as Json, json};
 
 use super::PATIENCE;
 use crate::inject;
-use crate::names::{INJECTORS, SYSTEM_NAMESPACE, VALIDATOR};
+use crate::names::{INJECTORS, SYSTEM_NAMESPACE, VALIDATORS};
 
 /// The path of the webhook that injects.
 pub(super) const INJECT: &str = "/inject";
 /// The path of the webhook that validates.
 pub(super) const VALIDATE: &str = "/validate";
+/// The path of the webhook that looks at what is put into pods that run.
+pub(super) const EPHEMERAL: &str = "/ephemeral";
 
-const ENABLED: &str = "enabled";
 /// The label with its name that every namespace has.
 const NAME: &str = "kubernetes.io/metadata.name";
 const FAIL: &str = "Fail";
@@ -39,10 +40,9 @@ pub(crate) struct Service {
 /// The injection. Without the operator, pods that ask for a sidecar wait; no others do.
 pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
     let namespaces = |more: Option<LabelSelectorRequirement>| {
-        let outside = vec![SYSTEM_NAMESPACE.to_owned(), service.namespace.clone()];
-        selector([Some(requirement(NAME, "NotIn", outside)), more].into_iter().flatten().collect())
+        selector([Some(elsewhere(service)), more].into_iter().flatten().collect())
     };
-    let asks = |operator: &str| requirement(inject::INJECT, operator, vec![ENABLED.to_owned()]);
+    let asks = |operator: &str| requirement(inject::INJECT, operator, vec![inject::ENABLED.to_owned()]);
     let entry = |name: &str, namespaces: LabelSelector, objects: Option<LabelSelector>| MutatingWebhook {
         name: name.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
@@ -57,35 +57,43 @@ pub(crate) fn mutating(service: &Service) -> MutatingWebhookConfiguration {
         timeout_seconds: seconds(),
         ..MutatingWebhook::default()
     };
-    let elsewhere = || namespaces(Some(asks("NotIn")));
+    let others = || namespaces(Some(asks("NotIn")));
     let [namespace, label, annotation] = INJECTORS;
-    let mut by_annotation = entry(annotation, elsewhere(), Some(selector(vec![asks("NotIn")])));
+    let mut by_annotation = entry(annotation, others(), Some(selector(vec![asks("NotIn")])));
     by_annotation.match_conditions = Some(vec![asks_by_annotation()]);
     MutatingWebhookConfiguration {
         metadata: named(service),
         webhooks: Some(vec![
             entry(namespace, namespaces(Some(asks("In"))), None),
-            entry(label, elsewhere(), Some(selector(vec![asks("In")]))),
+            entry(label, others(), Some(selector(vec![asks("In")]))),
             by_annotation,
         ]),
     }
 }
 
-/// The validation. As it stands in the chart it has no rules, so nothing is asked: the first objects of a mesh may come before
-/// its operator. It fails closed, and that is said there: what a chart says and an operator changes is changed back by the next
-/// upgrade.
+/// The validation. As it stands in the chart, that of our objects has no rules, so nothing is asked: the first objects of a mesh may
+/// come before its operator. It fails closed, and that is said there: what a chart says and an operator changes is changed back by
+/// the next upgrade. That of ephemeral containers is asked from the start, about pods that have a sidecar and no others.
 pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
-    let webhook = ValidatingWebhook {
-        name: VALIDATOR.to_owned(),
+    let entry = |name: &str, path: &str| ValidatingWebhook {
+        name: name.to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
-        client_config: client(service, VALIDATE),
+        client_config: client(service, path),
         failure_policy: Some(FAIL.to_owned()),
         match_policy: Some("Equivalent".to_owned()),
         side_effects: SIDE_EFFECTS.to_owned(),
         timeout_seconds: seconds(),
         ..ValidatingWebhook::default()
     };
-    ValidatingWebhookConfiguration { metadata: named(service), webhooks: Some(vec![webhook]) }
+    let [objects, ephemeral] = VALIDATORS;
+    let mut beside_sidecars = entry(ephemeral, EPHEMERAL);
+    beside_sidecars.namespace_selector = Some(selector(vec![elsewhere(service)]));
+    beside_sidecars.match_conditions = Some(vec![has_a_sidecar()]);
+    beside_sidecars.rules = Some(vec![rule(&["UPDATE"], "", "v1", &["pods/ephemeralcontainers"], "Namespaced")]);
+    ValidatingWebhookConfiguration {
+        metadata: named(service),
+        webhooks: Some(vec![entry(objects, VALIDATE), beside_sidecars]),
+    }
 }
 
 /// What the operator says about both once it serves, for server-side apply: whom to trust, and what it is to be asked about from
@@ -104,9 +112,11 @@ pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
     let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
-    let asked = |name| json!({"name": name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules});
-    let names = validating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
-    let checking = names.map(asked).collect();
+    let checking = validating(service).webhooks.into_iter().flatten().map(|webhook| match webhook.rules {
+        None => json!({"name": webhook.name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules}),
+        Some(_) => json!({"name": webhook.name, "clientConfig": trusted}),
+    });
+    let checking = checking.collect();
     [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]
 }
 
@@ -115,8 +125,25 @@ fn asks_by_annotation() -> MatchCondition {
     let (key, annotations) = (inject::INJECT, "object.metadata.annotations");
     MatchCondition {
         name: "asks-by-annotation".to_owned(),
-        expression: format!("has({annotations}) && '{key}' in {annotations} && {annotations}['{key}'] == '{ENABLED}'"),
+        expression: format!(
+            "has({annotations}) && '{key}' in {annotations} && {annotations}['{key}'] == '{}'",
+            inject::ENABLED
+        ),
     }
+}
+
+/// Not whether it asks for one: labels and annotations can be taken away while the sidecar is there.
+fn has_a_sidecar() -> MatchCondition {
+    let (sidecar, containers) = (inject::SIDECAR, "object.spec.initContainers");
+    MatchCondition {
+        name: "has-a-sidecar".to_owned(),
+        expression: format!("has({containers}) && {containers}.exists(container, container.name == '{sidecar}')"),
+    }
+}
+
+/// Not in what the cluster or the operator need to start.
+fn elsewhere(service: &Service) -> LabelSelectorRequirement {
+    requirement(NAME, "NotIn", vec![SYSTEM_NAMESPACE.to_owned(), service.namespace.clone()])
 }
 
 fn named(service: &Service) -> ObjectMeta {

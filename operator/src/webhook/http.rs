@@ -6,31 +6,49 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::configuration::{INJECT, VALIDATE};
+use super::configuration::{EPHEMERAL, INJECT, VALIDATE};
 use super::meter::{Outcome, Which};
-use super::{PATIENCE, REVIEWS, Webhook, mutate, review, validate};
-use crate::accept::{Connection, drive};
+use super::{PATIENCE, READING, REVIEWS, Webhook, ephemeral, mutate, review, validate};
+use crate::accept::{Connection, Work, drive};
 
-/// An API server takes objects of 3 MiB; a review may hold the old one and the new one.
+/// An API server takes objects of 3 MiB; a review may hold the old one and the new one. On one connection no more is held at a
+/// time, of however many reviews.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+/// What counts for one of [`REVIEWS`], so that all together are as much as the largest.
+const SHARE: usize = MAX_BODY / REVIEWS;
 const MAX_HEADERS: u32 = 32 * 1024;
 const STREAMS: u32 = REVIEWS as u32;
 
 type Answer = Response<Full<Bytes>>;
 
+/// Whoever asks on a connection.
+struct Asker {
+    work: Work,
+    /// The bytes that may still be read.
+    room: Semaphore,
+}
+
+/// A review that was read, with the room that it takes.
+struct Body<'a> {
+    bytes: Bytes,
+    _room: SemaphorePermit<'a>,
+}
+
 /// Serves one connection to its end.
 pub(super) async fn connection(webhook: Arc<Webhook>, connection: Connection) {
+    let asker = Arc::new(Asker { work: connection.work.clone(), room: Semaphore::new(MAX_BODY) });
     let (stream, _, ending) = connection.split();
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request| {
-        let webhook = webhook.clone();
-        async move { Ok::<_, Infallible>(metered(&webhook, request).await) }
+        let (webhook, asker) = (webhook.clone(), asker.clone());
+        async move { Ok::<_, Infallible>(metered(&webhook, &asker, request).await) }
     });
     let io = TokioIo::new(stream);
     if http2 {
@@ -44,31 +62,42 @@ pub(super) async fn connection(webhook: Arc<Webhook>, connection: Connection) {
     }
 }
 
-async fn metered(webhook: &Webhook, request: Request<Incoming>) -> Answer {
+async fn metered(webhook: &Webhook, asker: &Asker, request: Request<Incoming>) -> Answer {
     let which = match request.uri().path() {
         INJECT => Which::Inject,
         VALIDATE => Which::Validate,
-        _ => return plain(StatusCode::NOT_FOUND, "there are /inject and /validate\n"),
+        EPHEMERAL => Which::Ephemeral,
+        _ => return plain(StatusCode::NOT_FOUND, "there are /inject, /validate and /ephemeral\n"),
     };
     if request.method() != Method::POST {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
     }
     let began = Instant::now();
     let too_slow = |_| (plain(StatusCode::SERVICE_UNAVAILABLE, "too slow\n"), Outcome::Unavailable);
-    let (answer, outcome) = timeout(PATIENCE, answer(webhook, which, request)).await.unwrap_or_else(too_slow);
+    let (answer, outcome) = timeout(PATIENCE, answer(webhook, asker, which, request)).await.unwrap_or_else(too_slow);
     webhook.meter.count(which, outcome, began.elapsed());
     answer
 }
 
-async fn answer(webhook: &Webhook, which: Which, request: Request<Incoming>) -> (Answer, Outcome) {
-    let Ok(_turn) = webhook.reviews.acquire().await else {
+async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request<Incoming>) -> (Answer, Outcome) {
+    // Whoever sends slowly holds nothing that others wait for.
+    let body = match timeout(READING, read(&asker.room, request.into_body())).await {
+        Ok(Some(body)) => body,
+        Ok(None) => {
+            let answer = plain(StatusCode::PAYLOAD_TOO_LARGE, "the review cannot be read, or is above 8 MiB\n");
+            return (answer, Outcome::Malformed);
+        }
+        Err(_) => {
+            let answer = plain(StatusCode::REQUEST_TIMEOUT, "the review did not come within 2 seconds\n");
+            return (answer, Outcome::Malformed);
+        }
+    };
+    let _doing = asker.work.begin();
+    let turns = u32::try_from(body.bytes.len().div_ceil(SHARE).max(1)).unwrap_or(u32::MAX);
+    let Ok(_turns) = webhook.reviews.acquire_many(turns).await else {
         return (plain(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"), Outcome::Unavailable);
     };
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
-        let answer = plain(StatusCode::PAYLOAD_TOO_LARGE, "the review cannot be read, or is above 8 MiB\n");
-        return (answer, Outcome::Malformed);
-    };
-    let request = match review::read(&body.to_bytes()) {
+    let request = match review::read(&body.bytes) {
         Ok(request) => request,
         Err(error) => {
             tracing::warn!(event = "review", webhook = which.name(), error, "cannot read a review");
@@ -79,10 +108,21 @@ async fn answer(webhook: &Webhook, which: Which, request: Request<Incoming>) -> 
     let verdict = match which {
         Which::Inject => mutate::decide(webhook, &request).await,
         Which::Validate => validate::decide(webhook, &webhook.settings.trust_domain, &request),
+        Which::Ephemeral => ephemeral::decide(&request),
     };
     let mut answer = Response::new(Full::from(verdict.answer(&request.uid)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     (answer, Outcome::of(&verdict))
+}
+
+/// Reads a review once its connection has room for it; `None` if it is too large, or breaks off.
+async fn read(room: &Semaphore, body: Incoming) -> Option<Body<'_>> {
+    let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+    let size = body.size_hint().upper().unwrap_or(most);
+    let size = u32::try_from(size).ok().filter(|_| size <= most)?;
+    let room = room.acquire_many(size).await.ok()?;
+    let body = Limited::new(body, usize::try_from(size).ok()?).collect().await.ok()?;
+    Some(Body { bytes: body.to_bytes(), _room: room })
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

@@ -26,11 +26,12 @@ struct Counts {
     authority: AtomicU64,
 }
 
-/// One of the two webhooks.
+/// One of the webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     Inject,
     Validate,
+    Ephemeral,
 }
 
 /// What becomes of a review.
@@ -70,6 +71,7 @@ impl Which {
         match self {
             Self::Inject => "inject",
             Self::Validate => "validate",
+            Self::Ephemeral => "ephemeral",
         }
     }
 }

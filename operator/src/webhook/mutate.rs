@@ -23,8 +23,9 @@ pub(super) async fn decide(webhook: &Webhook, request: &Request) -> Verdict {
         return Verdict::Unavailable { message };
     };
     let namespace = Namespace { name: request.namespace.clone(), labels };
-    // A pod has neither a uid nor, often, a name yet: whoever makes it is told.
-    let owner = About::owner(&pod, &request.namespace).filter(|_| !request.dry_run);
+    // A pod has neither a uid nor, often, a name yet: whoever makes it is told, where it is likely that somebody does.
+    let is_told = !request.dry_run && webhook.is_of_the_mesh(&namespace);
+    let owner = About::owner(&pod, &request.namespace).filter(|_| is_told);
     let tell = |reason, note: String| owner.into_iter().for_each(|owner| webhook.events.tell(owner, reason, &*note));
     let settings = webhook.settings();
     match inject::inject(&pod, &settings, &namespace) {

@@ -1,6 +1,9 @@
 //! The webhooks over real connections, and what API servers are told of them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+mod ephemeral;
+mod strangers;
+
 use std::sync::Arc;
 
 use ::http::{Method, Request, StatusCode};
@@ -15,10 +18,12 @@ use rustls::pki_types::ServerName;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::configuration::{mutating, validating, with_authority};
 use super::*;
 use crate::inject::{Allowed, Image, Loosening};
+use crate::model::{Key, Policy, Seniority};
 use crate::shelf::Shelf;
 use crate::testing::{NOW, TempDir, domain, fapi_mesh, openssl, told};
 
@@ -78,11 +83,15 @@ impl Server {
         self.send(Method::POST, path, body.into()).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> (StatusCode, Json) {
-        let config = control::tls::public_client_config(&Roots::from_pem(&self.bundle).unwrap(), None).unwrap();
-        let tcp = TcpStream::connect(self.address).await.unwrap();
+    async fn tls(&self, tcp: TcpStream, alpn: &[u8]) -> TlsStream<TcpStream> {
+        let mut config = control::tls::public_client_config(&Roots::from_pem(&self.bundle).unwrap(), None).unwrap();
+        config.alpn_protocols = vec![alpn.to_vec()];
         let name = ServerName::try_from("fapi-operator.fapi-mesh.svc").unwrap();
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> (StatusCode, Json) {
+        let tls = self.tls(TcpStream::connect(self.address).await.unwrap(), b"http/1.1").await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header("host", "x").body(Full::new(body)).unwrap();
@@ -229,6 +238,13 @@ async fn an_object_is_told_that_its_change_was_refused() {
         let (old, new) = (policy("Audit"), policy("Off"));
         json!({"namespace": "bank", "operation": "UPDATE", "object": new, "oldObject": old, "dryRun": dry_run})
     };
+    // Nobody knows that there is one.
+    assert_eq!(server.review("/validate", update(false)).await["allowed"], false);
+    let mut desired = Desired::default();
+    let key = Key::new("bank", "ledger");
+    let seniority = Seniority { created: 0, key: key.clone() };
+    desired.model.policies.insert(key, Policy { seniority, generation: 1, targets: None, spec: None, fault: None });
+    server.desired.send_replace(Arc::new(desired));
     server.review("/validate", update(true)).await;
     server.review("/validate", json!({"namespace": "bank", "operation": "CREATE", "object": policy("Off")})).await;
     assert_eq!((server.told)(), Vec::<[String; 3]>::new());
@@ -288,6 +304,8 @@ async fn what_is_no_review_is_refused() {
     assert_eq!(server.send(Method::GET, "/inject", Bytes::new()).await.0, StatusCode::METHOD_NOT_ALLOWED);
     let large = vec![b' '; 8 * 1024 * 1024 + 1];
     assert_eq!(server.post("/inject", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    let largest = vec![b' '; 8 * 1024 * 1024];
+    assert_eq!(server.post("/inject", largest).await.0, StatusCode::BAD_REQUEST, "it is read");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::Webhook;
 use super::review::{Request, Verdict};
 use crate::events::{About, Reason};
-use crate::source;
+use crate::source::{self, Kind, ObjectId};
 
 /// Decides about a FapiClient, FapiIssuer, FapiMesh, FapiPolicy or Revocation.
 pub(super) fn decide(webhook: &Webhook, trust_domain: &TrustDomain, request: &Request) -> Verdict {
@@ -22,11 +22,19 @@ pub(super) fn decide(webhook: &Webhook, trust_domain: &TrustDomain, request: &Re
     let (kind, namespace, name) = (&object["kind"], &request.namespace, &object["metadata"]["name"]);
     tracing::info!(event = "validation", outcome = "refused", %kind, namespace, %name, problems = problems.len());
     let message = problems.join("; ");
-    // One that is not there yet has no place to be told; who wanted to make it is told by the answer.
-    if let Some(about) = About::object(&request.old_object).filter(|_| !request.dry_run) {
+    // One that is not there yet has no place to be told; who wanted to make it is told by the answer. That one was there is not
+    // believed of the review alone.
+    let is_told = !request.dry_run && id(&request.old_object).is_some_and(|id| webhook.knows(&id));
+    if let Some(about) = About::object(&request.old_object).filter(|_| is_told) {
         webhook.events.tell(about, Reason::ChangeRefused, &*message);
     }
     Verdict::Denied { message }
+}
+
+fn id(object: &Json) -> Option<ObjectId> {
+    let metadata = &object["metadata"];
+    let kind = Kind::from_name(object["kind"].as_str()?)?;
+    ObjectId::new(kind, metadata["namespace"].as_str(), metadata["name"].as_str()?)
 }
 
 /// The object as its author could have written it: what the API server adds is no field of ours.

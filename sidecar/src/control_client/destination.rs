@@ -13,6 +13,8 @@ use crate::tokens::{AuthorizationServer, Exchanger, Place, TokenKey, TokenSlot, 
 pub(crate) enum Resolved {
     /// Nobody knows it.
     Unknown,
+    /// Positively not in the mesh, and not called.
+    Refused,
     /// Positively not in the mesh: called as it is, without identity and token.
     Unmeshed(Vec<SocketAddr>),
     /// A service of the mesh.
@@ -62,6 +64,7 @@ impl Resolved {
     ) -> Result<Self, fapi::InvalidValue> {
         Ok(match &document.kind {
             DestinationKind::Unknown => Self::Unknown,
+            DestinationKind::Refused => Self::Refused,
             DestinationKind::Unmeshed { addresses } => Self::Unmeshed(addresses.clone()),
             DestinationKind::Meshed(meshed) => Self::Meshed(Meshed::new(meshed, mesh, tokens)?),
         })

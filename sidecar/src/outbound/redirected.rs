@@ -1,6 +1,6 @@
 //! What the app sent somewhere and the kernel brought here: where it was meant to go decides what becomes of it.
 //!
-//! What the operator says is not in the mesh passes as it is, whatever protocol it speaks. To the mesh only plain HTTP goes,
+//! What the operator says is not in the mesh passes as it is, whatever protocol it speaks, unless the mesh refuses it. To the mesh only plain HTTP goes,
 //! as only HTTP can carry a token; everything else is refused, and so is what does not show in time what it is. A port that
 //! is declared to take no HTTP gets whatever comes, over mutual TLS: its side decides by the certificate.
 
@@ -102,7 +102,9 @@ impl Outbound {
             // It was closed before it said anything.
             Ok(None) => {}
             Ok(Some(Begins::Other | Begins::Unsure)) | Err(_) => {
-                self.refuse(Rejection::OpaqueNotAllowed.into(), address);
+                let refused = matches!(cell.get().as_deref(), Some(Resolved::Refused));
+                let why = if refused { Rejection::DestinationUnmeshed } else { Rejection::OpaqueNotAllowed };
+                self.refuse(why.into(), address);
             }
         }
     }
@@ -126,7 +128,7 @@ impl Outbound {
             Ok(there) => tokio::select! {
                 () = tunnel::join_within(SILENT_FOR, stream, there) => {}
                 () = cell.until(|resolved| !is_unmeshed(resolved)) => {
-                    tracing::warn!(%address, "a destination came into the mesh: the connection to it is closed");
+                    tracing::warn!(%address, "a destination is not called in plaintext any more: the connection to it is closed");
                 }
             },
             Err(error) => tracing::debug!(%error, "no connection to what is not in the mesh"),
@@ -223,7 +225,7 @@ impl Outbound {
                 named = dialled.by_name.get()?.get();
                 (named.as_ref()?, true)
             }
-            Resolved::Meshed(_) | Resolved::Unmeshed(_) => (by_address, false),
+            Resolved::Meshed(_) | Resolved::Unmeshed(_) | Resolved::Refused => (by_address, false),
         };
         if let Some(view) = target.view.borrow().as_ref().filter(|view| Arc::ptr_eq(&view.resolved, resolved)) {
             return Some(view.clone());
@@ -234,7 +236,7 @@ impl Outbound {
                 here.map(|endpoint| self.peer(endpoint.address, Some(&endpoint.spiffe_id))).collect()
             }
             Resolved::Unmeshed(_) if !is_named => vec![self.peer(dialled.address, None)],
-            Resolved::Unmeshed(_) | Resolved::Unknown => Vec::new(),
+            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown => Vec::new(),
         };
         let view = Rc::new(View { resolved: resolved.clone(), peers });
         *target.view.borrow_mut() = Some(view.clone());

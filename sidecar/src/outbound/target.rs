@@ -43,7 +43,7 @@ impl View {
     pub(super) fn meshed(&self) -> Option<&Meshed> {
         match &*self.resolved {
             Resolved::Meshed(meshed) => Some(meshed),
-            Resolved::Unmeshed(_) | Resolved::Unknown => None,
+            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown => None,
         }
     }
 }
@@ -125,7 +125,11 @@ impl Outbound {
 
     /// Nobody knows it, or nobody serves it: the answer is the same, and never plaintext.
     fn checked(&self, view: Rc<View>) -> Result<Rc<View>, Failure> {
-        if view.peers.is_empty() { Err(Failure::Rejected(Rejection::DestinationUnknown)) } else { Ok(view) }
+        match &*view.resolved {
+            Resolved::Refused => Err(Failure::Rejected(Rejection::DestinationUnmeshed)),
+            _ if view.peers.is_empty() => Err(Failure::Rejected(Rejection::DestinationUnknown)),
+            _ => Ok(view),
+        }
     }
 
     fn known_view(&self, target: &Target) -> Option<Rc<View>> {
@@ -138,7 +142,7 @@ impl Outbound {
             return Some(view.clone());
         }
         let peers = match &**newest {
-            Resolved::Unknown => Vec::new(),
+            Resolved::Refused | Resolved::Unknown => Vec::new(),
             Resolved::Unmeshed(addresses) => addresses.iter().map(|&address| self.peer(address, None)).collect(),
             Resolved::Meshed(meshed) => {
                 meshed.endpoints.iter().map(|endpoint| self.peer(endpoint.address, Some(&endpoint.spiffe_id))).collect()

@@ -31,7 +31,7 @@ pub(super) fn switch(
             tokio::select! {
                 () = connect::until_end(&shared, &life, joined) => {}
                 () = cell.until(|resolved| !is_unmeshed(resolved)), if !meshed => {
-                    tracing::warn!("a destination came into the mesh: the WebSocket to it is closed");
+                    tracing::warn!("a destination is not called in plaintext any more: the WebSocket to it is closed");
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use control::pod::{HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, SIDECAR_ID};
+use control::pod::{HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT};
 
 use super::{
     attributes::Attributes,
@@ -60,7 +60,7 @@ fn inbound_redirect() -> Chain {
 /// Whatever TCP leaves the pod goes through the sidecar, unless it is the sidecar's own. The resolvers are asked directly
 /// over TCP as they are over UDP. What stays inside the pod, also by the pod's own address, is left alone.
 fn outbound_redirect(settings: &Settings) -> Chain {
-    let mut rules = vec![of_sidecar().accept(), to_loopback().accept()];
+    let mut rules = vec![of_group(settings.sidecar).accept(), to_loopback().accept()];
     rules.extend(settings.resolvers.iter().map(|resolver| to_address(*resolver).and(to_port(TCP, DNS)).accept()));
     rules.push(protocol(TCP).redirect(OUTBOUND_PORT));
     Chain { name: "outbound_redirect", kind: "nat", hook: OUTPUT, priority: DSTNAT, policy: ACCEPT, rules }
@@ -84,7 +84,7 @@ fn inbound_guard(settings: &Settings) -> Chain {
 /// is listed.
 fn outbound_guard(settings: &Settings) -> Chain {
     let mut rules = vec![
-        of_sidecar().accept(),
+        of_group(settings.sidecar).accept(),
         to_loopback().accept(),
         redirected().accept(),
         of_known_connection().accept(),
@@ -158,8 +158,8 @@ fn to_loopback() -> Rule {
     Rule::new("oifname \"lo\"", meta(OIFNAME, &LOOPBACK))
 }
 
-fn of_sidecar() -> Rule {
-    Rule::new(&format!("meta skgid {SIDECAR_ID}"), meta(SKGID, &SIDECAR_ID.to_ne_bytes()))
+fn of_group(id: u32) -> Rule {
+    Rule::new(&format!("meta skgid {id}"), meta(SKGID, &id.to_ne_bytes()))
 }
 
 fn of_known_connection() -> Rule {
@@ -282,6 +282,7 @@ mod tests {
     #[test]
     fn what_is_listed_is_passed_and_the_rest_is_not() {
         let settings = Settings {
+            sidecar: 20000,
             resolvers: ["10.96.0.10", "fd00::a"].iter().map(|address| address.parse().unwrap()).collect(),
             inbound: ["udp/5353".parse().unwrap()].into(),
             outbound: ["sctp/36412".parse().unwrap()].into(),
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(
             texts(&outbound),
             [
-                "meta skgid 15100 accept",
+                "meta skgid 20000 accept",
                 "oifname \"lo\" accept",
                 "ip daddr 10.96.0.10 tcp dport 53 accept",
                 "ip6 daddr fd00::a tcp dport 53 accept",

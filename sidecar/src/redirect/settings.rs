@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, str::FromStr};
 
 use clap::Parser;
+use control::pod::SIDECAR_ID;
 
 use super::RedirectError;
 
@@ -22,6 +23,9 @@ pub struct RedirectArgs {
     /// Ports beside TCP that the app may send to, anywhere, unguarded: udp/4500.
     #[arg(long, env = "FAPI_PASS_OUTBOUND", value_name = "TRANSPORT/PORT", value_delimiter = ',')]
     pub pass_outbound: Vec<Passed>,
+    /// User and group of the sidecar: what this group sends is not redirected, so no other container may run with it.
+    #[arg(long, env = "FAPI_SIDECAR_ID", value_name = "NUMBER", default_value_t = SIDECAR_ID, value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub sidecar_id: u32,
 }
 
 /// A transport that cannot be redirected to a sidecar.
@@ -43,8 +47,9 @@ pub struct Passed {
 }
 
 /// The arguments, read: sets, so that the same ones in another order are the same rules.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Settings {
+    pub(super) sidecar: u32,
     pub(super) resolvers: BTreeSet<IpAddr>,
     pub(super) inbound: BTreeSet<Passed>,
     pub(super) outbound: BTreeSet<Passed>,
@@ -57,6 +62,7 @@ impl RedirectArgs {
             RedirectError::Resolvers { file, source }
         })?;
         Ok(Settings {
+            sidecar: self.sidecar_id,
             resolvers: resolvers(&text),
             inbound: self.pass_inbound.iter().copied().collect(),
             outbound: self.pass_outbound.iter().copied().collect(),
@@ -99,6 +105,17 @@ mod tests {
                     nameserver 127.0.0.53\nnameserver fe80::1%eth0\nnameserver 10.96.0.10\nnameserver nobody\n";
         let found: Vec<String> = resolvers(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.96.0.10", "fd00::a", "fe80::1"]);
+    }
+
+    #[test]
+    fn the_sidecar_is_known_by_its_group() {
+        let id =
+            |args: &[&str]| RedirectArgs::try_parse_from([&["redirect"], args].concat()).map(|args| args.sidecar_id);
+        assert_eq!(id(&[]).unwrap(), 15100);
+        assert_eq!(id(&["--sidecar-id", "20000"]).unwrap(), 20000);
+        for root in ["0", "4294967295", "-1"] {
+            assert!(id(&["--sidecar-id", root]).is_err(), "{root}");
+        }
     }
 
     #[test]

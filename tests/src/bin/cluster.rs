@@ -1,8 +1,9 @@
-//! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`.
+//! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`; `cluster able` says whether it can
+//! have one.
 
 use std::process::ExitCode;
 
-use e2e::cluster::{Cluster, NODES, kept, missing_for_node, take_down};
+use e2e::cluster::{Cluster, NODES, kept, lacking, missing_for_node, take_down};
 
 /// The name of a cluster that was given none.
 const NAME: &str = "dev";
@@ -13,17 +14,24 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("up") => up(name),
         Some("down") => down(name),
+        Some("able") if able(&lacking()) => ExitCode::SUCCESS,
+        Some("able") => ExitCode::FAILURE,
         _ => {
-            eprintln!("usage: cluster up [NAME] | cluster down [NAME]");
+            eprintln!("usage: cluster up [NAME] | cluster down [NAME] | cluster able");
             ExitCode::FAILURE
         }
     }
 }
 
-fn up(name: &str) -> ExitCode {
-    let missing = missing_for_node();
+fn able(missing: &[String]) -> bool {
     if !missing.is_empty() {
         eprintln!("a cluster cannot run here; missing:\n  {}", missing.join("\n  "));
+    }
+    missing.is_empty()
+}
+
+fn up(name: &str) -> ExitCode {
+    if !able(&missing_for_node()) {
         return ExitCode::FAILURE;
     }
     let kubeconfig = match kept(name) {

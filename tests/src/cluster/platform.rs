@@ -1,6 +1,7 @@
 //! A cluster with the mesh in it, as an engineer of a platform makes it: by the charts.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -75,6 +76,15 @@ impl Platform {
     /// # Panics
     /// If Helm fails.
     pub fn install_with(&self, more: &[&str]) {
+        self.install_from(&repository().join("charts"), more);
+    }
+
+    /// As [`Platform::install_with`], with the charts of another folder.
+    ///
+    /// # Panics
+    /// If Helm fails.
+    pub fn install_from(&self, charts: &Path, more: &[&str]) {
+        let chart = |name: &str| charts.join(name).display().to_string();
         self.helm(&["install", "fapi-mesh-crds", &chart("fapi-mesh-crds")]);
         let chart = chart("fapi-mesh");
         let args = ["install", "fapi-mesh", &chart, "-n", HOME, "--set", "trustDomain=bank.example", "--wait"];

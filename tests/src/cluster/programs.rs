@@ -75,8 +75,23 @@ pub fn missing_for_api_server() -> Vec<String> {
 
 /// What keeps this machine from running a node, a line each; empty if nothing does.
 pub fn missing_for_node() -> Vec<String> {
-    let mut missing = not_built(&API_SERVER);
-    missing.extend(not_built(&NODE));
+    [not_built(&API_SERVER), not_built(&NODE), of_machine()].concat()
+}
+
+/// What keeps this machine from building all of it and running a node, a line each; empty if nothing does. It can be asked before
+/// anything is built.
+pub fn lacking() -> Vec<String> {
+    let mut missing = of_machine();
+    let built = not_built(&API_SERVER).is_empty() && not_built(&NODE).is_empty();
+    if !built && system("go").is_none() {
+        missing
+            .push("go, for programs that are not built yet: install Go 1.26 or later (https://go.dev/dl)".to_owned());
+    }
+    missing
+}
+
+fn of_machine() -> Vec<String> {
+    let mut missing = Vec::new();
     if !cfg!(target_os = "linux") {
         missing.push("Linux: containers need its kernel; use a virtual machine".to_owned());
     }

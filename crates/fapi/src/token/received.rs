@@ -58,7 +58,7 @@ impl<'a> ReceivedToken<'a> {
 fn split_at_space(value: &[u8]) -> (&[u8], &[u8]) {
     let (scheme, rest) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
-    (scheme, &rest[spaces..])
+    (scheme, rest.get(spaces..).unwrap_or_default())
 }
 
 /// The only value of a header; two of them are an attempt to be understood in two ways.

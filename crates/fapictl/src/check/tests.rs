@@ -85,7 +85,7 @@ fn installed() -> Installed {
         now: NOW,
         definitions: definitions(),
         injecting: Ok(object(injecting(|_| {}))),
-        validating: Ok(object(entries(&[operator::names::VALIDATOR], &pem()))),
+        validating: Ok(object(entries(&operator::names::VALIDATORS, &pem()))),
         attempt: Attempt { namespace: "bank".to_owned(), answer: Ok(Answer::Injected(control::VERSION.to_owned())) },
         bundles: Ok(vec![bundle("bank", &pem())]),
         workloads: bank(),
@@ -268,19 +268,19 @@ fn each_defect_of_the_control_plane_is_named() {
             "has no entry annotation",
         ),
         (
-            |it| it.validating = Ok(object(entries(&[operator::names::VALIDATOR], ""))),
+            |it| it.validating = Ok(object(entries(&operator::names::VALIDATORS, ""))),
             Check::ValidationWebhook,
             Outcome::Failed,
             "caBundle",
         ),
         (
-            |it| it.validating = Ok(object(entries(&[operator::names::VALIDATOR], &lasting(89)))),
+            |it| it.validating = Ok(object(entries(&operator::names::VALIDATORS, &lasting(89)))),
             Check::WebhookCertificate,
             Outcome::Warning,
             "ends in 89 days",
         ),
         (
-            |it| it.validating = Ok(object(entries(&[operator::names::VALIDATOR], &lasting(0)))),
+            |it| it.validating = Ok(object(entries(&operator::names::VALIDATORS, &lasting(0)))),
             Check::WebhookCertificate,
             Outcome::Failed,
             "has ended, or does so today",
@@ -329,7 +329,7 @@ fn the_days_that_are_left_are_told_of_the_certificate_that_ends_last_in_the_entr
     assert_eq!((said.outcome, &*said.found), (Outcome::Ok, "the authority in each caBundle lasts 200 days"));
     // Nothing is said of what is not there; that is another line.
     facts.injecting = Err(Unseen::Absent);
-    facts.validating = Ok(object(entries(&[operator::names::VALIDATOR], "")));
+    facts.validating = Ok(object(entries(&operator::names::VALIDATORS, "")));
     assert!(!facts.judge().iter().any(|finding| finding.check == Check::WebhookCertificate));
 }
 

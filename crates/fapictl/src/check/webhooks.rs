@@ -42,7 +42,7 @@ pub(super) fn validation(found: &Seen<ValidatingWebhookConfiguration>) -> Vec<Fi
             failure_policy: entry.failure_policy.as_deref(),
             bundle: bundle(&entry.client_config),
         });
-        judge(Check::ValidationWebhook, &what, &[names::VALIDATOR], &entries.collect::<Vec<_>>())
+        judge(Check::ValidationWebhook, &what, &names::VALIDATORS, &entries.collect::<Vec<_>>())
     })
 }
 

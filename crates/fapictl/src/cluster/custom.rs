@@ -105,6 +105,17 @@ impl Custom {
         read(&self.spec["mode"]).unwrap_or(Mode::Enforce)
     }
 
+    /// What a policy lets pass without certificate and token, one text for each entry.
+    pub(crate) fn exempt(&self) -> Vec<String> {
+        let all = self.spec["exempt"].as_array().into_iter().flatten();
+        let texts = |list: &Json| {
+            let texts: Vec<&str> = list.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+            texts.join(", ")
+        };
+        all.map(|one| format!("GET {} at port {} from {}", texts(&one["paths"]), one["port"], texts(&one["sources"])))
+            .collect()
+    }
+
     /// The status of a client's targets: how many, and how many of them are granted.
     pub(crate) fn targets_granted(&self) -> (usize, usize) {
         let all = self.spec["targets"].as_array().map_or(0, Vec::len);

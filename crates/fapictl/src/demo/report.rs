@@ -57,11 +57,12 @@ pub(crate) struct Report {
     output: Output,
     rows: Vec<Row>,
     progress: bool,
+    instead: Option<Outcome>,
 }
 
 impl Report {
     pub(crate) fn new(output: Output) -> Self {
-        Self { output, rows: Vec::new(), progress: std::io::stderr().is_terminal() }
+        Self { output, rows: Vec::new(), progress: std::io::stderr().is_terminal(), instead: None }
     }
 
     /// Says what is going on, on one line that is overwritten.
@@ -82,8 +83,14 @@ impl Report {
         }
     }
 
+    /// From now on every step is expected to come out like this, whatever else is said; `None`: as is said.
+    pub(crate) fn expect_instead(&mut self, outcome: Option<Outcome>) {
+        self.instead = outcome;
+    }
+
     /// One step is done.
     pub(crate) fn add(&mut self, step: impl Into<String>, expect: Outcome, observed: Outcome) {
+        let expect = self.instead.clone().unwrap_or(expect);
         let row = Row { step: step.into(), expect, observed };
         if self.output == Output::Json {
             println!("{}", json_row(&row));
@@ -177,6 +184,18 @@ mod tests {
         let table = report.table();
         assert!(table.contains("ok      expired  401"), "{table}");
         assert!(table.contains("token_missing instead of token_expired"), "{table}");
+    }
+
+    #[test]
+    fn what_is_expected_instead_is_expected_until_it_is_taken_back() {
+        let mut report = Report::new(Output::Text);
+        let stopped = Outcome::refused(Rejection::OpaqueNotAllowed);
+        report.expect_instead(Some(stopped.clone()));
+        report.add("stopped", Outcome::status(200), stopped.clone());
+        report.expect_instead(None);
+        assert!(report.passed());
+        report.add("stopped again", Outcome::status(200), stopped);
+        assert!(!report.passed());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use fapi::Rejection;
 use serde_json::Value;
 
 use super::logs::{Log, Mark};
@@ -10,7 +11,7 @@ use super::mesh::Member;
 use super::report::Outcome;
 use crate::crypto;
 use crate::failure::{Failure, OrFail};
-use crate::raw::{Ask, Line, Reply, Tls, connect};
+use crate::raw::{Ask, Line, Reply, Tls, connect, exchange_plain};
 
 /// A sidecar to shoot at.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) origin: String,
     log: Log,
     app_log: Log,
+    /// What the attacker's own sidecar logs, if he has one.
+    own: Option<Log>,
 }
 
 /// What became of a shot.
@@ -49,7 +52,13 @@ impl Target {
             origin: member.origin(),
             log: member.log.clone(),
             app_log: member.app_log.clone(),
+            own: None,
         }
+    }
+
+    /// The same for an attacker behind a sidecar of his own, by its log.
+    pub(crate) fn behind(self, own: Option<Log>) -> Self {
+        Self { own, ..self }
     }
 
     /// A request to this service.
@@ -66,6 +75,9 @@ impl Target {
 
     /// Shoots once over a new connection.
     pub(crate) async fn shoot(&self, tls: &Tls, ask: Ask) -> Result<Shot, Failure> {
+        if let Some(own) = &self.own {
+            return self.stopped(own, tls, &ask).await;
+        }
         let marks = (self.log.mark(), self.app_log.mark());
         let line = connect(self.address, tls).await.or_fail("no connection", &self.host, "read the sidecar's log")?;
         match line {
@@ -78,6 +90,28 @@ impl Target {
     pub(crate) async fn shoot_over(&self, line: &mut Line, ask: Ask) -> Result<Shot, Failure> {
         let marks = (self.log.mark(), self.app_log.mark());
         self.send(line, ask, &marks).await
+    }
+
+    /// What the attacker's own sidecar does: TLS of the app goes nowhere, and neither does a token of the app in plain HTTP.
+    async fn stopped(&self, own: &Log, tls: &Tls, ask: &Ask) -> Result<Shot, Failure> {
+        let remedy = "read the log of the attacker's sidecar";
+        let mark = own.mark();
+        let passed = connect(self.address, tls).await.or_fail("no connection", &self.host, remedy)?.is_ok();
+        let mut outcome = match refused_outbound(&mark, &[Rejection::OpaqueNotAllowed]).await {
+            _ if passed => Outcome::default().because("TLS of an app has passed its sidecar"),
+            Some(reason) => Outcome::default().because(reason),
+            None => Outcome::default().because("nothing was logged"),
+        };
+        if ask.headers.iter().any(|(name, _)| name == "authorization") {
+            let mark = own.mark();
+            let reply = exchange_plain(self.address, ask).await.or_fail("no answer", &self.host, remedy)?;
+            // A request that can be read in two ways is refused before its token is looked at.
+            let refusals = [Rejection::AppAuthorizationPresent, Rejection::RequestMalformed];
+            if refused_outbound(&mark, &refusals).await.is_none() {
+                outcome = Outcome::status(reply.status).because("a token of an app has passed its sidecar");
+            }
+        }
+        Ok(Shot { outcome, reply: None })
     }
 
     async fn send(&self, line: &mut Line, ask: Ask, marks: &(Mark<'_>, Mark<'_>)) -> Result<Shot, Failure> {
@@ -116,6 +150,15 @@ async fn decided(status: u16, id: &str, (log, app): &(Mark<'_>, Mark<'_>)) -> Ou
         Some(reason) => outcome.because(reason),
         None => outcome,
     }
+}
+
+/// The reason, one of `reasons`, that a sidecar logged for not letting its app out.
+async fn refused_outbound(log: &Mark<'_>, reasons: &[Rejection]) -> Option<&'static str> {
+    let of = |line: &Value| {
+        let refused = line["direction"] == "outbound" && line["outcome"] == "refused";
+        reasons.iter().map(|reason| reason.id()).find(|id| refused && line["reason"] == *id)
+    };
+    of(&log.find(|line| of(line).is_some()).await?)
 }
 
 /// A connection that ended without an answer: the sidecar names our address in its log.

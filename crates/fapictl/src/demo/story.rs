@@ -16,9 +16,11 @@ mod tokens;
 
 use std::time::Duration;
 
+use fapi::Rejection;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::logs::Log;
 use super::mesh::Mesh;
 use super::report::{Outcome, Report};
 use super::shot::{Shot, Target};
@@ -40,6 +42,8 @@ struct Story<'a> {
     intruder: Thief,
     /// A token of shop for payments from the beginning: in the last chapter it has expired.
     old: String,
+    /// The log of the sidecar that the attacker himself has.
+    own: Option<Log>,
 }
 
 /// Plays it all.
@@ -48,10 +52,12 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
     let expired = story.keep_until_expired().await?;
     story.calls().await?;
     story.handshakes().await?;
+    story.impostor().await?;
     story.tokens().await?;
     story.proofs().await?;
     story.issuer_refuses().await?;
     story.forged_headers().await?;
+    story.forged_trailers().await?;
     story.policy().await?;
     story.rotation().await?;
     story.outage().await?;
@@ -65,10 +71,26 @@ pub(crate) async fn play(mesh: &mut Mesh, report: &mut Report) -> Result<(), Fai
 pub(crate) async fn attack(mesh: &mut Mesh, report: &mut Report) -> Result<(), Failure> {
     let mut story = Story::begin(mesh, report).await?;
     story.handshakes().await?;
+    story.impostor().await?;
     story.tokens().await?;
     story.proofs().await?;
     story.issuer_refuses().await?;
-    story.forged_headers().await
+    story.forged_headers().await?;
+    story.forged_trailers().await
+}
+
+/// Plays them as an app of the mesh, in the pod of the intruder. What is sent to other pods must not leave; the operator is not in the
+/// mesh, so it is reached, and refuses by itself. Trailers come with requests that do not get that far.
+pub(crate) async fn attack_from_mesh(mesh: &mut Mesh, report: &mut Report) -> Result<(), Failure> {
+    let mut story = Story::begin(mesh, report).await?;
+    story.own = Some(story.mesh.member("intruder")?.log.clone());
+    story.report.expect_instead(Some(Outcome::default().because(Rejection::OpaqueNotAllowed.id())));
+    story.handshakes().await?;
+    story.tokens().await?;
+    story.proofs().await?;
+    story.forged_headers().await?;
+    story.report.expect_instead(None);
+    story.issuer_refuses().await
 }
 
 impl<'a> Story<'a> {
@@ -82,6 +104,7 @@ impl<'a> Story<'a> {
             shop,
             payments: Thief::of(&operator, mesh.member("payments")?).await?,
             intruder: Thief::of(&operator, mesh.member("intruder")?).await?,
+            own: None,
             mesh,
             report,
         })
@@ -97,7 +120,7 @@ impl<'a> Story<'a> {
     }
 
     fn target(&self, name: &str) -> Result<Target, Failure> {
-        Ok(Target::of(self.mesh.member(name)?))
+        Ok(Target::of(self.mesh.member(name)?).behind(self.own.clone()))
     }
 
     /// A token of the stolen shop for payments.
@@ -139,7 +162,7 @@ impl<'a> Story<'a> {
     async fn expired(&mut self, kept: JoinHandle<Result<Outcome, Failure>>) -> Result<(), Failure> {
         self.report.progress("waiting for a token to expire");
         let observed = kept.await.or_fail("the attack was not played", "the demo", "run it again")??;
-        self.report.add("2 a token that has expired", Outcome::refused(fapi::Rejection::TokenExpired), observed);
+        self.report.add("2 a token that has expired", Outcome::refused(Rejection::TokenExpired), observed);
         Ok(())
     }
 }

@@ -79,6 +79,12 @@ pub(crate) async fn connect(server: SocketAddr, tls: &Tls) -> io::Result<Result<
     })
 }
 
+/// Sends one request without TLS and reads one answer.
+pub(crate) async fn exchange_plain(server: SocketAddr, ask: &Ask) -> io::Result<Reply> {
+    let mut tcp = timeout(LIMIT, TcpStream::connect(server)).await??;
+    timeout(LIMIT, exchange(&mut tcp, &ask.bytes())).await?
+}
+
 impl Line {
     /// Sends one request and reads one answer.
     pub(crate) async fn ask(&mut self, ask: &Ask) -> Result<Reply, Refused> {

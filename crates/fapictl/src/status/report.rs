@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::conditions::{ACCEPTED, PROGRAMMED, reason};
 use crds::policy::{AncestorStatus, Mode, PodCounts};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use operator::inject;
 use operator::rotation::Progress;
@@ -203,10 +204,25 @@ fn holes(workloads: &Workloads) -> Vec<Hole> {
             let place = || format!("Pod {}", key(&pod.metadata));
             holes.extend(ports.map(|ports| hole(place(), format!("{skipped}: {ports} passes the sidecar by"))));
         }
+        if is_proxied(pod) {
+            holes.push(hole(format!("Pod {}", key(&pod.metadata)), PROXIED.to_owned()));
+        }
     }
-    let audits = in_order(&workloads.policies).into_iter().filter(|policy| policy.mode() == Mode::Audit);
-    holes.extend(audits.map(|policy| hole(format!("FapiPolicy {}", policy.key()), lets_pass(policy))));
+    for policy in in_order(&workloads.policies) {
+        let audits = (policy.mode() == Mode::Audit).then(|| lets_pass(policy));
+        let exempt =
+            policy.exempt().into_iter().map(|what| format!("exempt: {what} passes without certificate and token"));
+        holes.extend(audits.into_iter().chain(exempt).map(|why| hole(format!("FapiPolicy {}", policy.key()), why)));
+    }
     holes
+}
+
+const PROXIED: &str = "interception proxy: what its app calls without the proxy leaves without mutual TLS and token";
+
+/// Whether nothing but its environment leads the calls of a pod to its sidecar.
+fn is_proxied(pod: &Pod) -> bool {
+    let mode = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(inject::INTERCEPTION));
+    mode.is_some_and(|mode| mode == inject::Interception::Proxy.name())
 }
 
 fn lets_pass(policy: &Custom) -> String {

@@ -16,7 +16,10 @@ fn show(output: Output) -> String {
     pods.push(pod("bank", "ledger-2", "ledger", false));
     let annotations = pods[0].metadata.annotations.as_mut().unwrap();
     annotations.insert("fapi-mesh.dev/skip-inbound-ports".to_owned(), "udp/53".to_owned());
+    let annotations = pods[1].metadata.annotations.as_mut().unwrap();
+    annotations.insert("fapi-mesh.dev/interception".to_owned(), "proxy".to_owned());
     let mut lagging = policy("ledger");
+    lagging["spec"]["exempt"] = json!([{"port": 9090, "paths": ["/metrics", "/stats"], "sources": ["10.8.0.0/16"]}]);
     lagging["spec"]["mode"] = "Audit".into();
     let words = "1 of 2 pods run 3f2a, 1 without a sidecar";
     lagging["status"]["conditions"][0] = condition("Ready", "False", "PartiallyProgrammed", words);
@@ -69,7 +72,9 @@ bank/shop   True    Ready    1/1
 HOLE                     WHY
 Pod bank/ledger-2        no sidecar, though FapiPolicy bank/ledger governs it
 Pod bank/shop-1          fapi-mesh.dev/skip-inbound-ports: udp/53 passes the sidecar by
+Pod bank/ledger-1        interception proxy: what its app calls without the proxy leaves without mutual TLS and token
 FapiPolicy bank/ledger   mode Audit: what it would refuse passes; Service ledger: 12 since 2026-11-28T16:00:00Z, most: token_missing from web/checkout (9)
+FapiPolicy bank/ledger   exempt: GET /metrics, /stats at port 9090 from 10.8.0.0/16 passes without certificate and token
 
 not seen: FapiIssuer: you may not list
 "
@@ -92,6 +97,6 @@ fn programs_see_the_same() {
     let shop = json!({"namespace": "bank", "name": "shop", "ready": true, "reason": "Ready", "targets": 1, "granted": 1,
         "message": ""});
     assert_eq!(report["clients"], json!([shop]));
-    assert_eq!(report["holes"].as_array().unwrap().len(), 3);
+    assert_eq!(report["holes"].as_array().unwrap().len(), 5);
     assert_eq!(report["unseen"], json!(["FapiIssuer: you may not list"]));
 }

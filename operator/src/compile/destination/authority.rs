@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::cluster_domain::ClusterDomain;
 use crate::model::Key;
 
-/// The domain under which a cluster's DNS answers for Services.
-const CLUSTER_DOMAIN: [&str; 2] = ["cluster", "local"];
 /// What plain `http://` dials.
 const HTTP: u16 = 80;
 
@@ -26,9 +25,9 @@ pub(super) enum Host {
 }
 
 impl Authority {
-    /// Reads `svc`, `svc.ns`, `svc.ns.svc` or `svc.ns.svc.cluster.local`, in any case, with or without a dot at the end, or an
-    /// address (RFC 3986 section 3.2.2); with or without a port. `None` for anything else.
-    pub(super) fn parse(text: &str, own_namespace: &str) -> Option<Self> {
+    /// Reads `svc`, `svc.ns`, `svc.ns.svc` or `svc.ns.svc.DOMAIN`, in any case, with or without a dot at the end, or an address
+    /// (RFC 3986 section 3.2.2); with or without a port. `None` for anything else.
+    pub(super) fn parse(text: &str, own_namespace: &str, domain: &ClusterDomain) -> Option<Self> {
         if let Some(rest) = text.strip_prefix('[') {
             let (address, rest) = rest.split_once(']')?;
             let port = if rest.is_empty() { HTTP } else { digits(rest.strip_prefix(':')?)? };
@@ -43,11 +42,11 @@ impl Authority {
         if let Ok(address) = host.parse() {
             return Some(Self { host: Host::Address(IpAddr::V4(address)), port });
         }
-        Some(Self { host: Host::Service(service(host, own_namespace)?), port })
+        Some(Self { host: Host::Service(service(host, own_namespace, domain)?), port })
     }
 }
 
-fn service(host: &str, own_namespace: &str) -> Option<Key> {
+fn service(host: &str, own_namespace: &str, domain: &ClusterDomain) -> Option<Key> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')) {
         return None;
@@ -56,7 +55,7 @@ fn service(host: &str, own_namespace: &str) -> Option<Key> {
     match labels.as_slice() {
         [service] => Some(Key::new(own_namespace, service)),
         [service, namespace] | [service, namespace, "svc"] => Some(Key::new(namespace, service)),
-        [service, namespace, "svc", domain @ ..] if domain == CLUSTER_DOMAIN => Some(Key::new(namespace, service)),
+        [service, namespace, "svc", rest @ ..] if domain.is(rest) => Some(Key::new(namespace, service)),
         _ => None,
     }
 }
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Option<Authority> {
-        Authority::parse(text, "bank")
+        Authority::parse(text, "bank", &ClusterDomain::default())
     }
 
     #[test]
@@ -90,7 +89,7 @@ mod tests {
         ] {
             assert_eq!(parse(authority), payments(), "{authority}");
         }
-        let web = Authority::parse("payments", "web").unwrap();
+        let web = Authority::parse("payments", "web", &ClusterDomain::default()).unwrap();
         assert_eq!(web.host, Host::Service(Key::new("web", "payments")));
         assert_eq!(parse("payments.bank:8080").unwrap().port, 8080);
     }

@@ -117,26 +117,49 @@ async fn where_the_address_does_not_tell_the_name_does() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_mesh_passes_as_it_is_until_it_comes_in() {
+async fn what_is_not_in_the_mesh_passes_as_it_is_until_it_may_not() {
+    for not_any_more in [DestinationKind::Unknown, DestinationKind::Refused] {
+        local(async {
+            let mesh = Mesh::start(Between::H2).await;
+            let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = database.local_addr().unwrap();
+            mesh.operator.set_destination(&address.to_string(), DestinationKind::Unmeshed { addresses: vec![] });
+            let mut app = dialling(&mesh, &address.to_string()).await.connect().await;
+            // This server speaks first, and no HTTP.
+            let (mut server, _) = database.accept().await.unwrap();
+            server.write_all(b"220 ready\r\n").await.unwrap();
+            let mut greeting = [0; 11];
+            app.read_exact(&mut greeting).await.unwrap();
+            assert_eq!(&greeting, b"220 ready\r\n");
+            app.write_all(b"\x16\x03\x01").await.unwrap();
+            let mut hello = [0; 3];
+            server.read_exact(&mut hello).await.unwrap();
+            assert_eq!(&hello, b"\x16\x03\x01");
+            assert!(counted(&mesh, "fapi_unmeshed_calls_total 1"));
+            mesh.operator.set_destination(&address.to_string(), not_any_more);
+            assert_eq!(app.read(&mut greeting).await.unwrap_or(0), 0, "it is closed");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn where_the_mesh_refuses_what_is_outside_nothing_goes_there() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;
-        let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = database.local_addr().unwrap();
-        mesh.operator.set_destination(&address.to_string(), DestinationKind::Unmeshed { addresses: vec![] });
-        let mut app = dialling(&mesh, &address.to_string()).await.connect().await;
-        // This server speaks first, and no HTTP.
-        let (mut server, _) = database.accept().await.unwrap();
-        server.write_all(b"220 ready\r\n").await.unwrap();
-        let mut greeting = [0; 11];
-        app.read_exact(&mut greeting).await.unwrap();
-        assert_eq!(&greeting, b"220 ready\r\n");
-        app.write_all(b"\x16\x03\x01").await.unwrap();
-        let mut hello = [0; 3];
-        server.read_exact(&mut hello).await.unwrap();
-        assert_eq!(&hello, b"\x16\x03\x01");
-        assert!(counted(&mesh, "fapi_unmeshed_calls_total 1"));
-        mesh.operator.set_destination(&address.to_string(), DestinationKind::Unknown);
-        assert_eq!(app.read(&mut greeting).await.unwrap_or(0), 0, "it is closed");
+        let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = outside.local_addr().unwrap().to_string();
+        mesh.operator.set_destination(&address, DestinationKind::Refused);
+        let app = dialling(&mesh, &address).await;
+        let answer = app.call(plain("GET", "payments.bank", "/", "")).await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unmeshed"));
+        assert_eq!(said(app, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await, b"", "nor TLS");
+        let line = "fapi_requests_total{direction=\"outbound\",outcome=\"refused\",reason=\"destination_unmeshed\"} 2";
+        until("both refusals to be counted", || counted(&mesh, line)).await;
+        assert!(counted(&mesh, "fapi_unmeshed_calls_total 0"));
+        // The first connection that comes is this one.
+        let own = TcpStream::connect(&address).await.unwrap();
+        assert_eq!(outside.accept().await.unwrap().1, own.local_addr().unwrap());
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use control::DestinationKind;
 use fapi::SenderConstraint::{Dpop, Mtls};
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, Version, header};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     outbound::Between,
     testing::{
-        app::get,
+        app::{get, read},
         authority::workload,
         local,
         mesh::{Mesh, meshed_as},
@@ -71,6 +71,24 @@ async fn nobody_knows_the_destination() {
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unknown"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_outside_is_not_called_where_the_mesh_refuses_it() {
+    for between in BOTH {
+        local(async {
+            let mesh = Mesh::start(between).await;
+            mesh.operator.set_destination("old.example", DestinationKind::Refused);
+            let mut http2 = get("http://old.example/a");
+            *http2.version_mut() = Version::HTTP_2;
+            let answer = read(mesh.app.http2().await.send_request(http2).await.unwrap()).await;
+            for answer in [mesh.app.get("http://old.example/a").await, answer] {
+                assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unmeshed"));
+            }
+            assert_eq!(mesh.shared.metrics.unmeshed.get(), 0);
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

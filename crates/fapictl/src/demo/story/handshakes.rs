@@ -47,6 +47,10 @@ impl Story<'_> {
             let shot = target.shoot(&tls, target.ask("GET", "/balance")).await?;
             self.shot(step, Outcome::refused(rejection), &shot);
         }
+        Ok(())
+    }
+
+    pub(super) async fn impostor(&mut self) -> Result<(), Failure> {
         let expect = Outcome::default().because(Rejection::PeerIdentityMismatch.id());
         let observed = self.posing_as_operator().await?;
         self.report.add("2 a pod's certificate posing as the operator", expect, observed);

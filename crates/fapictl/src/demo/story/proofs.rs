@@ -51,7 +51,11 @@ impl Story<'_> {
         self.report.progress("attacking proofs");
         let mut loot = self.loot().await?;
         let first = self.shoot_as_payments(&loot, loot.with(loot.proof(&json!({"nonce": null}))?)).await?;
-        loot.nonce = first.nonce().or_fail("no nonce came back", "ledger", "read its log")?;
+        loot.nonce = match &self.own {
+            // He will not hear of one.
+            Some(_) => "made-up".to_owned(),
+            None => first.nonce().or_fail("no nonce came back", "ledger", "read its log")?,
+        };
         self.shot("2 a proof without nonce", Outcome::refused(Rejection::ProofNonceRequired), &first);
         self.replay(&loot).await?;
         self.wrong_proofs(&loot).await?;

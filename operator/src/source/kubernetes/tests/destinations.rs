@@ -4,6 +4,9 @@ use control::DestinationKind;
 
 use super::super::watched::Watched;
 use super::world::{READY, World, bare, pod, service, slice};
+use crate::cluster_domain::ClusterDomain;
+use crate::testing::domain;
+use crate::view::View;
 
 const CLIENT: &str = "kind: FapiClient\nmetadata: {name: shop, namespace: bank}\nspec: {serviceAccountName: shop, targets: [{serviceName: NAME}]}\n";
 
@@ -28,6 +31,7 @@ fn bank() -> World {
 fn of(world: &mut World, authority: &str) -> String {
     match world.view().destination("uid-of-shop-1", authority).kind {
         DestinationKind::Unknown => "unknown".to_owned(),
+        DestinationKind::Refused => "refused".to_owned(),
         DestinationKind::Unmeshed { addresses } => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             format!("outside {}", addresses.join(" "))
@@ -51,6 +55,28 @@ fn a_service_is_one_by_every_name_and_by_its_address() {
     for authority in ["payments:8080", "10.96.0.7:8080", "nobody.bank", "payments.web"] {
         assert_eq!(of(&mut world, authority), "unknown", "{authority}");
     }
+}
+
+#[test]
+fn a_cluster_may_have_another_domain_than_most() {
+    let mut world = bank();
+    let view = View::empty(domain()).under(ClusterDomain::parse("prod.bank.example").unwrap()).next(1, world.model());
+    let kind = |authority: &str| view.destination("uid-of-shop-1", authority).kind;
+    let payments = kind("payments");
+    assert!(matches!(payments, DestinationKind::Meshed(_)), "{payments:?}");
+    for authority in
+        ["payments.bank.svc.prod.bank.example", "payments.bank.svc.Prod.Bank.Example.:80", "payments.bank.svc"]
+    {
+        assert_eq!(kind(authority), payments, "{authority}");
+    }
+    for authority in
+        ["payments.bank.svc.cluster.local", "payments.bank.svc.bank.example", "payments.bank.prod.bank.example"]
+    {
+        assert_eq!(kind(authority), DestinationKind::Unknown, "{authority}");
+    }
+    // Those that come after it are of the same cluster.
+    let next = view.next(2, world.model());
+    assert_eq!(next.destination("uid-of-shop-1", "payments.bank.svc.prod.bank.example").kind, payments);
 }
 
 #[test]
@@ -95,6 +121,31 @@ fn what_is_outside_is_said_to_be() {
     for authority in ["127.0.0.1:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080", "0.0.0.0:80", "www.example.com"] {
         assert_eq!(of(&mut world, authority), "unknown", "{authority}");
     }
+}
+
+#[test]
+fn a_mesh_may_refuse_what_is_outside_and_changes_nothing_else_by_that() {
+    let mesh = |word: &str| {
+        let spec = format!("spec: {{unmeshedDestinations: {word}}}\n");
+        format!("apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {{name: default}}\n{spec}")
+    };
+    let mut world = bank();
+    world.put(&mesh("Refuse"));
+    for authority in ["old", "10.0.0.9:8080", "192.0.2.1:443", "[2001:db8::1]:443", "alias"] {
+        assert_eq!(of(&mut world, authority), "refused", "{authority}");
+    }
+    for authority in ["127.0.0.1:8080", "www.example.com", "nobody.bank", "10.0.0.5:8080"] {
+        assert_eq!(of(&mut world, authority), "unknown", "{authority}");
+    }
+    assert_eq!(of(&mut world, "payments"), "payments.bank 10.0.0.7:8080");
+    // What nobody can read changes nothing.
+    world.put(&mesh("Perhaps"));
+    assert_eq!(of(&mut world, "old"), "refused");
+    world.put(&mesh("Allow"));
+    assert_eq!(of(&mut world, "old"), "outside 10.96.0.9:80");
+    world.put(&mesh("Refuse"));
+    world.remove(Watched::Mesh, "", "default");
+    assert_eq!(of(&mut world, "old"), "outside 10.96.0.9:80", "without a FapiMesh there are the defaults");
 }
 
 #[test]

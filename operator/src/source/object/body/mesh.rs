@@ -2,6 +2,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crds::FapiMeshSpec;
+use crds::mesh::UnmeshedDestinations;
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::inject::Allowed;
@@ -12,6 +13,7 @@ pub(crate) struct MeshBody {
     pub(crate) trust_domain: Option<String>,
     pub(crate) certificate_lifetime: Duration,
     pub(crate) token_lifetime: Duration,
+    pub(crate) unmeshed_refused: bool,
     pub(crate) allowed: Allowed,
 }
 
@@ -38,6 +40,12 @@ pub(super) fn read(id: &ObjectId, spec: FapiMeshSpec) -> Result<MeshBody, Vec<Bo
         let allow = entry.allow.iter().copied();
         allow.flat_map(|loosening| entry.namespaces.iter().map(move |namespace| (loosening, namespace.clone())))
     });
-    let allowed = pairs.collect();
-    all_or(MeshBody { trust_domain: spec.trust_domain, certificate_lifetime, token_lifetime, allowed }, problems)
+    let body = MeshBody {
+        trust_domain: spec.trust_domain,
+        certificate_lifetime,
+        token_lifetime,
+        unmeshed_refused: spec.unmeshed_destinations == UnmeshedDestinations::Refuse,
+        allowed: pairs.collect(),
+    };
+    all_or(body, problems)
 }
