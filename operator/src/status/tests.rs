@@ -469,10 +469,12 @@ async fn acknowledgements_alone_change_a_status_once_a_second() {
     let dir = TempDir::new();
     let issuer = crate::issuer::names("https://127.0.0.1:1");
     let acks = Arc::new(Acks::default());
+    // It ends with whoever tells it.
+    let (in_force, anchors) = (watch::Sender::new(Arc::new(InForce::new(1, Vec::new()))), watch::Sender::default());
     let reporter = Reporter::new(
         Place::Folder(StatusFolder::new(dir.path())),
         &issuer,
-        (acks.clone(), Arc::default(), nothing_revoked(), nothing_told()),
+        (acks.clone(), Arc::default(), in_force.subscribe(), anchors.subscribe()),
         Clock::manual(NOW),
     );
     let (view, desired) = (watch::Sender::new(Arc::new(view(bank()))), watch::Sender::new(Arc::default()));
