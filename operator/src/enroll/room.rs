@@ -49,8 +49,10 @@ impl Room {
         let Some(pod_uid) = renews else { return placed(&self.first).await };
         let renewal = self.renewing.open(pod_uid.clone());
         tokio::select! {
-            reviewed = placed(&self.renewals) => reviewed,
+            // Whoever was replaced is told so, even if the review ended in that moment.
+            biased;
             () = renewal.replaced() => Err(EnrollRefusal::Busy),
+            reviewed = placed(&self.renewals) => reviewed,
         }
     }
 }

@@ -40,8 +40,10 @@ async fn what_cannot_be_enforced_is_refused_with_a_reason_and_changes_nothing() 
     local(async {
         let mesh = Mesh::start(Between::H1).await;
         let newer = mesh.operator.snapshot(7);
+        let version = newer.version.clone();
         mesh.operator.say(Kind::Snapshot(newer));
-        until("the newer one is applied", || mesh.shared.applied().is_some_and(|applied| applied.order == 7)).await;
+        let is_told = || mesh.operator.with(|state| state.acks.last().is_some_and(|ack| ack.version == version));
+        until("the newer one is applied, and that is told", is_told).await;
         let good = mesh.operator.snapshot(8);
         for (bad, reason) in [
             (pb::Snapshot { required_features: vec!["udp/1".to_owned()], ..good.clone() }, "udp/1"),
