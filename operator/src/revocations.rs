@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fapi::{IssuedToken, Peer, Revocation, Revoked};
+use fapi::{IssuedToken, Peer, Revocation};
 use tokio::sync::watch;
 
 use self::given_up::{Change, GivenUp, Ledger};
@@ -137,7 +137,7 @@ impl Revocations {
     /// # Errors
     /// They cannot be made durable, or there is no room; then none of them is in force.
     pub(crate) fn revoke(&self, entries: impl IntoIterator<Item = Revocation>) -> Result<(), RevocationsError> {
-        let change = Change { add: entries.into_iter().collect(), instead: Vec::new() };
+        let change = Change { add: entries.into_iter().collect(), instead: Vec::new(), by_client: false };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.make(&change)
     }
@@ -205,14 +205,12 @@ impl Revocations {
             }
         }
         let Some(added) = all.get(known..).filter(|added| !added.is_empty()) else { return Ok(()) };
-        let by_clients =
-            !change.instead.is_empty() || added.iter().any(|entry| matches!(entry.revoked(), Revoked::Token { .. }));
         let added = added.to_vec();
         // The epoch follows the clock, so that one which a lost file has taken away does not come again.
         let next = InForce::new(now.as_secs().max(before.epoch + 1), all);
         let most = MAX_BYTES.min(self.shelf.room() - FRAME);
-        // The last quarter is for people: tokens are revoked by clients.
-        if next.document.len() > if by_clients { most / 4 * 3 } else { most } {
+        // The last quarter is for people.
+        if next.document.len() > if change.by_client { most / 4 * 3 } else { most } {
             return Err(RevocationsError::Full);
         }
         file::write(&self.shelf, &next)?;

@@ -17,7 +17,7 @@ use fapi::UnixTime;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 
-use self::judge::{Facts, Heard, Judgement, Outdated, Sidecar, judge};
+use self::judge::{Facts, Heard, Judgement, LONGEST_CERTIFICATE, Outdated, Sidecar, judge};
 use crate::acks::Acks;
 use crate::clock::Clock;
 use crate::kubernetes::{Changes, Leadership};
@@ -216,10 +216,12 @@ impl Rotator {
         let roots = self.authority.roots().borrow().clone();
         let in_cluster = self.place.is_cluster();
         let revoked = self.revocations.borrow().clone();
-        // Whoever is revoked was cut off already, with whatever it has or gets.
+        // Whoever is revoked was cut off already, with whatever it has or gets; as long as a certificate of before may live, so
+        // that none comes back by one of a root that is gone.
+        let until = now.plus(LONGEST_CERTIFICATE.as_secs());
         let shut_out = |pod: &Pod| {
             let id = view.index().identity(pod);
-            id.is_some_and(|id| revoked.set.hit_workload(&id, Some(&pod.uid), now, now))
+            id.is_some_and(|id| revoked.set.hit_workload(&id, Some(&pod.uid), now, until))
         };
         let meshed: Vec<&Pod> = view.pods().filter(|pod| pod.meshed && !shut_out(pod)).collect();
         let sidecars = meshed.iter().filter(|pod| pod.node.is_some() || !in_cluster);

@@ -44,12 +44,15 @@ use crate::source::{Desired, ObjectId, Schemas};
 
 /// What the server offers in the handshake.
 pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
-/// One for each API server, and some. What is read on each is bounded, so this bounds what is read at all.
-const CONNECTIONS: usize = 32;
+/// API servers ask by HTTP/1.1, so that each review has a connection; a rollout asks for many at once.
+const CONNECTIONS: usize = 256;
 /// From one address, behind which may be several API servers.
-const CONNECTIONS_FROM_ONE: usize = 16;
-/// Reviews that are answered at once. A large one counts for several: what is made of it takes many times its room.
+const CONNECTIONS_FROM_ONE: usize = 192;
+/// Reviews that are answered at once. A large one counts for several, as what is made of it takes many times its room, and
+/// there is one of them at a time: there are always turns for the small ones.
 const REVIEWS: usize = 16;
+/// The bytes of all reviews that are read and not answered yet.
+const READ: usize = 64 * 1024 * 1024;
 
 /// The labels of a namespace; `None` if they cannot be learned now.
 pub(crate) type Labels = Option<BTreeMap<String, String>>;
@@ -67,6 +70,8 @@ pub(crate) struct Webhook {
     namespaces: Box<dyn Namespaces>,
     schemas: Schemas,
     reviews: Semaphore,
+    large_reviews: Semaphore,
+    read: Semaphore,
     events: Events,
     meter: Meter,
 }
@@ -78,8 +83,17 @@ impl Webhook {
         desired: watch::Receiver<Arc<Desired>>,
         namespaces: Box<dyn Namespaces>,
     ) -> Self {
-        let (schemas, reviews) = (Schemas::new(), Semaphore::new(REVIEWS));
-        Self { settings, desired, namespaces, schemas, reviews, events: Events::none(), meter: Meter::default() }
+        Self {
+            settings,
+            desired,
+            namespaces,
+            schemas: Schemas::new(),
+            reviews: Semaphore::new(REVIEWS),
+            large_reviews: Semaphore::new(1),
+            read: Semaphore::new(READ),
+            events: Events::none(),
+            meter: Meter::default(),
+        }
     }
 
     /// The same, with what becomes of reviews told as Events, and counted.

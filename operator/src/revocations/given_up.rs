@@ -33,6 +33,8 @@ pub(crate) struct GivenUp {
 pub(super) struct Change {
     pub(super) add: Vec<Revocation>,
     pub(super) instead: Vec<Revocation>,
+    /// Whether a client asks for it, and not a person.
+    pub(super) by_client: bool,
 }
 
 /// What each client has given up that is in force. Whoever has given up nothing is not there.
@@ -76,7 +78,7 @@ impl Ledger {
         let share = self.0.get(&token.client);
         let singles = share.map_or(&[][..], |share| &share.singles);
         if singles.len() < OF_CLIENT && self.of_namespace(token.client.namespace()) < OF_NAMESPACE {
-            return Ok(Change { add: vec![token.token.clone()], instead: Vec::new() });
+            return Ok(Change { add: vec![token.token.clone()], instead: Vec::new(), by_client: true });
         }
         if singles.iter().chain([token]).any(|single| now <= single.issued) {
             return Err(RevocationsError::TooMany);
@@ -89,7 +91,11 @@ impl Ledger {
             .collect();
         let ends = instead.iter().chain([&token.token]).map(Revocation::expires);
         let ends = ends.fold(now.plus(LONGEST_TOKEN), UnixTime::max);
-        Ok(Change { add: vec![Revocation::of_client(&token.issuer, &token.client, now, ends)], instead })
+        Ok(Change {
+            add: vec![Revocation::of_client(&token.issuer, &token.client, now, ends)],
+            instead,
+            by_client: true,
+        })
     }
 
     /// What was planned for this token is in force.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
-use fapi::{Issuer, UnixTime};
+use fapi::{Issuer, Revoked, UnixTime};
 
 use super::*;
 use crate::testing::{NOW, TempDir, id};
@@ -111,8 +111,13 @@ fn tokens_leave_room_for_what_people_revoke() {
         let id = format!("{at:0512}").into();
         Revocation::new(Revoked::Token { issuer: issuer.clone(), id }, None, NOW.plus(100)).unwrap()
     };
-    revocations.revoke((0..3500).map(token)).unwrap();
-    let error = revocations.revoke((3500..5000).map(token)).unwrap_err();
+    let by_client = |tokens: std::ops::Range<usize>| Change {
+        add: tokens.map(token).collect(),
+        instead: Vec::new(),
+        by_client: true,
+    };
+    revocations.make(&by_client(0..3500)).unwrap();
+    let error = revocations.make(&by_client(3500..5000)).unwrap_err();
     assert!(matches!(error, RevocationsError::Full), "{error}");
     assert_eq!(revocations.in_force().set.len(), 3500, "all or none");
     revocations.revoke([pod("one", NOW.plus(100))]).unwrap();

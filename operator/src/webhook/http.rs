@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::configuration::{EPHEMERAL, INJECT, VALIDATE};
@@ -20,9 +20,10 @@ use crate::accept::{Connection, Work, drive};
 
 /// An API server takes objects of 3 MiB; a review may hold the old one and the new one. On one connection no more is held at a
 /// time, of however many reviews.
-const MAX_BODY: usize = 8 * 1024 * 1024;
-/// What counts for one of [`REVIEWS`], so that all together are as much as the largest.
+pub(super) const MAX_BODY: usize = 8 * 1024 * 1024;
+/// What counts for one of [`REVIEWS`]; a larger one counts for up to half of them.
 const SHARE: usize = MAX_BODY / REVIEWS;
+const MOST_TURNS: usize = REVIEWS / 2;
 const MAX_HEADERS: u32 = 32 * 1024;
 const STREAMS: u32 = REVIEWS as u32;
 
@@ -35,10 +36,11 @@ struct Asker {
     room: Semaphore,
 }
 
-/// A review that was read, with the room that it takes.
+/// A review that was read, with the room that it takes: of its connection, and of all.
 struct Body<'a> {
     bytes: Bytes,
     _room: SemaphorePermit<'a>,
+    _read: Option<SemaphorePermit<'a>>,
 }
 
 /// Serves one connection to its end.
@@ -81,7 +83,7 @@ async fn metered(webhook: &Webhook, asker: &Asker, request: Request<Incoming>) -
 
 async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request<Incoming>) -> (Answer, Outcome) {
     // Whoever sends slowly holds nothing that others wait for.
-    let body = match timeout(READING, read(&asker.room, request.into_body())).await {
+    let body = match timeout(READING, read(&asker.room, &webhook.read, request.into_body())).await {
         Ok(Some(body)) => body,
         Ok(None) => {
             let answer = plain(StatusCode::PAYLOAD_TOO_LARGE, "the review cannot be read, or is above 8 MiB\n");
@@ -93,8 +95,7 @@ async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request
         }
     };
     let _doing = asker.work.begin();
-    let turns = u32::try_from(body.bytes.len().div_ceil(SHARE).max(1)).unwrap_or(u32::MAX);
-    let Ok(_turns) = webhook.reviews.acquire_many(turns).await else {
+    let Ok(_turns) = turns(webhook, body.bytes.len()).await else {
         return (plain(StatusCode::SERVICE_UNAVAILABLE, "it ends\n"), Outcome::Unavailable);
     };
     let request = match review::read(&body.bytes) {
@@ -115,14 +116,33 @@ async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request
     (answer, Outcome::of(&verdict))
 }
 
-/// Reads a review once its connection has room for it; `None` if it is too large, or breaks off.
-async fn read(room: &Semaphore, body: Incoming) -> Option<Body<'_>> {
+/// Waits for the turns that a review of this size takes.
+pub(super) async fn turns(webhook: &Webhook, size: usize) -> Result<[Option<SemaphorePermit<'_>>; 2], AcquireError> {
+    let turns = size.div_ceil(SHARE).clamp(1, MOST_TURNS);
+    let only = if turns > 1 { Some(webhook.large_reviews.acquire().await?) } else { None };
+    let turns = webhook.reviews.acquire_many(u32::try_from(turns).unwrap_or(u32::MAX)).await?;
+    Ok([only, Some(turns)])
+}
+
+/// Reads a review once its connection has room for it; `None` if it is too large, or breaks off. Of the room of all it takes
+/// what has come, not what was announced.
+async fn read<'a>(room: &'a Semaphore, of_all: &'a Semaphore, body: Incoming) -> Option<Body<'a>> {
     let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
     let size = body.size_hint().upper().unwrap_or(most);
     let size = u32::try_from(size).ok().filter(|_| size <= most)?;
     let room = room.acquire_many(size).await.ok()?;
-    let body = Limited::new(body, usize::try_from(size).ok()?).collect().await.ok()?;
-    Some(Body { bytes: body.to_bytes(), _room: room })
+    let mut body = Limited::new(body, usize::try_from(size).ok()?);
+    let (mut bytes, mut taken) = (Vec::new(), None::<SemaphorePermit<'_>>);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        let more = of_all.acquire_many(u32::try_from(data.len()).ok()?).await.ok()?;
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Some(Body { bytes: bytes.into(), _room: room, _read: taken })
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

@@ -47,6 +47,7 @@ struct Server {
     meter: Meter,
     bundle: String,
     desired: watch::Sender<Arc<Desired>>,
+    webhook: Arc<Webhook>,
     shutdown: watch::Sender<bool>,
 }
 
@@ -75,8 +76,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = watch::Sender::new(false);
         let tls = Tls::public(certificate.identity(), ALPN);
-        tokio::spawn(serve(listener, tls, webhook, clock, shutdown.subscribe()));
-        Self { address, told: Box::new(told), meter, bundle, desired, shutdown }
+        tokio::spawn(serve(listener, tls, webhook.clone(), clock, shutdown.subscribe()));
+        Self { address, told: Box::new(told), meter, bundle, desired, webhook, shutdown }
     }
 
     async fn post(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Json) {

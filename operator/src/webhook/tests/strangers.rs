@@ -1,6 +1,7 @@
 //! Whoever reaches the port can ask: slowly, much, and about what never was.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use hyper::body::Frame;
@@ -91,6 +92,35 @@ async fn connections_that_are_held_keep_no_review_from_its_answer() {
     // Whoever has but one keeps it.
     assert_eq!(api_server.send_request(request(review())).await.unwrap().status(), StatusCode::OK);
     drop(held);
+}
+
+/// An API server asks by HTTP/1.1, each review on a connection of its own.
+#[tokio::test]
+async fn a_rollout_asks_for_many_pods_at_once() {
+    let (local, mut reviews) = (tokio::task::LocalSet::new(), JoinSet::new());
+    let server = Rc::new(Server::start().await);
+    for _ in 0..100 {
+        let server = server.clone();
+        let review = async move { server.review("/inject", create("bank", pod(json!({})))).await };
+        reviews.spawn_local_on(review, &local);
+    }
+    let answers = local.run_until(reviews.join_all()).await;
+    assert!(answers.iter().all(|answer| answer["allowed"] == true), "{answers:?}");
+}
+
+#[tokio::test]
+async fn large_reviews_leave_turns_for_small_ones() {
+    let server = Server::start().await;
+    let webhook = &server.webhook;
+    let large = http::turns(webhook, http::MAX_BODY).await.unwrap();
+    tokio::select! {
+        biased;
+        _ = http::turns(webhook, http::MAX_BODY) => panic!("one at a time"),
+        () = std::future::ready(()) => {}
+    }
+    let answer = server.review("/inject", create("bank", pod(json!({})))).await;
+    assert_eq!(answer["allowed"], true, "{answer}");
+    drop(large);
 }
 
 #[tokio::test]
