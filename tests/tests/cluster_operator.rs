@@ -262,7 +262,7 @@ fn pods_enrol_with_tokens_that_the_api_server_vouches_for_and_nobody_else_does()
         (
             "audience",
             pods.token(Some("shop-2"), "https://kubernetes.default.svc.cluster.local"),
-            "token_not_authenticated",
+            "token_audience_mismatch",
         ),
         ("no-pod", pods.token(None, good), "token_malformed"),
         ("gone", gone, "token_not_authenticated"),
