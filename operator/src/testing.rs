@@ -4,6 +4,7 @@
 pub(crate) mod api;
 pub(crate) mod bank;
 pub(crate) mod cluster;
+mod dice;
 pub(crate) mod foreign;
 pub(crate) mod mesh;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use fapi::{SpiffeId, TrustDomain, UnixTime};
 
+pub(crate) use self::dice::Dice;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::inject::Allowed;

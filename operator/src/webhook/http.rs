@@ -117,11 +117,14 @@ async fn answer(webhook: &Webhook, asker: &Asker, which: Which, request: Request
 }
 
 /// Waits for the turns that a review of this size takes.
-pub(super) async fn turns(webhook: &Webhook, size: usize) -> Result<[Option<SemaphorePermit<'_>>; 2], AcquireError> {
+pub(super) async fn turns(
+    webhook: &Webhook,
+    size: usize,
+) -> Result<(Option<SemaphorePermit<'_>>, SemaphorePermit<'_>), AcquireError> {
     let turns = size.div_ceil(SHARE).clamp(1, MOST_TURNS);
     let only = if turns > 1 { Some(webhook.large_reviews.acquire().await?) } else { None };
     let turns = webhook.reviews.acquire_many(u32::try_from(turns).unwrap_or(u32::MAX)).await?;
-    Ok([only, Some(turns)])
+    Ok((only, turns))
 }
 
 /// Reads a review once its connection has room for it; `None` if it is too large, or breaks off. Of the room of all it takes

@@ -10,25 +10,8 @@ use super::super::objects::{Change, News, Objects};
 use super::super::watched::Watched;
 use super::world::{bare, pod, service, slice, watched};
 use crate::model::Model;
-use crate::testing::domain;
+use crate::testing::{Dice, domain};
 use crate::view::View;
-
-/// Small numbers that look random, the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        // xorshift64 (Marsaglia).
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-
-    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-}
 
 /// A cluster as it is, and what its watches have yet to tell.
 struct Cluster {
@@ -101,7 +84,7 @@ fn any_object_of_bank(dice: &mut Dice) -> String {
 
 impl Cluster {
     fn new(seed: u64) -> Self {
-        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let dice = Dice::new(seed);
         Self { dice, version: 1, objects: BTreeMap::new(), untold: BTreeMap::new(), told: Vec::new() }
     }
 
