@@ -293,7 +293,7 @@ pub(crate) struct Mesh {
     pub(crate) generation: i64,
     /// What is wrong with the version that was written last, if it is not the one in force.
     pub(crate) fault: Option<String>,
-    /// Whether any version is in force; if not, these are the defaults.
+    /// Whether any version is in force; if not, these are the defaults, but for what may be refused.
     pub(crate) in_force: bool,
     /// The trust domain that the object names.
     pub(crate) trust_domain: Option<String>,
@@ -305,6 +305,11 @@ pub(crate) struct Mesh {
     pub(crate) unmeshed_refused: bool,
     /// What authors of pods may loosen.
     pub(crate) allowed: inject::Allowed,
+}
+
+impl Mesh {
+    /// There is one, and it has this name.
+    pub(crate) const NAME: &str = "default";
 }
 
 /// Everything that a source knows, by key: the same however it was learned, and in whatever order.

@@ -31,8 +31,8 @@ pub(super) fn replace(model: &mut Model, id: &ObjectId, settled: &Settled) {
         Kind::FapiPolicy => drop(model.policies.remove(&id.key())),
         Kind::FapiClient => drop(model.clients.remove(&id.key())),
         Kind::FapiIssuer => drop(model.issuers.remove(&id.name)),
-        Kind::FapiMesh => model.mesh = None,
-        Kind::Workload | Kind::Revocation => {}
+        Kind::FapiMesh if id.name == Mesh::NAME => model.mesh = None,
+        Kind::FapiMesh | Kind::Workload | Kind::Revocation => {}
     }
     match (settled.good.get(id), settled.broken.get(id)) {
         (Some(good), broken) => add(model, id, good, broken),
@@ -47,7 +47,7 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
     let generation = broken.generation.unwrap_or_default();
     match id.kind {
         Kind::FapiPolicy => {
-            let targets = broken.targets.clone();
+            let targets = broken.closes.targets.clone();
             model.policies.insert(id.key(), Policy { seniority, generation, targets, spec: None, fault });
         }
         Kind::FapiClient => {
@@ -56,7 +56,7 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
         Kind::FapiIssuer => {
             model.issuers.insert(id.name.clone(), Issuer { seniority, generation, spec: None, fault });
         }
-        Kind::FapiMesh => {
+        Kind::FapiMesh if id.name == Mesh::NAME => {
             let defaults = crate::view::Lifetimes::default();
             model.mesh = Some(Mesh {
                 generation,
@@ -65,12 +65,12 @@ fn add_broken(model: &mut Model, id: &ObjectId, broken: &Broken) {
                 trust_domain: None,
                 certificate_lifetime: defaults.certificate,
                 token_lifetime: defaults.token,
-                unmeshed_refused: false,
+                unmeshed_refused: broken.closes.unmeshed,
                 allowed: Allowed::default(),
             });
         }
-        // One that was never good is no revocation: the problem is reported.
-        Kind::Workload | Kind::Revocation => {}
+        // One that was never good is no revocation, and a FapiMesh of another name is not that of the mesh: the problem is reported.
+        Kind::FapiMesh | Kind::Workload | Kind::Revocation => {}
     }
 }
 

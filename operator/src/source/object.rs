@@ -48,10 +48,35 @@ pub(super) struct Bad {
     pub(super) guessed: bool,
     /// The line on which it starts.
     pub(super) line: u32,
-    /// What a policy targets, if that can be read.
-    pub(super) targets: Option<Vec<PolicyTarget>>,
+    pub(super) closes: Closes,
     /// Never empty.
     pub(super) findings: Vec<Finding>,
+}
+
+/// What an object closes while no version of it is good: as much as can be read, else everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Closes {
+    /// What a policy targets, if that can be read.
+    pub(super) targets: Option<Vec<PolicyTarget>>,
+    /// Whether calls out of the mesh end, as far as a FapiMesh says.
+    pub(super) unmeshed: bool,
+}
+
+impl Closes {
+    const EVERYTHING: Self = Self { targets: None, unmeshed: true };
+}
+
+impl Parsed {
+    /// What this version closes if it cannot be put in force.
+    pub(super) fn closes(&self) -> Closes {
+        let body = match self {
+            Self::Good(written) => &written.body,
+            Self::Bad(bad) => return bad.closes.clone(),
+        };
+        let targets = if let Body::Policy(policy) = body { policy.targets.clone() } else { Vec::new() };
+        let unmeshed = matches!(body, Body::Mesh(mesh) if mesh.unmeshed_refused);
+        Closes { targets: Some(targets), unmeshed }
+    }
 }
 
 /// Reads one document.
@@ -62,7 +87,7 @@ pub(super) fn parse(schemas: &Schemas, trust_domain: &TrustDomain, document: Doc
             id: guess::id(document.text),
             guessed: true,
             line: document.line,
-            targets: None,
+            closes: Closes::EVERYTHING,
             findings: vec![finding],
         }),
     }
@@ -89,7 +114,9 @@ pub(super) fn parse_node(schemas: &Schemas, trust_domain: &TrustDomain, node: No
             "write metadata.name and metadata.namespace",
         ));
     }
-    let targets =
-        id.as_ref().filter(|id| id.kind == Kind::FapiPolicy).and_then(|id| schemas.readable_targets(id, &node));
-    Parsed::Bad(Bad { id, guessed: false, line, targets, findings })
+    let closes = id.as_ref().map_or(Closes::EVERYTHING, |id| Closes {
+        targets: schemas.readable_targets(id, &node).filter(|_| id.kind == Kind::FapiPolicy),
+        unmeshed: body::may_refuse_unmeshed(&node),
+    });
+    Parsed::Bad(Bad { id, guessed: false, line, closes, findings })
 }

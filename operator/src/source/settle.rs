@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fapi::TrustDomain;
 
-use super::object::{Bad, Body, Kind, ObjectId, Parsed, Written};
+use super::object::{Body, Closes, Kind, ObjectId, Parsed, Written};
 use super::problem::{Finding, Problem};
-use crate::model::PolicyTarget;
 
 /// A file, read.
 #[derive(Clone, Debug)]
@@ -43,8 +42,7 @@ pub(super) struct Broken {
     /// As in [`Good`], where a broken version has one too.
     pub(super) generation: Option<i64>,
     pub(super) created: u64,
-    /// What a policy targets, if that can be read.
-    pub(super) targets: Option<Vec<PolicyTarget>>,
+    pub(super) closes: Closes,
 }
 
 /// The outcome.
@@ -116,13 +114,13 @@ pub(super) fn place(
         // Its findings are listed already.
         [(file, Parsed::Bad(bad))] => {
             let first = bad.findings.first().map(|finding| finding.clone().in_file(file).to_string());
-            settled.break_object(id, first.unwrap_or_default(), bad.targets.clone(), before);
+            settled.break_object(id, first.unwrap_or_default(), bad.closes.clone(), before);
             return;
         }
         several => twice(id, several),
     };
-    let targets = targets_of(places);
-    settled.break_object(id, fault.first().map(Problem::to_string).unwrap_or_default(), targets, before);
+    let closes = closed_by(places);
+    settled.break_object(id, fault.first().map(Problem::to_string).unwrap_or_default(), closes, before);
     settled.problems.extend(fault);
 }
 
@@ -179,34 +177,21 @@ fn twice(id: &ObjectId, places: &[Place<'_>]) -> Vec<Problem> {
     places.iter().map(problem).collect()
 }
 
-/// Everything that any of the versions targets; `None` if one of them cannot be read.
-fn targets_of(places: &[Place<'_>]) -> Option<Vec<PolicyTarget>> {
-    let mut targets = BTreeSet::new();
-    for (_, parsed) in places {
-        match parsed {
-            Parsed::Good(written) => {
-                if let Body::Policy(policy) = &written.body {
-                    targets.extend(policy.targets.iter().cloned());
-                }
-            }
-            Parsed::Bad(Bad { targets: read, .. }) => targets.extend(read.as_ref()?.iter().cloned()),
-        }
-    }
-    Some(targets.into_iter().collect())
+/// Everything that any of the versions closes.
+fn closed_by(places: &[Place<'_>]) -> Closes {
+    let all: Vec<Closes> = places.iter().map(|(_, parsed)| parsed.closes()).collect();
+    let unmeshed = all.iter().any(|closes| closes.unmeshed);
+    let targets: Option<Vec<_>> = all.into_iter().map(|closes| closes.targets).collect();
+    let targets = targets.map(|all| BTreeSet::from_iter(all.into_iter().flatten()).into_iter().collect());
+    Closes { targets, unmeshed }
 }
 
 impl Settled {
-    fn break_object(
-        &mut self,
-        id: &ObjectId,
-        fault: String,
-        targets: Option<Vec<PolicyTarget>>,
-        before: Option<&Good>,
-    ) {
+    fn break_object(&mut self, id: &ObjectId, fault: String, closes: Closes, before: Option<&Good>) {
         if let Some(before) = before {
             self.good.insert(id.clone(), before.clone());
         }
-        self.broken.insert(id.clone(), Broken { fault, generation: None, created: 0, targets });
+        self.broken.insert(id.clone(), Broken { fault, generation: None, created: 0, closes });
     }
 
     /// What is wrong with the FapiMesh object, if no version of it is in force.

@@ -344,6 +344,41 @@ fn what_is_removed_is_gone_also_after_a_restart() {
 }
 
 #[test]
+fn a_mesh_that_never_was_good_refuses_what_it_says_or_may_have_said() {
+    for (text, refuses) in [
+        ("spec: {tokenLifetime: 13h}", false),
+        ("spec: {tokenLifetime: 13h, unmeshedDestinations: Allow}", false),
+        ("spec: {tokenLifetime: 13h, unmeshedDestinations: Refuse}", true),
+        ("spec: {unmeshedDestinations: [Allow]}", true),
+        ("spec: {unmeshedDestinations: Forbid}", true),
+        ("spec: {unmeshedDestinations: Allow", true),
+        ("", true),
+    ] {
+        let bench = Bench::new();
+        bench.write("mesh.yaml", &MESH.replace("spec: {trustDomain: bank.example}", text));
+        let mesh = bench.try_open(Some("bank.example")).unwrap().desired().model.mesh.clone().unwrap();
+        assert_eq!((mesh.in_force, mesh.unmeshed_refused), (false, refuses), "{text}");
+        // As good as it may be: it stands twice.
+        bench.write("mesh.yaml", MESH);
+        bench.write("again.yaml", &MESH.replace("bank.example", "bank.example, unmeshedDestinations: Refuse"));
+        let mesh = bench.try_open(Some("bank.example")).unwrap().desired().model.mesh.clone().unwrap();
+        assert_eq!((mesh.in_force, mesh.unmeshed_refused), (false, true));
+    }
+}
+
+#[test]
+fn a_mesh_of_another_name_is_a_problem_and_changes_nothing() {
+    let bench = Bench::new();
+    let mut directory = bench.open();
+    let before = directory.desired().model.clone();
+    bench.write("other.yaml", &MESH.replace("default", "other"));
+    directory.refresh().unwrap();
+    assert_eq!(places(&directory), ["other.yaml:3 metadata.name"]);
+    assert_eq!(directory.desired().model, before);
+    assert_eq!(bench.try_open(Some("bank.example")).unwrap().desired().model, before);
+}
+
+#[test]
 fn a_policy_that_never_was_good_closes_what_it_targets() {
     let bench = Bench::new();
     bench.write("a.yaml", &policy("FETCH"));

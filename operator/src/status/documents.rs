@@ -16,7 +16,7 @@ use super::pods::Pods;
 use super::revocation::Since;
 use super::{client, issuer, mesh, policy, revocation};
 use crate::audits::Counts;
-use crate::model::Key;
+use crate::model::{Key, Mesh};
 use crate::rotation::Anchors;
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::view::View;
@@ -58,7 +58,7 @@ pub(super) fn documents(facts: &Facts<'_>, before: &Documents) -> Documents {
         new.insert(id, status);
     };
     if let Some(object) = &model.mesh {
-        add(ObjectId::new(Kind::FapiMesh, None, "default"), Status::Mesh(mesh::status(facts, object)));
+        add(ObjectId::new(Kind::FapiMesh, None, Mesh::NAME), Status::Mesh(mesh::status(facts, object)));
     }
     for (name, object) in model.issuers.iter() {
         let id = ObjectId::new(Kind::FapiIssuer, None, name);

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 pub(crate) use self::mesh::MeshBody;
+pub(super) use self::mesh::may_refuse_unmeshed;
 pub(crate) use self::policy::PolicyBody;
 pub(super) use self::policy::targets as policy_targets;
 pub(crate) use self::workload::WorkloadBody;

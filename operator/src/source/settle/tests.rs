@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
 use super::*;
+use crate::model::PolicyTarget;
 use crate::source::documents;
 use crate::source::object::{self, Schemas};
 use crate::testing::domain;
@@ -68,7 +69,7 @@ fn an_object_in_two_places_is_none_and_each_names_the_other() {
     assert!(told[1].starts_with("b.yaml:2: ") && told[1].contains("a.yaml:1"), "{told:?}");
     // With nothing before, everything that either version targets is closed.
     let closed = settled(&Settled::default(), &twice);
-    assert_eq!(closed.broken[&p()].targets, Some(vec![service("ledger"), service("payments")]));
+    assert_eq!(closed.broken[&p()].closes.targets, Some(vec![service("ledger"), service("payments")]));
     assert!(!closed.good.contains_key(&p()));
 }
 
@@ -76,7 +77,7 @@ fn an_object_in_two_places_is_none_and_each_names_the_other() {
 fn a_second_copy_that_cannot_be_read_opens_nothing() {
     let broken = policy("payments").replace("targetRefs", "targetRef");
     let closed = settled(&Settled::default(), &[("a.yaml", &policy("ledger")), ("b.yaml", &broken)]);
-    assert_eq!(closed.broken[&p()].targets, None);
+    assert_eq!(closed.broken[&p()].closes.targets, None);
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_file_with_something_unread_in_it_removes_nothing() {
 #[test]
 fn text_that_is_not_yaml_still_closes_what_it_names() {
     let after = settled(&Settled::default(), &[("a.yaml", "kind: FapiPolicy\nmetadata: {name: p, namespace: bank\n")]);
-    assert_eq!(after.broken[&p()].targets, None, "its whole namespace");
+    assert_eq!(after.broken[&p()].closes.targets, None, "its whole namespace");
     assert_eq!(after.problems.len(), 1);
 }
 

@@ -6,6 +6,8 @@ use crds::mesh::UnmeshedDestinations;
 
 use super::{BodyProblem, ObjectId, all_or};
 use crate::inject::Allowed;
+use crate::model::Mesh;
+use crate::source::located::Node;
 
 /// What a FapiMesh says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +21,16 @@ pub(crate) struct MeshBody {
 
 const HOUR: u64 = 3600;
 
+/// Whether a FapiMesh that is no good refuses calls out of the mesh: if it says anything but that they pass, or can hardly be read.
+pub(in super::super) fn may_refuse_unmeshed(node: &Node) -> bool {
+    let said = node.get("spec").map(|spec| spec.get("unmeshedDestinations"));
+    said.is_none_or(|said| said.is_some_and(|said| said.text() != Some("Allow")))
+}
+
 /// Reads a FapiMesh: its name and the bounds of its lifetimes.
 pub(super) fn read(id: &ObjectId, spec: FapiMeshSpec) -> Result<MeshBody, Vec<BodyProblem>> {
     let mut problems = Vec::new();
-    if id.name != "default" {
+    if id.name != Mesh::NAME {
         problems.push(BodyProblem::new("metadata.name", "there is one FapiMesh", "name it default"));
     }
     let mut bounded = |field: &str, text: &str, bounds: RangeInclusive<u64>| {
