@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::authority::{Authority, Shared};
 use super::configuration::{Service, with_authority};
 use super::{Labels, Namespaces};
 use crate::kubernetes::Leadership;
+use crate::names::VALIDATORS;
 use crate::pki::PkiError;
 
 /// Who owns the fields that the operator writes.
@@ -27,6 +28,8 @@ const WRITE: Duration = Duration::from_secs(10);
 /// How often somebody else's change is looked for; a failure is tried again sooner.
 const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long one serves before API servers are asked to depend on it: only then do the nodes of all of them know the way.
+const KNOWN: Duration = Duration::from_secs(10);
 
 /// The namespaces of a cluster, asked for one by one: a pod is made far less often than it calls.
 pub(crate) struct Cluster {
@@ -67,7 +70,7 @@ pub(crate) async fn register(
     mut leadership: Leadership,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let mut told = None;
+    let (mut told, known) = (None, Instant::now() + KNOWN);
     loop {
         if !leadership.holds() {
             tokio::select! {
@@ -76,7 +79,8 @@ pub(crate) async fn register(
             }
         }
         let bundle = authority.borrow_and_update().bundle();
-        let outcome = timeout(WRITE, write(&client, &service, &bundle)).await;
+        let left = known.saturating_duration_since(Instant::now());
+        let outcome = timeout(WRITE, write(&client, &service, &bundle, left.is_zero())).await;
         let problem = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -89,7 +93,11 @@ pub(crate) async fn register(
                 "the webhook configurations are not in order; trying again"
             );
         }
-        let wait = if problem.is_none() { EVERY } else { AGAIN };
+        let wait = match &problem {
+            None if left.is_zero() => EVERY,
+            None => left,
+            Some(_) => AGAIN,
+        };
         told = problem;
         tokio::select! {
             () = sleep(wait) => {}
@@ -99,25 +107,36 @@ pub(crate) async fn register(
     }
 }
 
-async fn write(client: &Client, service: &Service, bundle: &str) -> Result<(), kube::Error> {
-    let [injecting, checking] = with_authority(service, bundle);
-    put::<MutatingWebhookConfiguration>(client, service, &injecting).await?;
-    put::<ValidatingWebhookConfiguration>(client, service, &checking).await
+/// Writes what is not so. Whether objects are asked about is never taken back.
+async fn write(client: &Client, service: &Service, bundle: &str, is_known: bool) -> Result<(), kube::Error> {
+    let injecting = get::<MutatingWebhookConfiguration>(client, service).await?;
+    let checking = get::<ValidatingWebhookConfiguration>(client, service).await?;
+    let [objects, _] = VALIDATORS;
+    let mut entries = checking["webhooks"].as_array().into_iter().flatten();
+    let asked = entries.any(|entry| entry["name"] == objects && entry["rules"].is_array());
+    let [inject, check] = with_authority(service, bundle, is_known || asked);
+    put::<MutatingWebhookConfiguration>(client, service, &injecting, &inject).await?;
+    put::<ValidatingWebhookConfiguration>(client, service, &checking, &check).await
 }
 
-/// Writes our part of a configuration, if it is not there.
-async fn put<K>(client: &Client, service: &Service, part: &Json) -> Result<(), kube::Error>
+async fn get<K>(client: &Client, service: &Service) -> Result<Json, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
 {
-    let configurations = Api::<K>::all(client.clone());
-    let found = configurations.get(&service.name).await?;
-    let found = serde_json::to_value(found).map_err(kube::Error::SerdeError)?;
+    let found = Api::<K>::all(client.clone()).get(&service.name).await?;
+    serde_json::to_value(found).map_err(kube::Error::SerdeError)
+}
+
+/// Writes our part of a configuration, if it is not there.
+async fn put<K>(client: &Client, service: &Service, found: &Json, part: &Json) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
     if contains(&found["webhooks"], &part["webhooks"]) {
         return Ok(());
     }
     let apply = PatchParams::apply(MANAGER).force();
-    configurations.patch(&service.name, &apply, &Patch::Apply(part)).await?;
+    Api::<K>::all(client.clone()).patch(&service.name, &apply, &Patch::Apply(part)).await?;
     tracing::info!(event = "webhook", kind = %K::kind(&()), name = service.name, "told the API server whom to trust");
     Ok(())
 }

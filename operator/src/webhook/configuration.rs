@@ -96,9 +96,9 @@ pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
     }
 }
 
-/// What the operator says about both once it serves, for server-side apply: whom to trust, and what it is to be asked about from
-/// now on. `bundle` is the PEM of its authority.
-pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
+/// What the operator says about both once it serves, for server-side apply: whom to trust, and, if it `asks_about_objects`, what it
+/// is to be asked about from now on. `bundle` is the PEM of its authority.
+pub(crate) fn with_authority(service: &Service, bundle: &str, asks_about_objects: bool) -> [Json; 2] {
     let trusted = json!({ "caBundle": ByteString(bundle.as_bytes().to_vec()) });
     let part = |kind: &str, webhooks: Json| {
         json!({
@@ -113,8 +113,10 @@ pub(crate) fn with_authority(service: &Service, bundle: &str) -> [Json; 2] {
     let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
     let checking = validating(service).webhooks.into_iter().flatten().map(|webhook| match webhook.rules {
-        None => json!({"name": webhook.name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules}),
-        Some(_) => json!({"name": webhook.name, "clientConfig": trusted}),
+        None if asks_about_objects => {
+            json!({"name": webhook.name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules})
+        }
+        _ => json!({"name": webhook.name, "clientConfig": trusted}),
     });
     let checking = checking.collect();
     [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]

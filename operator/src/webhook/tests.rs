@@ -360,7 +360,7 @@ fn the_certificate_is_renewed_in_time_and_with_its_authority() {
 #[test]
 fn the_configurations_are_these() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/webhook");
-    let [inject, validate] = with_authority(&service(), "PEM");
+    let [inject, validate] = with_authority(&service(), "PEM", true);
     for (name, json) in [
         ("mutating", serde_json::to_value(mutating(&service())).unwrap()),
         ("validating", serde_json::to_value(validating(&service())).unwrap()),
@@ -375,6 +375,8 @@ fn the_configurations_are_these() {
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), made, "{name}: run it once with UPDATE=1");
     }
+    let [_, validate] = with_authority(&service(), "PEM", false);
+    assert!(validate["webhooks"].as_array().unwrap().iter().all(|entry| entry.get("rules").is_none()));
     let text = serde_json::to_string(&mutating(&service())).unwrap();
     assert!(!text.contains("caBundle"), "the operator sets it");
 }
