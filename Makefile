@@ -16,7 +16,8 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
 # The commit of which docs/mutants.md tells; where the history does not go back so far, the one before.
 MUTANTS_BASE ?= $(shell base=$$(sed -n 's/^Whole at commit `\(.*\)`.*/\1/p' docs/mutants.md); git rev-parse -q --verify "$$base^{commit}" || echo HEAD~1)
-# Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
+# Programs in images load no libraries: there are none beside them, and nobody who reads line tables. Naming the target keeps build
+# scripts out of this.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGES_PROFILE ?= release
 VERSION = $(shell sed -n '/workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -117,7 +118,7 @@ test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one lea
 	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
 
 images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
+	RUSTFLAGS="-C target-feature=+crt-static -C strip=debuginfo" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
 		--bin fapi-operator --bin fapi-sidecar --bin fapictl
 	for name in fapi-operator fapi-sidecar fapictl; do \
 		images/pack fapi-mesh.dev/$$name:$(VERSION) $(TARGET_DIR)/images/$$name.tar \

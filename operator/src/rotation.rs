@@ -98,9 +98,9 @@ impl Rotator {
             if let Err(error) = outcome {
                 tracing::error!(event = "rotation", %error, "cannot go on with the root; it is tried again");
             }
-            let is_busy = leads || self.authority.rotation().is_some_and(|rotation| rotation.runs());
+            let goes_on = self.authority.rotation().is_some_and(|rotation| rotation.runs());
             tokio::select! {
-                () = tokio::time::sleep(self.place.pause(is_busy)) => {}
+                () = tokio::time::sleep(self.place.pause(leads, goes_on)) => {}
                 () = changes.next() => {}
                 () = leadership.changed() => {}
                 _ = shutdown.wait_for(|end| *end) => return,

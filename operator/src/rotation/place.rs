@@ -48,11 +48,12 @@ impl Place {
         matches!(self.home, Home::Cluster(_))
     }
 
-    /// How often it is looked at: often by whoever may be asked, and while somebody waits.
-    pub(super) fn pause(&self, is_busy: bool) -> Duration {
+    /// How often it is looked at: often while it goes on, and by whoever `leads` and may be asked to begin.
+    pub(super) fn pause(&self, leads: bool, goes_on: bool) -> Duration {
         Duration::from_secs(match self.home {
             Home::Folder(_) => 2,
-            Home::Cluster(_) if is_busy => 5,
+            Home::Cluster(_) if goes_on => 5,
+            Home::Cluster(_) if leads => 15,
             // Others hear of what is written.
             Home::Cluster(_) => 30,
         })

@@ -15,6 +15,9 @@ use crate::repository;
 /// The names of nodes. The first is also where the control plane and the DNS are; the second is there if a test needs it.
 pub const NODES: [&str; 2] = ["node-1", "node-2"];
 
+/// How many warnings of a cluster a failing test repeats.
+const WARNINGS: usize = 30;
+
 /// A part of a cluster, which can be stopped and started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -248,12 +251,22 @@ impl Cluster {
             let _ = fs::write(self.folder.file(file), text);
         }
     }
+
+    /// Says which pods there are and what went wrong last, for those who have only what the test printed.
+    fn tell(&self) {
+        let ask = |args: &[&str]| self.kubectl.attempt(args).unwrap_or_else(|error| error);
+        let warnings = ask(&["get", "events", "-A", "--field-selector=type=Warning", "--sort-by=.lastTimestamp"]);
+        let lines: Vec<&str> = warnings.lines().collect();
+        let last = lines[lines.len().saturating_sub(WARNINGS)..].join("\n");
+        eprintln!("{}\n{last}", ask(&["get", "pods", "-A", "-o", "wide"]));
+    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.keep_evidence();
+            self.tell();
             eprintln!("events.txt, pods.txt and objects.yaml say what went on, NODE/pods/ has the logs of all pods");
         }
     }
