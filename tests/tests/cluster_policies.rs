@@ -37,6 +37,7 @@ fn the_called_side_decides_and_says_so() {
     scenario("a neighbour", &|| a_neighbour_enters_when_it_is_named(&platform, shop, intruder));
     scenario("two policies", &|| the_older_of_two_policies_governs(&platform, shop));
     scenario("from Audit to Enforce", &|| what_audit_counts_is_then_refused(&platform, shop));
+    scenario("settings of the mesh", &|| settings_of_the_mesh_hold_at_once(&platform, shop));
     scenario("attacks", &|| every_attack_of_the_demo_fails_from_pods(&platform));
     scenario("enrolment", &|| nobody_enrols_as_somebody_else(&platform));
     check_passed(&call(shop, None));
@@ -162,6 +163,55 @@ fn what_audit_counts_is_then_refused(platform: &Platform, shop: SocketAddr) {
     assert_eq!(count(), before + 3);
     check_passed(&call(shop, None));
     kubectl.run(&["delete", "pod", "prowler", "-n", "outside", "--wait=false"]);
+}
+
+/// Calls out of the mesh end where its settings say so, and pods whose namespace may do so give their sidecar
+/// numbers of its own.
+fn settings_of_the_mesh_hold_at_once(platform: &Platform, shop: SocketAddr) {
+    let kubectl = platform.kubectl();
+    let numbered = || {
+        let asks = json!({"fapi-mesh.dev/inject": "enabled", "fapi-mesh.dev/uid": "31000"});
+        let mut pod: Value = serde_json::from_str(&caller("numbered", "bank", "payments", &asks)).unwrap();
+        pod["spec"]["serviceAccountName"] = "shop".into();
+        kubectl.apply(&pod.to_string())
+    };
+    let refused = numbered().unwrap_err();
+    assert!(refused.contains("fapi-mesh.dev/uid") && refused.contains("Uid"), "{refused}");
+    let api_server = kubectl.get(&["service", "kubernetes", "-n", "default"])["spec"]["clusterIP"].clone();
+    let api_server = format!("{}:443", api_server.as_str().unwrap());
+    let pod = platform.pod("bank", "shop");
+    let ask = |url: &str| {
+        let output = command_in(&pod, "curl").args(["-sk", "-m", "5", url]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let (plain, tls) = (format!("http://{api_server}/"), format!("https://{api_server}/version"));
+    assert!(ask(&plain).contains("HTTP request to an HTTPS server"), "{}", ask(&plain));
+    assert!(ask(&tls).contains("gitVersion") || ask(&tls).contains("Unauthorized"), "{}", ask(&tls));
+
+    let mesh = |settings: &Value| {
+        let mesh = json!({
+            "apiVersion": "fapi-mesh.dev/v1alpha1", "kind": "FapiMesh", "metadata": {"name": "default"}, "spec": settings,
+        });
+        kubectl.apply(&mesh.to_string()).unwrap()
+    };
+    let uids = json!([{"allow": ["Uid"], "namespaces": ["bank"]}]);
+    mesh(&json!({"trustDomain": "bank.example", "unmeshedDestinations": "Refuse", "podAnnotations": uids}));
+    wait_for("a call out of the mesh to be refused", 30, || ask(&plain).contains("destination_unmeshed").then_some(()));
+    assert_eq!(ask(&tls), "");
+    platform.told("shop", &[("outcome", "refused"), ("reason", "destination_unmeshed")]);
+    check_passed(&call(shop, None));
+
+    wait_for("a pod with numbers of its own", 30, || numbered().ok());
+    platform.is("Ready", "bank", "pod/numbered");
+    let numbers =
+        kubectl.get(&["pod", "numbered", "-n", "bank"])["spec"]["initContainers"][1]["securityContext"].clone();
+    assert_eq!((&numbers["runAsUser"], &numbers["runAsGroup"]), (&json!(31000), &json!(31000)), "{numbers}");
+    check_passed(&call(Forward::start(kubectl, "bank", "pod/numbered", 8080).address(), None));
+    kubectl.run(&["delete", "pod", "numbered", "-n", "bank", "--wait=false"]);
+
+    mesh(&json!({"trustDomain": "bank.example"}));
+    wait_for("a call out of the mesh to pass", 30, || ask(&plain).contains("HTTPS server").then_some(()));
+    check_passed(&call(shop, None));
 }
 
 /// With certificates of pods and with the keys of the mesh itself. From a pod beside the mesh each is refused where it arrives; from

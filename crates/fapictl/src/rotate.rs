@@ -18,7 +18,7 @@ use crate::failure::{Failure, OrFail};
 use crate::files::{self, Mode};
 use crate::{clock, wait};
 
-/// The operator that leads looks every five seconds; when it has just died, another one leads within twenty.
+/// The operator that leads looks every fifteen seconds; when it has just died, another one leads within twenty.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 const REMEDY: &str = "look at `fapictl status`, and ask again";
 
