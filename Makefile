@@ -115,7 +115,7 @@ test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one lea
 	$(MAKE) cluster-programs
 	$(CARGO) build --locked --workspace --bins
 	$(MAKE) images IMAGES_PROFILE=dev
-	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
+	$(CARGO) test --locked -p e2e --test cluster -- --ignored --test-threads 2
 
 images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
 	RUSTFLAGS="-C target-feature=+crt-static -C strip=debuginfo" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \

@@ -183,7 +183,7 @@ fn what_a_killed_test_left_goes_when_the_next_one_starts() {
     let file = scratch.path().join("known");
     let mut helper = Running::start(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "is_killed_while_it_has_a_cluster"])
+            .args(["--ignored", "--exact", "harness::is_killed_while_it_has_a_cluster"])
             .env(ABANDONED, &file)
             .stdout(Stdio::null())
             .stderr(Stdio::null()),

@@ -2,7 +2,6 @@
 //! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "cluster_install/uninstall.rs"]
 mod uninstall;
 
 use std::{fs, net::SocketAddr, time::Instant};
