@@ -74,6 +74,13 @@ fn under_load(kubectl: &Kubectl, shop: &Value, what: &str, happens: impl FnOnce(
     wait_for("a new ledger", 120, || {
         kubectl.attempt(&["rollout", "status", "-n", "bank", "deployment/ledger", "--timeout=60s"]).ok()
     });
+    // A cluster that loses a part before its Service leads to the new pod cannot lead to it.
+    wait_for("a Service that leads to the new ledger alone", 60, || {
+        let slices = kubectl.get(&["endpointslices", "-n", "bank", "-l", "kubernetes.io/service-name=ledger"]);
+        let endpoints: Vec<&Value> =
+            slices["items"].as_array()?.iter().flat_map(|slice| slice["endpoints"].as_array()).flatten().collect();
+        (endpoints.len() == 1 && endpoints[0]["conditions"]["ready"] == true).then_some(())
+    });
     let before = load.calls();
     wait_for("calls of the new ledger", 30, || (load.calls() > before + 20).then_some(()));
     load.all_passed(what);
