@@ -78,6 +78,11 @@ impl WithWebhooks {
             let served = self.attempt("web", &pod_to_inject("probe", json!({"fapi-mesh.dev/inject": "enabled"})), true);
             served.ok().filter(|pod| pod["spec"]["initContainers"].is_array())
         });
+        // The operator has it ask about objects a while later.
+        wait_for("the API server to ask about objects too", 60, || {
+            let told = self.kubectl().get(&["validatingwebhookconfiguration", "fapi-operator"]);
+            told["webhooks"][0]["rules"].is_array().then_some(())
+        });
         operator
     }
 
