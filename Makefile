@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom flips mutants mutants-changed generate tools \
-	cluster-programs cluster-able cluster cluster-down test-cluster images
+	cluster-programs cluster-able cluster cluster-down test-cluster images images-before
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -16,6 +16,9 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
 # The commit of which docs/mutants.md tells; where the history does not go back so far, the one before.
 MUTANTS_BASE ?= $(shell base=$$(sed -n 's/^Whole at commit `\(.*\)`.*/\1/p' docs/mutants.md); git rev-parse -q --verify "$$base^{commit}" || echo HEAD~1)
+# What upgrades begin with: a state that was published. Where the history does not go back so far, the commit before.
+BEFORE_COMMIT ?= $(shell git rev-parse -q --verify ea01244^{commit} || git rev-parse -q --verify HEAD~1)
+BEFORE = $(abspath $(TARGET_DIR))/before
 # Programs in images load no libraries: there are none beside them. Naming the target keeps build scripts out of this.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 IMAGES_PROFILE ?= release
@@ -113,6 +116,7 @@ cluster-down: ## Takes it down
 test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one leaves is named
 	$(MAKE) cluster-programs
 	$(CARGO) build --locked --workspace --bins
+	$(MAKE) images-before
 	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test 'cluster_*' -- --ignored --test-threads 2
 
@@ -123,6 +127,10 @@ images: ## Images of operator, sidecar and fapictl as OCI archives, without a co
 		images/pack fapi-mesh.dev/$$name:$(VERSION) $(TARGET_DIR)/images/$$name.tar \
 			$(TARGET_DIR)/$(HOST)/$(subst dev,debug,$(IMAGES_PROFILE))/$$name 65532 || exit 1; \
 	done
+
+# In the same folder as `images`: the dependencies are compiled once.
+images-before: ## Charts and images of an earlier commit, of operator and sidecar, for tests of upgrades
+	tests/cluster/before "$(BEFORE_COMMIT)" $(BEFORE) $(abspath $(TARGET_DIR)) $(HOST)
 
 generate: ## Rewrites what is generated: CRDs, their reference, protocol code, golden files, docs/reasons.md
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator
