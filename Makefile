@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom flips mutants mutants-changed generate tools \
-	cluster-programs cluster-able cluster cluster-down test-cluster images
+	cluster-programs cluster-able cluster cluster-down test-cluster images images-before
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -16,9 +16,13 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 3600
 # The commit of which docs/mutants.md tells; where the history does not go back so far, the one before.
 MUTANTS_BASE ?= $(shell base=$$(sed -n 's/^Whole at commit `\(.*\)`.*/\1/p' docs/mutants.md); git rev-parse -q --verify "$$base^{commit}" || echo HEAD~1)
+# What upgrades begin with: a state that was published. Where the history does not go back so far, the commit before.
+BEFORE_COMMIT ?= $(shell git rev-parse -q --verify ea01244^{commit} || git rev-parse -q --verify HEAD~1)
+BEFORE = $(abspath $(TARGET_DIR))/before
 # Programs in images load no libraries: there are none beside them, and nobody who reads line tables. Naming the target keeps build
 # scripts out of this.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC = -C target-feature=+crt-static -C strip=debuginfo
 IMAGES_PROFILE ?= release
 VERSION = $(shell sed -n '/workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 
@@ -114,16 +118,21 @@ cluster-down: ## Takes it down
 test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one leaves is named
 	$(MAKE) cluster-programs
 	$(CARGO) build --locked --workspace --bins
+	$(MAKE) images-before
 	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test cluster -- --ignored --test-threads 2
 
 images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
-	RUSTFLAGS="-C target-feature=+crt-static -C strip=debuginfo" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
+	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
 		--bin fapi-operator --bin fapi-sidecar --bin fapictl
 	for name in fapi-operator fapi-sidecar fapictl; do \
 		images/pack fapi-mesh.dev/$$name:$(VERSION) $(TARGET_DIR)/images/$$name.tar \
 			$(TARGET_DIR)/$(HOST)/$(subst dev,debug,$(IMAGES_PROFILE))/$$name 65532 || exit 1; \
 	done
+
+# In the same folder as `images`: the dependencies are compiled once.
+images-before: ## Charts and images of an earlier commit, of operator and sidecar, for tests of upgrades
+	RUSTFLAGS="$(STATIC)" tests/cluster/before "$(BEFORE_COMMIT)" $(BEFORE) $(abspath $(TARGET_DIR)) $(HOST)
 
 generate: ## Rewrites what is generated: CRDs, their reference, protocol code, golden files, docs/reasons.md
 	UPDATE=1 $(CARGO) test --locked -p crds -p control -p operator

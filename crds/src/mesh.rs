@@ -64,8 +64,9 @@ pub struct FapiMeshSpec {
     pub token_lifetime: String,
 
     /// What becomes of the calls of meshed pods to what is known and not in the mesh. `Refuse` ends them, also those to the
-    /// API server of the cluster and to addresses outside it.
-    #[serde(default = "allow")]
+    /// API server of the cluster and to addresses outside it. `Allow` if it is not said.
+    // No default that API servers write into objects: an operator older than the field refuses an object that has it.
+    #[serde(default = "allow", skip_serializing_if = "is_allow")]
     pub unmeshed_destinations: UnmeshedDestinations,
 
     /// What authors of pods may loosen by annotations, and in which namespaces. Without it, nothing.
@@ -202,6 +203,10 @@ pub struct WaitedFor {
 
 fn allow() -> UnmeshedDestinations {
     UnmeshedDestinations::Allow
+}
+
+fn is_allow(destinations: &UnmeshedDestinations) -> bool {
+    *destinations == allow()
 }
 
 fn certificate_lifetime() -> String {

@@ -5,7 +5,6 @@
 
 mod api_server;
 pub mod bank;
-mod before;
 mod control_plane;
 mod controllers;
 mod events;
@@ -32,13 +31,12 @@ pub mod wire;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
-pub use before::charts_before;
 pub use events::{events, told};
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
-pub use programs::{image, lacking, missing_for_api_server, missing_for_node, program};
+pub use programs::{before, image, lacking, missing_for_api_server, missing_for_node, program};
 pub use readme::on_your_cluster;
 pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, NODES, Part, kept, take_down};

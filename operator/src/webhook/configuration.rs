@@ -98,8 +98,20 @@ pub(crate) fn validating(service: &Service) -> ValidatingWebhookConfiguration {
 
 /// What the operator says about both once it serves, for server-side apply: whom to trust, and, if it `asks_about_objects`, what it
 /// is to be asked about from now on. `bundle` is the PEM of its authority.
+///
+/// Each entry is valid by itself: of one that an earlier chart lacks, a rollback leaves what the operator said, which asks about nothing.
 pub(crate) fn with_authority(service: &Service, bundle: &str, asks_about_objects: bool) -> [Json; 2] {
-    let trusted = json!({ "caBundle": ByteString(bundle.as_bytes().to_vec()) });
+    let told = |name: String| {
+        json!({
+            "name": name,
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {
+                "caBundle": ByteString(bundle.as_bytes().to_vec()),
+                "service": {"name": service.name, "namespace": service.namespace},
+            },
+            "sideEffects": SIDE_EFFECTS,
+        })
+    };
     let part = |kind: &str, webhooks: Json| {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
@@ -108,15 +120,16 @@ pub(crate) fn with_authority(service: &Service, bundle: &str, asks_about_objects
             "webhooks": webhooks,
         })
     };
-    let names = mutating(service).webhooks.into_iter().flatten().map(|webhook| webhook.name);
-    let injecting = names.map(|name| json!({"name": name, "clientConfig": trusted})).collect();
+    let injecting = mutating(service).webhooks.into_iter().flatten().map(|webhook| told(webhook.name)).collect();
     let resources = ["fapiclients", "fapiissuers", "fapimeshes", "fapipolicies", "revocations"];
     let rules = [rule(&["CREATE", "UPDATE"], crds::GROUP, crds::VERSION, &resources, "*")];
-    let checking = validating(service).webhooks.into_iter().flatten().map(|webhook| match webhook.rules {
-        None if asks_about_objects => {
-            json!({"name": webhook.name, "clientConfig": trusted, "failurePolicy": FAIL, "rules": rules})
+    let checking = validating(service).webhooks.into_iter().flatten().map(|webhook| {
+        let mut entry = told(webhook.name);
+        if webhook.rules.is_none() && asks_about_objects {
+            entry["failurePolicy"] = json!(FAIL);
+            entry["rules"] = json!(rules);
         }
-        _ => json!({"name": webhook.name, "clientConfig": trusted}),
+        entry
     });
     let checking = checking.collect();
     [part("MutatingWebhookConfiguration", injecting), part("ValidatingWebhookConfiguration", checking)]

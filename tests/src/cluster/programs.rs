@@ -33,16 +33,24 @@ const SYSTEM: [(&str, &str); 9] = [
 /// Where Debian and everyone else put the CNI plugins.
 const CNI: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// The folder of the programs that were built, beside the one of this very program.
+/// The folder of the programs that were built.
 ///
 /// # Panics
-/// If this program does not lie where cargo puts it.
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+/// As [`target`].
 pub(super) fn folder() -> PathBuf {
+    target().join("cluster/bin")
+}
+
+/// The folder of all that was built, in which this very program lies.
+///
+/// # Panics
+/// If it does not lie where cargo puts it.
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+fn target() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     // target/debug/cluster, target/debug/deps/some_test-0123 -> target/cluster/bin
     let profile = me.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
-    profile.parent().unwrap().join("cluster/bin")
+    profile.parent().unwrap().to_path_buf()
 }
 
 /// A program that was built, or the archive of an image.
@@ -60,12 +68,22 @@ pub fn program(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// If it is not there.
-#[allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#[allow(clippy::panic, reason = "a test fails by panicking")]
 pub fn image(name: &str) -> PathBuf {
-    let target = folder().ancestors().nth(2).unwrap().to_path_buf();
-    let archive = target.join("images").join(name).with_extension("tar");
+    let archive = target().join("images").join(name).with_extension("tar");
     assert!(archive.is_file(), "{} is not there: run `make images IMAGES_PROFILE=dev`", archive.display());
     archive
+}
+
+/// The folder of an earlier release: the archives of its images, and its charts in `source/charts`.
+///
+/// # Panics
+/// If it was not made.
+#[allow(clippy::panic, reason = "a test fails by panicking")]
+pub fn before() -> PathBuf {
+    let folder = target().join("before");
+    assert!(folder.join("commit").is_file(), "{} is not whole: run `make images-before`", folder.display());
+    folder
 }
 
 /// What keeps this machine from running an API server, a line each; empty if nothing does.

@@ -176,14 +176,6 @@ impl Cluster {
         self.ctr(&["images", "import", &archive]);
     }
 
-    /// Gives an image of all nodes another name too.
-    ///
-    /// # Panics
-    /// If there is no such image.
-    pub fn tag(&self, image: &str, another: &str) {
-        self.ctr(&["images", "tag", "--force", image, another]);
-    }
-
     fn ctr(&self, args: &[&str]) {
         for node in &self.nodes {
             node.ctr(&self.folder, args).unwrap_or_else(|error| panic!("ctr {}: {error}", args.join(" ")));

@@ -3,14 +3,13 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::bank::{call, caller};
+use e2e::cluster::bank::{call, caller, passed};
 use e2e::cluster::load::{Load, kill_in};
 use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
-use e2e::cluster::{Forward, Kubectl, Part, charts_before};
-use e2e::{Scratch, get, repository, wait_for};
+use e2e::cluster::{Forward, Kubectl, Part, before};
+use e2e::{get, repository, wait_for};
 use serde_json::{Value, json};
 
 /// Tokens are refreshed at half of this. No operator is there for longer than that, so the refresh fails and the old ones serve on.
@@ -18,13 +17,28 @@ const TOKENS: &str = "80s";
 const AWAY: Duration = Duration::from_secs(42);
 /// Of that time: a ReplicaSet that was refused a pod waits longer each time.
 const WAITING: Duration = Duration::from_secs(12);
+/// How long certificates live, for some to be made anew while a test looks.
+const SHORT: &str = "20s";
+/// The tag of the images of this commit.
+const TODAY: &str = "0.1.0";
 /// How many certificates each sidecar gets anew.
 const ROTATIONS: u64 = 3;
+/// What the bank asks of payments is not among it.
+const NARROW: &str = r#"
+apiVersion: fapi-mesh.dev/v1alpha1
+kind: FapiPolicy
+metadata: {name: payments, namespace: bank}
+spec:
+  targetRefs: [{name: payments}]
+  rules: [{methods: [DELETE], callers: [{serviceAccountName: shop}]}]
+"#;
 
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn calls_outlive_the_loss_of_every_part() {
-    let (mut platform, shop) = with_two_operators("parts-lost", &repository().join("charts"));
+    let mut platform = Platform::new("parts-lost");
+    platform.install_with(&["--set", "replicas=2"]);
+    let shop = with_an_open_bank(&platform);
     for part in [Part::ApiServer, Part::Etcd, Part::Containerd] {
         under_load(&platform.kubectl().clone(), &shop, &format!("{part:?} restarted"), || {
             platform.cluster.stop_part(part);
@@ -43,22 +57,29 @@ fn calls_outlive_the_loss_of_every_part() {
 #[test]
 #[ignore = "needs a cluster: make test-cluster"]
 fn calls_outlive_releases_outages_and_certificates() {
-    let scratch = Scratch::new("before");
-    let (platform, shop) = with_two_operators("changes", &charts_before(scratch.path()));
-    an_upgrade_and_its_rollback_move_the_operator_alone(&platform, &shop);
+    let platform = Platform::new("changes");
+    for name in ["fapi-operator", "fapi-sidecar"] {
+        platform.cluster.load(&before().join(name).with_extension("tar"));
+    }
+    let tags = "image.tag=before,sidecar.image.tag=before";
+    platform.install_from(&before().join("source/charts"), &["--set", "replicas=2", "--set", tags]);
+    let mesh = repository().join("examples/bank/mesh.yaml").display().to_string();
+    // A Service takes a moment to reach whom it has just got.
+    wait_for("the webhooks", 30, || platform.kubectl().attempt(&["apply", "-f", &mesh]).ok());
+    set(platform.kubectl(), &json!({"certificateLifetime": SHORT}));
+    let shop = with_an_open_bank(&platform);
+    an_upgrade_moves_the_operator_alone(&platform, &shop);
     all_operators_are_away(&platform);
-    certificates_are_rotated(&platform);
+    let shop = certificates_are_rotated(&platform);
+    so_does_its_rollback(&platform, &shop);
 }
 
-/// A bank whose calls pass, and the pod of shop.
-fn with_two_operators(name: &str, charts: &Path) -> (Platform, Value) {
-    let platform = Platform::new(name);
-    platform.install_from(charts, &["--set", "replicas=2"]);
+/// The pod of shop, once its calls pass.
+fn with_an_open_bank(platform: &Platform) -> Value {
     platform.open_the_bank();
-    let shop = platform.pod("bank", "shop");
     let app = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
     wait_for("the first guarded call", 60, || (call(app.address(), None)["status"] == 200).then_some(()));
-    (platform, shop)
+    platform.pod("bank", "shop")
 }
 
 /// Calls while something happens, and until a new pod of ledger is called: it has gone through webhook, enrolment, watches and
@@ -119,39 +140,73 @@ fn kill_an_operator(kubectl: &Kubectl, holds: bool) {
     });
 }
 
-/// From the charts of the commit before to those of this one, as an operator does it who has read how; operator and sidecars of
-/// another name, then charts and names of before again: pods keep the sidecar that they have, and the pod of ledger
-/// that comes meanwhile gets the one of that time, so each is called by neighbours of the other.
-fn an_upgrade_and_its_rollback_move_the_operator_alone(platform: &Platform, shop: &Value) {
+/// From an earlier release to this one, as an operator does it who has read how: pods keep the sidecar that they have, and those that
+/// come meanwhile get the one of today.
+fn an_upgrade_moves_the_operator_alone(platform: &Platform, shop: &Value) {
     let kubectl = platform.kubectl();
-    for name in ["fapi-operator", "fapi-sidecar"] {
-        platform.cluster.tag(&format!("fapi-mesh.dev/{name}:0.1.0"), &format!("fapi-mesh.dev/{name}:next"));
-    }
-    let images = || {
-        let operator = kubectl.get(&["deployment", "fapi-operator", "-n", HOME])["spec"]["template"]["spec"].clone();
-        let sidecar = |app: &str| platform.pod("bank", app)["spec"]["initContainers"][1]["image"].clone();
-        [operator["containers"][0]["image"].clone(), sidecar("payments"), sidecar("ledger")]
-            .map(|image| image.as_str().unwrap().rsplit(':').next().unwrap().to_owned())
-    };
-    assert_eq!(images(), ["0.1.0", "0.1.0", "0.1.0"]);
+    assert_eq!(releases(platform), ["before", "before", "before", "before"]);
     under_load(kubectl, shop, "helm upgrade", || {
         platform.helm(&["upgrade", "fapi-mesh-crds", &chart("fapi-mesh-crds")]);
-        let chart = chart("fapi-mesh");
-        let tags = ["--set", "image.tag=next", "--set", "sidecar.image.tag=next"];
-        let args = ["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--wait"];
-        platform.helm(&[&args[..], &tags].concat());
+        let values = "trustDomain=bank.example,replicas=2";
+        platform.helm(&["upgrade", "fapi-mesh", &chart("fapi-mesh"), "-n", HOME, "--wait", "--set", values]);
     });
-    assert_eq!(images(), ["next", "0.1.0", "next"]);
-    under_load(kubectl, shop, "helm rollback", || {
+    assert_eq!(releases(platform), [TODAY, "before", "before", TODAY]);
+    sidecars_are_served(platform, shop, "older sidecars and newer operators");
+    under_load(kubectl, shop, "payments restarted", || {
+        kubectl.run(&["rollout", "restart", "-n", "bank", "deployment/payments"]);
+        platform.rolled_out("bank", "payments");
+    });
+    assert_eq!(releases(platform), [TODAY, "before", TODAY, TODAY]);
+}
+
+/// Operators of before serve sidecars of today, which are neighbours of those that come then.
+fn so_does_its_rollback(platform: &Platform, shop: &Value) {
+    under_load(platform.kubectl(), shop, "helm rollback", || {
         platform.helm(&["rollback", "fapi-mesh", "1", "-n", HOME, "--wait"]);
     });
-    assert_eq!(images(), ["0.1.0", "0.1.0", "0.1.0"]);
+    assert_eq!(releases(platform), ["before", TODAY, TODAY, "before"]);
+    sidecars_are_served(platform, shop, "newer sidecars and older operators");
+}
+
+/// The tags of the images of the operator and of the sidecars of shop, payments and ledger.
+fn releases(platform: &Platform) -> [String; 4] {
+    let operator =
+        platform.kubectl().get(&["deployment", "fapi-operator", "-n", HOME])["spec"]["template"]["spec"].clone();
+    let sidecar = |app: &str| platform.pod("bank", app)["spec"]["initContainers"][1]["image"].clone();
+    [operator["containers"][0]["image"].clone(), sidecar("shop"), sidecar("payments"), sidecar("ledger")]
+        .map(|image| image.as_str().unwrap().rsplit(':').next().unwrap().to_owned())
+}
+
+/// A policy takes effect on the sidecar of payments, and goes again; that of shop, too, gets certificates.
+fn sidecars_are_served(platform: &Platform, shop: &Value, what: &str) {
+    let (kubectl, began) = (platform.kubectl(), Instant::now());
+    let app = Forward::start(kubectl, "bank", "deployment/shop", 8080);
+    kubectl.apply(NARROW).unwrap();
+    wait_for("the status to count the pod of payments", 60, || {
+        let policy = kubectl.get(&["fapipolicy", "payments", "-n", "bank"]);
+        let pods = &policy["status"]["ancestors"][0]["pods"];
+        (pods["matched"] == 1 && pods["programmed"] == 1).then_some(())
+    });
+    let said = call(app.address(), None);
+    assert_eq!(said["status"], 403, "{said}");
+    platform.told("payments", &[("outcome", "refused")]);
+    kubectl.run(&["delete", "fapipolicy", "payments", "-n", "bank"]);
+    wait_for("calls to pass again", 30, || passed(&call(app.address(), None)).then_some(()));
+
+    let pods = [shop.clone(), platform.pod("bank", "payments")];
+    let (load, held) = (Load::by(shop, 2), pods.each_ref().map(certificates));
+    // The second one tells that the first lives as short as the FapiMesh says.
+    wait_for("two certificates of each", 60, || {
+        pods.iter().zip(held).all(|(pod, held)| certificates(pod) > held + 1).then_some(())
+    });
+    load.all_passed(what);
+    took(what, began);
 }
 
 /// Both operators go. Calls go on, pods that ask for a sidecar wait, others start; with the operators the waiting ones come.
 fn all_operators_are_away(platform: &Platform) {
     let kubectl = platform.kubectl();
-    set(kubectl, "tokenLifetime", TOKENS);
+    set(kubectl, &json!({"tokenLifetime": TOKENS, "certificateLifetime": null}));
     // Tokens of before live for an hour; these pods have short ones from the beginning.
     let shop = restarted(platform);
     let load = Load::by(&shop, 2);
@@ -191,9 +246,9 @@ fn all_operators_are_away(platform: &Platform) {
     kubectl.run(&["delete", "pod", "does-not-ask", "-n", "bank", "--wait=false"]);
 }
 
-/// The bank lives with certificates of 20 seconds for as long as each sidecar has had some.
-fn certificates_are_rotated(platform: &Platform) {
-    set(platform.kubectl(), "certificateLifetime", "20s");
+/// The bank lives with certificates of 20 seconds for as long as each sidecar has had some. Gives the pod of shop.
+fn certificates_are_rotated(platform: &Platform) -> Value {
+    set(platform.kubectl(), &json!({"certificateLifetime": SHORT}));
     let shop = restarted(platform);
     let pods = [shop.clone(), platform.pod("bank", "payments"), platform.pod("bank", "ledger")];
     let load = Load::by(&shop, 2);
@@ -202,11 +257,12 @@ fn certificates_are_rotated(platform: &Platform) {
     let held = pods.each_ref().map(certificates);
     took(&format!("certificates {held:?} of shop, payments and ledger"), began);
     load.all_passed("rotations of certificates");
+    shop
 }
 
-/// Changes a lifetime of the mesh.
-fn set(kubectl: &Kubectl, lifetime: &str, to: &str) {
-    let change = json!({"spec": {lifetime: to}}).to_string();
+/// Changes lifetimes of the mesh.
+fn set(kubectl: &Kubectl, lifetimes: &Value) {
+    let change = json!({"spec": lifetimes}).to_string();
     kubectl.run(&["patch", "fapimesh", "default", "--type=merge", "-p", &change]);
 }
 
