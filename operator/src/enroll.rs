@@ -213,7 +213,8 @@ impl Enroller {
         if revoked { Err(EnrollRefusal::Revoked) } else { Ok(()) }
     }
 
-    /// A key belongs to one certificate: not to an authority, and not to the certificate that is renewed.
+    /// A key is not that of an authority, nor that of the certificate that is renewed. Keys of other certificates are not remembered:
+    /// tokens and connections are bound to certificates, so whoever has a key twice has gained nothing by it.
     fn check_key(&self, key: &PublicKey, caller: Option<&Caller>) -> Result<(), EnrollRefusal> {
         let used = match caller {
             Some(caller) => key.is(&public_key_info(&caller.leaf).map_err(|_| EnrollRefusal::OtherPod)?),

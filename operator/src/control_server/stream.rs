@@ -261,6 +261,11 @@ impl PodStream {
         })?;
         match message.kind {
             Some(Kind::Hello(hello)) => self.greet(&hello)?,
+            Some(_) if !self.outbox.greeted() => {
+                return Err(
+                    Status::invalid_argument("the first message of a stream is its hello; connect again").into()
+                );
+            }
             Some(Kind::Ack(ack)) => self.acknowledge(ack)?,
             Some(Kind::RevocationsApplied(pb::RevocationsApplied { epoch })) => {
                 self.deps.acks.record(&self.pod_uid, AckEvent::Revoked { epoch });

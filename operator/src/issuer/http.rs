@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fapi::SpiffeId;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -80,6 +80,9 @@ pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection:
 
 async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if read && !names_one_host(&request) {
+        return empty(StatusCode::BAD_REQUEST);
+    }
     match request.uri().path() {
         TOKEN => token(server, caller, request).await,
         REVOKE => revoke(server, caller, request).await,
@@ -171,13 +174,16 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
     if request.method() != Method::POST {
         return Err(TokenError::Method);
     }
+    if !names_one_host(&request) {
+        return Err(TokenError::Malformed);
+    }
     if header_size(request.headers()) > MAX_HEADERS as usize {
         return Err(TokenError::HeadersTooLarge);
     }
     if request.uri().query().is_some() {
         return Err(TokenError::Query);
     }
-    if !is_form(request.headers().get(header::CONTENT_TYPE)) {
+    if !is_form(request.headers()) {
         return Err(TokenError::ContentType);
     }
     let (parts, body) = request.into_parts();
@@ -188,14 +194,24 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
     Ok((parts.headers, Form::parse(&body.to_bytes())?))
 }
 
+/// RFC 9112 section 3.2: a request of HTTP/1.1 has one `Host`; in HTTP/2 `:authority` may stand for it.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => request.version() != Version::HTTP_11,
+        count => count == 1,
+    }
+}
+
 /// As HTTP/2 counts it (RFC 9113 section 6.5.2). For HTTP/1.1 the library's bound is on its buffer, which may grow beyond.
 fn header_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
-/// A form, with or without parameters of the media type.
-fn is_form(content_type: Option<&HeaderValue>) -> bool {
-    let media_type = content_type.and_then(|value| value.to_str().ok()).and_then(|value| value.split(';').next());
+/// A form and nothing else, with or without parameters of the media type.
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (all.next(), all.next()) else { return false };
+    let media_type = value.to_str().ok().and_then(|value| value.split(';').next());
     media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
 }
 

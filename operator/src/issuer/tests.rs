@@ -444,6 +444,9 @@ async fn requests_of_another_form_are_refused() {
     for (request, status) in [
         (json, 415),
         (request.replace("Content-Type", "X-Type"), 415),
+        (request.replace("Content-Type", "Content-Type: application/json\r\nContent-Type"), 415),
+        (request.replace("Host", "X-Host"), 400),
+        (request.replace("Host", "Host: other\r\nHost"), 400),
         (large, 413),
         (request.replace("/token ", "/token?scope=x "), 400),
         (post("", &format!("{body}&grant_type=client_credentials")), 400),
@@ -458,6 +461,7 @@ async fn requests_of_another_form_are_refused() {
     assert_eq!(error(&mesh.http(Some(&shop), &post(&many, &body)).await), (431, code.clone()));
     assert_eq!(mesh.http(Some(&shop), &get("/token")).await.header("allow"), Some("POST"));
     assert_eq!(mesh.http(Some(&shop), &get("/other")).await.status, 404);
+    assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("Host", "X-Host")).await.status, 400);
     assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("GET", "DELETE")).await.status, 405);
 
     for grant in ["password", "refresh_token", "authorization_code", "CLIENT_CREDENTIALS"] {

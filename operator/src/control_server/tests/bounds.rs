@@ -47,6 +47,9 @@ async fn a_stream_has_one_hello() {
     let (mut sidecar, _) = Sidecar::greeted(&mesh, "payments-1").await;
     sidecar.hello(0).await;
     assert_eq!(sidecar.end().await.code(), Code::InvalidArgument);
+    let mut without = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
+    without.lookup("ledger.bank").await;
+    assert_eq!(without.end().await.code(), Code::InvalidArgument);
     mesh.end().await;
 }
 
