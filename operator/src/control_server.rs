@@ -47,7 +47,7 @@ use service::ControlService;
 pub(crate) const ALPN: &[&[u8]] = &[b"h2"];
 
 /// One per sidecar, and one more while it renews its certificate; a few more of one that lost its connections without a word.
-const PLACES: Places = Places { all: 20_000, strangers: 4_000, of_a_pod: 8 };
+const PLACES: Places = Places { all: 20_000, strangers: 2_000, of_a_pod: 8 };
 /// A sidecar needs two: its stream, and one call to renew.
 const STREAMS: u32 = 16;
 /// Without a certificate there is one call: to enrol.

@@ -46,7 +46,7 @@ pub(crate) use keys::{Delivered, Delivery, KeysError, Published, Rotation};
 pub(crate) const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// A sidecar has one, briefly, and for requests at one time one each; it may send no more of these than [`RATE`] says.
-const PLACES: Places = Places { all: 4096, strangers: 2048, of_a_pod: 256 };
+const PLACES: Places = Places { all: 4096, strangers: 1024, of_a_pod: 256 };
 /// Requests of a client. A sidecar with 64 targets asks for 64 tokens, each twice for want of a nonce.
 const RATE: Rate = Rate { burst: 256, per_second: 32 };
 /// Proofs remembered, and how many of them one caller may fill.

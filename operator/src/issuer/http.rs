@@ -50,12 +50,15 @@ const REQUEST: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 64;
+/// A client without a sidecar asks for one token after the other. What all strangers send at one time must fit into memory.
+const STREAMS_OF_A_STRANGER: u32 = 4;
 
 type Answer = Response<Full<Bytes>>;
 
 /// Serves one connection to its end.
 pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection: Connection) {
     let (stream, caller, ending) = connection.split();
+    let streams = if caller.is_some() { STREAMS } else { STREAMS_OF_A_STRANGER };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request| {
         let (server, caller) = (server.clone(), caller.clone());
@@ -68,7 +71,7 @@ pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection:
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(streams)
             .max_header_list_size(MAX_HEADERS);
         drive(builder.serve_connection(io, service), ending, http2::Connection::graceful_shutdown).await;
     } else {
