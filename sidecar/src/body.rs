@@ -200,7 +200,8 @@ impl Body for Reply {
     }
 }
 
-fn with_clean_trailers(frame: Frame<Bytes>, clean: fn(&mut http::HeaderMap)) -> Frame<Bytes> {
+/// A frame, without those trailers that `clean` takes out.
+pub(crate) fn with_clean_trailers(frame: Frame<Bytes>, clean: fn(&mut http::HeaderMap)) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
             clean(&mut trailers);

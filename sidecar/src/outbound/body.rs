@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::lease::Lease;
+use crate::{body::with_clean_trailers, headers};
 
 /// The body of a request to a peer.
 pub(super) enum AppBody {
@@ -119,7 +120,7 @@ impl PeerBody {
         if ended && let Some(lease) = self.lease.take() {
             lease.finish();
         }
-        polled
+        polled.map_ok(|frame| with_clean_trailers(frame, headers::clean_response_trailers))
     }
 }
 
