@@ -4,12 +4,14 @@ mod idle;
 
 use std::{
     cell::Cell,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::{
@@ -78,6 +80,12 @@ pub(crate) fn may_last(body: &Incoming) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none_or(|length| length > SHORT)
 }
 
+/// Whether a body is no HTTP/1.1, and did not just end too early.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = BodyError;
@@ -103,6 +111,11 @@ impl Body for Upload {
         }
         progress.set(progress.get() + 1);
         passage.progress();
+        if let Some(Err(error)) = &next
+            && is_malformed(error)
+        {
+            passage.malformed();
+        }
         Poll::Ready(next.map(|frame| Ok(with_clean_trailers(frame?, headers::clean_request_trailers))))
     }
 
@@ -126,7 +139,7 @@ pub(crate) enum Reply {
     /// Written here.
     Own { text: Option<Bytes>, _passage: Passage },
     /// It comes from the app.
-    App { body: Incoming, idle: Idle, lease: Option<Lease>, passage: Passage },
+    App { body: Incoming, idle: Idle, lease: Option<Lease>, passage: Passage, interaction: HeaderValue },
 }
 
 impl Reply {
@@ -135,9 +148,9 @@ impl Reply {
         Self::Own { text: Some(text).filter(|text| !text.is_empty()), _passage: passage }
     }
 
-    /// The app's body. The connection that it comes over is given back at its end.
-    pub(crate) fn app(body: Incoming, lease: Lease, passage: Passage) -> Self {
-        let mut reply = Self::App { body, idle: Idle::default(), lease: Some(lease), passage };
+    /// The app's body, for the call with this id. The connection that it comes over is given back at its end.
+    pub(crate) fn app(body: Incoming, lease: Lease, passage: Passage, interaction: HeaderValue) -> Self {
+        let mut reply = Self::App { body, idle: Idle::default(), lease: Some(lease), passage, interaction };
         reply.give_back_at_end();
         reply
     }
@@ -160,12 +173,13 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let (body, idle, lease, passage) = match &mut *self {
+        let (body, idle, lease, passage, interaction) = match &mut *self {
             Self::Own { text, .. } => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::App { body, idle, lease, passage } => (body, idle, lease, passage),
+            Self::App { body, idle, lease, passage, interaction } => (body, idle, lease, passage, interaction),
         };
         let Poll::Ready(next) = Pin::new(body).poll_frame(cx) else {
             ready!(idle.poll(cx));
+            passage.answer_broke(interaction);
             return Poll::Ready(Some(Err(BodyError::Idle)));
         };
         idle.rest();
@@ -175,7 +189,10 @@ impl Body for Reply {
                 self.give_back_at_end();
                 Poll::Ready(Some(Ok(with_clean_trailers(frame, headers::clean_response_trailers))))
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => {
+                passage.answer_broke(interaction);
+                Poll::Ready(Some(Err(error.into())))
+            }
             None => {
                 if let Some(lease) = lease.take() {
                     lease.give_back();
@@ -200,7 +217,8 @@ impl Body for Reply {
     }
 }
 
-fn with_clean_trailers(frame: Frame<Bytes>, clean: fn(&mut http::HeaderMap)) -> Frame<Bytes> {
+/// A frame, without those trailers that `clean` takes out.
+pub(crate) fn with_clean_trailers(frame: Frame<Bytes>, clean: fn(&mut http::HeaderMap)) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
             clean(&mut trailers);

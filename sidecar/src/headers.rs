@@ -108,12 +108,13 @@ pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
 
 /// Takes out of the app's answer what belongs to its connection and what only a sidecar may say.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
+    drop_untrue(headers);
     let mut drop = Removals::default();
     for (name, value) in &*headers {
         if name == CONNECTION {
             drop.named_by(value);
         }
-        if names::is_hop_by_hop(name) || name == DPOP_NONCE || name == CONTEXT {
+        if names::is_hop_by_hop(name) || name == DPOP_NONCE {
             drop.name(name);
         }
     }
@@ -124,11 +125,29 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     drop.remove_from(headers);
 }
 
+/// Takes out of an answer, wherever it comes from, what its receiver would be wrong to believe: a length that is none beside
+/// `Transfer-Encoding` (RFC 9112 section 6.3), and what only sidecars say. The interaction id stays: each answer gets it anew.
+pub(crate) fn drop_untrue(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    drop_ours(headers, |name| name == INTERACTION_ID);
+}
+
 /// Takes out of the answer's trailers what only a sidecar may say.
 pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
     trailers.remove(DPOP_NONCE);
-    trailers.remove(CONTEXT);
-    trailers.remove(INTERACTION_ID);
+    drop_ours(trailers, |_| false);
+}
+
+fn drop_ours(headers: &mut HeaderMap, is_kept: fn(&HeaderName) -> bool) {
+    let mut drop = Removals::default();
+    for name in headers.keys() {
+        if names::is_ours(name.as_str()) && !is_kept(name) {
+            drop.name(name);
+        }
+    }
+    drop.remove_from(headers);
 }
 
 /// Whether a value of `Connection` or `TE` lists `token`.

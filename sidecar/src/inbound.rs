@@ -16,6 +16,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unread;
 mod watched;
 mod websocket;
 
@@ -24,6 +25,7 @@ pub(crate) use connection::{Connection, Passage};
 use exempt::MAX_CONNECTIONS as MAX_PLAIN;
 pub(crate) use lifetime::TICK;
 pub(crate) use standing::Standing;
+pub(crate) use unread::unread;
 
 use std::{
     cell::RefCell,

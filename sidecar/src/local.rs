@@ -9,7 +9,11 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::{headers::INTERACTION_ID, log::LogBuffer, state::Shared};
+use crate::{
+    headers::INTERACTION_ID,
+    log::{Direction, LogBuffer},
+    state::Shared,
+};
 
 /// The state of one data worker, or of the control thread.
 pub(crate) struct Local {
@@ -41,6 +45,12 @@ impl Local {
         // No secret, but no value comes twice: HTTP/2 must not fill its table of headers with them, nor search it.
         id.set_sensitive(true);
         id
+    }
+
+    /// Tells that an answer broke off whose head has been passed on already: nothing else can tell its receiver's side why.
+    pub(crate) fn answer_broke(&self, direction: Direction, id: &HeaderValue) {
+        self.shared.metrics.broken_answers(direction).add(1);
+        self.log.broken_answer(direction, id.to_str().unwrap_or_default());
     }
 
     /// The next number of a sequence that starts at a random place (splitmix64).

@@ -46,6 +46,11 @@ impl LogBuffer {
         self.write(|lines, now| lines.refused_handshake(now, rejection, peer));
     }
 
+    /// Writes the line of an answer that broke off. Its decision has been told before.
+    pub(crate) fn broken_answer(&self, direction: Direction, interaction_id: &str) {
+        self.write(|lines, now| lines.broken_answer(now, direction, interaction_id));
+    }
+
     /// Writes the line of a listener that now accepts.
     pub(crate) fn listening(&self, listener: Listener, address: SocketAddr) {
         self.write(|lines, now| lines.listening(now, listener, address));

@@ -87,6 +87,7 @@ pub(crate) struct Decisions {
     exempt: Counter,
     refused: ByReason,
     would_refuse: ByReason,
+    broken_answers: Counter,
 }
 
 impl Decisions {
@@ -173,10 +174,19 @@ impl Metrics {
         }
     }
 
+    /// Answers to calls of a direction that broke off after their head.
+    pub(crate) fn broken_answers(&self, direction: Direction) -> &Counter {
+        &self.decisions(direction).broken_answers
+    }
+
     /// Everything in the text format of Prometheus.
     pub(crate) fn render(&self, facts: Facts) -> String {
         let mut text = Text::default();
         text.decisions(&[("inbound", &self.inbound), ("outbound", &self.outbound)]);
+        text.head("fapi_broken_answers_total", "counter", "Answers that broke off after their head, by direction");
+        for (direction, decisions) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
+            text.line("fapi_broken_answers_total", &[("direction", direction)], decisions.broken_answers.get());
+        }
         text.handshakes(self);
         text.head("fapi_connections", "gauge", "Open connections");
         text.line("fapi_connections", &[("kind", "from_peers")], self.inbound_connections.get());

@@ -11,6 +11,7 @@
 
 pub(crate) mod app;
 pub(crate) mod authority;
+pub(crate) mod bytes;
 pub(crate) mod desk;
 pub(crate) mod issuer;
 pub(crate) mod keys;

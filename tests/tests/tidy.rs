@@ -157,7 +157,7 @@ fn each_crate_names_the_crypto_library_in_one_file() {
 fn every_reason_is_documented() {
     let file = root().join("docs/reasons.md");
     let mut text = String::from(
-        "# Reasons\n\nEvery refusal has one of these ids, in the decision log, in metrics and in statuses. The caller sees only\nwhat the RFC says it may see: the status, an RFC error code and a challenge. `Audit` says whether a policy in\n`mode: Audit` lets such a call pass. Generated from `crates/fapi/src/rejection.rs`.\n\n| id | source | answer | Audit | what to do |\n|---|---|---|---|---|\n",
+        "# Reasons\n\nEvery refusal has one of these ids, in the decision log, in metrics and in statuses. The caller sees only\nwhat the RFC says it may see: the status, an RFC error code and a challenge. `Audit` says whether a policy in\n`mode: Audit` lets such a call pass. Generated from `crates/fapi/src/rejection.rs`.\n\nA head that HTTP/1.1 cannot read is `request_malformed` or, if it is too large, `header_too_large`; its line in the log\nsays no more than who sent it, and a target of more than 64 KiB is answered with 414. What HTTP/2 refuses below\nrequests, such as a list of fields of more than 64 KiB (431) or a frame out of place, is in no log.\n\n| id | source | answer | Audit | what to do |\n|---|---|---|---|---|\n",
     );
     for rejection in Rejection::ALL {
         let status = rejection.status().map_or_else(|| "none: before HTTP".to_owned(), |status| status.to_string());

@@ -192,6 +192,11 @@ fn an_answer_loses_what_only_sidecars_say() {
         ("connection", "x-private"),
         ("x-private", "1"),
         ("dpop-nonce", "n"),
+        ("x-fapi-caller", "me"),
+        ("x_fapi_context", "c"),
+        ("x-fapi_context", "c"),
+        ("x-fapi-context", "c"),
+        ("x-fapi", "1"),
         ("www-authenticate", "Basic realm=\"a\""),
         ("www-authenticate", "dpop error=\"use_dpop_nonce\""),
         ("www-authenticate", "Bearer, DPoP algs=\"ES256\""),
@@ -202,6 +207,29 @@ fn an_answer_loses_what_only_sidecars_say() {
     clean_response(&mut headers);
     let mut left = names(&headers);
     left.sort_unstable();
-    assert_eq!(left, ["content-type", "www-authenticate"]);
+    assert_eq!(left, ["content-type", "www-authenticate", "x-fapi"]);
     assert_eq!(headers.get_all(WWW_AUTHENTICATE).iter().collect::<Vec<_>>(), ["Basic realm=\"a\"", "Bearer"]);
+}
+
+#[test]
+fn of_an_answer_with_two_lengths_the_false_one_is_taken_out() {
+    let fields = [("content-length", "3"), ("transfer-encoding", "chunked"), ("content-type", "a/b")];
+    let mut both: HeaderMap = fields
+        .into_iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect();
+    clean_response(&mut both);
+    assert_eq!(names(&both), ["content-type"]);
+    let mut one: HeaderMap = [(CONTENT_LENGTH, HeaderValue::from_static("3"))].into_iter().collect();
+    clean_response(&mut one);
+    assert_eq!(names(&one), ["content-length"]);
+}
+
+#[test]
+fn trailers_of_an_answer_lose_what_only_sidecars_say() {
+    let said = ["dpop-nonce", "x-fapi-interaction-id", "x_fapi_context", "x-fapi-caller", "x-sum"];
+    let mut trailers: HeaderMap =
+        said.into_iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("v"))).collect();
+    clean_response_trailers(&mut trailers);
+    assert_eq!(names(&trailers), ["x-sum"]);
 }

@@ -13,6 +13,7 @@ use crate::{
     audit::Book,
     contexts::{Handle, Subject},
     forward::App,
+    log::Direction,
     shares::Share,
     state::{Applied, AppliedPort, Shared},
 };
@@ -185,6 +186,16 @@ impl Passage {
             shared.metrics.contexts_full.add(1);
         }
         self.context.map(Handle::header)
+    }
+
+    /// The app's answer to the call with this id broke off.
+    pub(crate) fn answer_broke(&self, id: &HeaderValue) {
+        self.inbound.local.answer_broke(Direction::Inbound, id);
+    }
+
+    /// The body of the request is malformed, by whoever calls.
+    pub(crate) fn malformed(&self) {
+        self.lifetime.malformed();
     }
 
     /// Something of the call has moved.

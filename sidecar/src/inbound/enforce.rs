@@ -68,15 +68,15 @@ pub(super) fn is_reserved(parts: &request::Parts) -> bool {
 }
 
 fn clean(connection: &Connection, parts: &mut request::Parts) -> Result<Wishes, Rejection> {
-    if connection.lifetime.findings.as_ref().is_some_and(|findings| findings.is_ambiguous()) {
+    if let Some(rejection) = connection.lifetime.flaw() {
         // What else is on this connection may have been meant as something else.
         connection.lifetime.close();
-        return Err(Rejection::RequestMalformed);
+        return Err(rejection);
     }
     headers::clean_request(parts)
 }
 
-fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Reply> {
+pub(super) fn refuse(mut record: Record, refusal: Refusal, passage: Passage) -> Response<Reply> {
     let answer = &refusal.answer;
     let text =
         answer.error.map_or_else(|| Bytes::from_static(b"{}"), |error| format!("{{\"error\":\"{error}\"}}").into());

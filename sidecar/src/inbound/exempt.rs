@@ -81,8 +81,9 @@ impl Inbound {
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(|request| answer(Rc::clone(&plain), request)))
             .with_upgrades();
-        // What broke it shows at the requests.
-        let _ = live(&lifetime, std::pin::pin!(served)).await;
+        if let Err(error) = live(&lifetime, std::pin::pin!(served)).await {
+            self.tell_unread(&error, None, address);
+        }
     }
 }
 
@@ -120,7 +121,7 @@ async fn pass(
         Ok((response, lease)) => {
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);
-            Response::from_parts(head, Reply::app(body, lease, passage))
+            Response::from_parts(head, Reply::app(body, lease, passage, record.interaction.clone()))
         }
         Err(failure) => {
             record.upstream = Some(failure.id());
@@ -137,10 +138,10 @@ fn own(method: &Method, status: StatusCode, error: &str, passage: Passage) -> Re
 impl Plain {
     /// Decides by what holds now; an app stands beside the permit to call it, nowhere else.
     fn judge(&self, parts: &mut request::Parts, body: &Incoming) -> Result<(ExemptAdmission, Rc<App>), Refusal> {
-        if self.lifetime.findings.as_ref().is_some_and(|findings| findings.is_ambiguous()) {
+        if let Some(rejection) = self.lifetime.flaw() {
             // What else is on this connection may have been meant as something else.
             self.lifetime.close();
-            return Err(Refusal::of(Rejection::RequestMalformed));
+            return Err(Refusal::of(rejection));
         }
         // Cleaning takes it out, and here nothing becomes anything else than HTTP.
         let goes_on = parts.headers.contains_key(UPGRADE) || !body.is_end_stream();

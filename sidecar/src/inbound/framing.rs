@@ -25,9 +25,16 @@ pub(crate) struct Framing {
     length: usize,
 }
 
-/// A message that can be read in two ways. All that follows it on its connection is suspect.
+/// Why a message is not to be taken. All that follows it on its connection is suspect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ambiguous;
+pub(crate) enum Flaw {
+    /// It can be read in two ways.
+    Ambiguous,
+    /// A line of its head is too long.
+    TooLong,
+}
+
+use Flaw::{Ambiguous, TooLong};
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum At {
@@ -58,8 +65,8 @@ impl Framing {
     /// Reads on.
     ///
     /// # Errors
-    /// [`Ambiguous`]; feed nothing more then.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Ambiguous> {
+    /// The first [`Flaw`]; feed nothing more then.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Flaw> {
         while !bytes.is_empty() {
             bytes = match self.at {
                 At::Body(left) => self.skip(bytes, left, At::Head, At::Body),
@@ -78,7 +85,7 @@ impl Framing {
     }
 
     /// Takes one line, or keeps its beginning.
-    fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Ambiguous> {
+    fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Flaw> {
         let Some(end) = memchr(b'\n', bytes) else {
             self.keep(bytes)?;
             return Ok(&[]);
@@ -97,10 +104,10 @@ impl Framing {
         Ok(rest)
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Ambiguous> {
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Flaw> {
         self.length += bytes.len();
         if self.length > LONGEST_LINE {
-            return Err(Ambiguous);
+            return Err(if self.at == At::Head { TooLong } else { Ambiguous });
         }
         let Some(last) = bytes.last() else { return Ok(()) };
         self.carry.truncate(KEPT);
@@ -112,7 +119,7 @@ impl Framing {
         Ok(())
     }
 
-    fn whole_line(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+    fn whole_line(&mut self, line: &[u8]) -> Result<(), Flaw> {
         // A line feed alone ends a line for some and not for others.
         let line = line.strip_suffix(b"\r").ok_or(Ambiguous)?;
         self.at = match self.at {
@@ -136,7 +143,7 @@ impl Framing {
 }
 
 impl Head {
-    fn line(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+    fn line(&mut self, line: &[u8]) -> Result<(), Flaw> {
         if !std::mem::replace(&mut self.begun, true) {
             return Ok(());
         }
@@ -174,7 +181,7 @@ impl Head {
         Ok(())
     }
 
-    fn end(self) -> Result<At, Ambiguous> {
+    fn end(self) -> Result<At, Flaw> {
         match (self.lengths, self.chunked) {
             (0, 0) => Ok(At::Head),
             (1, 0) if self.length == 0 => Ok(At::Head),
@@ -185,14 +192,14 @@ impl Head {
     }
 }
 
-fn decimal(value: &[u8]) -> Result<u64, Ambiguous> {
+fn decimal(value: &[u8]) -> Result<u64, Flaw> {
     if !value.iter().all(u8::is_ascii_digit) {
         return Err(Ambiguous);
     }
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Ambiguous)
 }
 
-fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
+fn chunk_size(line: &[u8]) -> Result<u64, Flaw> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, rest) = line.split_at(end);
     if digits.is_empty() || digits.len() > LONGEST_SIZE || !matches!(rest, [] | [b';' | b' ' | b'\t', ..]) {
@@ -206,7 +213,7 @@ mod tests {
     use super::*;
 
     /// The verdict must not depend on how the bytes are cut.
-    fn read(text: &str) -> Result<Framing, Ambiguous> {
+    fn read(text: &str) -> Result<Framing, Flaw> {
         let mut whole = Framing::default();
         let outcome = whole.feed(text.as_bytes());
         for size in [1, 2, 3, 7] {
@@ -274,8 +281,10 @@ mod tests {
     #[test]
     fn a_line_without_end_is_not_kept() {
         let mut framing = Framing::default();
-        assert_eq!(framing.feed(&vec![b'a'; LONGEST_LINE + 1]), Err(Ambiguous));
+        assert_eq!(framing.feed(&vec![b'a'; LONGEST_LINE + 1]), Err(TooLong));
         assert!(framing.carry.is_empty());
+        let chunked = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;{}", "x".repeat(LONGEST_LINE));
+        assert_eq!(Framing::default().feed(chunked.as_bytes()), Err(Ambiguous), "that is no header");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use control::tls::{Root, TrustBundle};
-use fapi::{Peer, Revocations, UnixTime};
+use fapi::{Peer, Rejection, Revocations, UnixTime};
 
 use super::watched::Findings;
 
@@ -43,7 +43,7 @@ pub(super) struct Lifetime {
     /// Who the peer is, and the root that vouched for it; `None` if it proved nothing.
     proven: Option<(Peer, Root)>,
     /// HTTP/1.1 only.
-    pub(super) findings: Option<Arc<Findings>>,
+    findings: Option<Arc<Findings>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     in_flight: Cell<u32>,
@@ -55,6 +55,8 @@ pub(super) struct Lifetime {
     closing: Cell<u32>,
     /// It carries no HTTP any more; whoever carries it minds its silence.
     upgraded: Cell<bool>,
+    /// The body of a request could not be read.
+    malformed: Cell<bool>,
 }
 
 impl Lifetime {
@@ -82,6 +84,7 @@ impl Lifetime {
             in_head: Cell::default(),
             closing: Cell::default(),
             upgraded: Cell::default(),
+            malformed: Cell::default(),
         }
     }
 
@@ -101,6 +104,21 @@ impl Lifetime {
     /// Something of a call has moved.
     pub(super) fn progress(&self) {
         self.moved.set(self.moved.get().wrapping_add(1));
+    }
+
+    /// Why nothing is taken of what comes over it.
+    pub(super) fn flaw(&self) -> Option<Rejection> {
+        self.findings.as_ref().and_then(|findings| findings.rejection())
+    }
+
+    /// The body of a request on it cannot be read. Of HTTP/1.1, where that ends the connection.
+    pub(super) fn malformed(&self) {
+        self.malformed.set(true);
+    }
+
+    /// Whether the body of its last request could not be read.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.malformed.get()
     }
 
     /// Lets the calls in progress end and takes no more.
@@ -181,7 +199,8 @@ pub(super) trait Graceful: Future<Output = hyper::Result<()>> {
 pub(super) async fn live<C: Graceful>(lifetime: &Lifetime, mut connection: Pin<&mut C>) -> hyper::Result<()> {
     let mut closing = false;
     poll_fn(|cx| {
-        match lifetime.order.get() {
+        let order = lifetime.order.get();
+        match order {
             Order::Serve => {}
             Order::Close if closing => {}
             Order::Close => {
@@ -196,6 +215,10 @@ pub(super) async fn live<C: Graceful>(lifetime: &Lifetime, mut connection: Pin<&
             match &mut *waker {
                 Some(known) => known.clone_from(cx.waker()),
                 None => *waker = Some(cx.waker().clone()),
+            }
+            if order != lifetime.order.get() {
+                // It was given by what was polled here, maybe before there was a waker.
+                cx.waker().wake_by_ref();
             }
         }
         outcome

@@ -1,13 +1,13 @@
 //! From an admission to the app's answer. Without an [`Admission`] nothing here can be called.
 
 use bytes::Bytes;
-use fapi::{Admission, AdmissionKind};
+use fapi::{Admission, AdmissionKind, Refusal, Rejection};
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header::TE, request};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
     connection::Passage,
-    enforce::{finish, json},
+    enforce::{finish, json, refuse},
     record::Record,
     standing::Standing,
     websocket,
@@ -61,11 +61,15 @@ pub(super) async fn forward(admission: Admission, call: Call) -> Response<Reply>
             let (mut head, body) = response.into_parts();
             headers::clean_response(&mut head.headers);
             record.answered(head.status);
-            let mut response = Response::new(Reply::app(body, lease, passage));
+            let mut response = Response::new(Reply::app(body, lease, passage, record.interaction.clone()));
             *response.status_mut() = head.status;
             *response.headers_mut() = head.headers;
             finish(&mut response, &record);
             response
+        }
+        // A body that could not be read broke the call, not the app.
+        Err(Failure::Broken) if record.connection.lifetime.is_malformed() => {
+            refuse(record, Refusal::of(Rejection::RequestMalformed), passage)
         }
         Err(failure) => failed(failure, record, passage),
     }

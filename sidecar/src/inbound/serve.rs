@@ -110,19 +110,15 @@ impl Inbound {
         if self.is_opaque(listen) {
             return Box::pin(self.serve_opaque(met, listen, address)).await;
         }
-        // What broke it shows at the calls.
-        let _ = if met.stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(met, (listen, address)).await
+        if met.stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            // What broke it shows at the calls.
+            let _ = self.serve_http2(met, (listen, address)).await;
         } else {
-            self.serve_http1(met, (listen, address)).await
-        };
+            self.serve_http1(met, (listen, address)).await;
+        }
     }
 
-    async fn serve_http1(
-        self: &Rc<Self>,
-        Met { stream, peer, root }: Met,
-        ends: (SocketAddr, SocketAddr),
-    ) -> hyper::Result<()> {
+    async fn serve_http1(self: &Rc<Self>, Met { stream, peer, root }: Met, ends: (SocketAddr, SocketAddr)) {
         let (stream, findings) = Watched::new(stream);
         let lifetime = Rc::new(Lifetime::new(peer.clone(), root, Some(findings)));
         self.lifetimes.watch(&lifetime);
@@ -134,7 +130,10 @@ impl Inbound {
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(|request| answer(Rc::clone(&connection), request)))
             .with_upgrades();
-        live(&lifetime, std::pin::pin!(served)).await
+        // What else broke it shows at the calls.
+        if let Err(error) = live(&lifetime, std::pin::pin!(served)).await {
+            self.tell_unread(&error, Some(&connection.peer.spiffe_id), connection.address);
+        }
     }
 
     async fn serve_http2(

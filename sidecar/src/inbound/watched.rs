@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -12,20 +12,25 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::Framing;
+use fapi::Rejection;
+
+use super::framing::{Flaw, Framing};
 
 /// What the reader of the bytes tells whoever judges the requests. Both live on one thread; hyper's upgrades want `Send`.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    ambiguous: AtomicBool,
+    flaw: OnceLock<Flaw>,
     in_head: AtomicBool,
     ended: AtomicBool,
 }
 
 impl Findings {
-    /// Whether a message could be read in two ways: it and all that followed are refused.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.ambiguous.load(Ordering::Relaxed)
+    /// Why the message of a flaw and all that followed are refused.
+    pub(super) fn rejection(&self) -> Option<Rejection> {
+        self.flaw.get().map(|flaw| match flaw {
+            Flaw::Ambiguous => Rejection::RequestMalformed,
+            Flaw::TooLong => Rejection::HeaderTooLarge,
+        })
     }
 
     /// Whether a head has begun and not ended.
@@ -55,11 +60,12 @@ impl<S> Watched<S> {
 
     fn read(&mut self, bytes: &[u8]) {
         let findings = &self.findings;
-        if findings.is_ambiguous() || findings.ended.load(Ordering::Relaxed) {
+        if findings.flaw.get().is_some() || findings.ended.load(Ordering::Relaxed) {
             return;
         }
-        if self.framing.feed(bytes).is_err() {
-            findings.ambiguous.store(true, Ordering::Relaxed);
+        if let Err(flaw) = self.framing.feed(bytes) {
+            // It was not set before.
+            let _ = findings.flaw.set(flaw);
         }
         findings.in_head.store(self.framing.in_head(), Ordering::Relaxed);
     }

@@ -173,6 +173,13 @@ impl Lines {
         self.end();
     }
 
+    pub(crate) fn broken_answer(&mut self, now_millis: u64, direction: Direction, interaction_id: &str) {
+        self.begin("broken_answer", now_millis);
+        self.text("direction", direction.as_str());
+        self.text("interaction_id", interaction_id);
+        self.end();
+    }
+
     pub(crate) fn listening(&mut self, now_millis: u64, listener: Listener, address: SocketAddr) {
         self.begin("listening", now_millis);
         self.text("listener", listener.as_str());

@@ -2,13 +2,16 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::lease::Lease;
+use crate::{body::with_clean_trailers, headers, local::Local, log::Direction};
 
 /// The body of a request to a peer.
 pub(super) enum AppBody {
@@ -62,6 +65,8 @@ pub(crate) enum OutBody {
 pub(crate) struct PeerBody {
     body: Incoming,
     lease: Option<Lease>,
+    local: Rc<Local>,
+    interaction: HeaderValue,
 }
 
 impl OutBody {
@@ -73,12 +78,14 @@ impl OutBody {
         Self::Text(None)
     }
 
-    pub(super) fn peer(body: Incoming, lease: Lease) -> Self {
+    /// A peer's body, for the call with this id.
+    pub(super) fn peer(body: Incoming, lease: Lease, local: &Rc<Local>, interaction: &HeaderValue) -> Self {
         if body.is_end_stream() {
             lease.finish();
             return Self::empty();
         }
-        Self::Peer(PeerBody { body, lease: Some(lease) })
+        let (local, interaction) = (Rc::clone(local), interaction.clone());
+        Self::Peer(PeerBody { body, lease: Some(lease), local, interaction })
     }
 }
 
@@ -114,12 +121,16 @@ impl PeerBody {
         let ended = match &polled {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+            Poll::Ready(Some(Err(_))) => {
+                self.local.answer_broke(Direction::Outbound, &self.interaction);
+                false
+            }
+            Poll::Pending => false,
         };
         if ended && let Some(lease) = self.lease.take() {
             lease.finish();
         }
-        polled
+        polled.map_ok(|frame| with_clean_trailers(frame, headers::clean_response_trailers))
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
     exchange::Exchange,
     failure::Failure,
     head,
-    lease::Lease,
     own::Protocol,
     redirected::Via,
     target::View,
@@ -94,7 +93,11 @@ impl Outbound {
             Some(app_side) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Ok(websocket::switch(response, app_side, lease, &self.local.shared, &target))
             }
-            _ => Ok(pass(response, lease, meshed)),
+            _ => {
+                let (mut head, body) = response.into_parts();
+                head::clean_response(&mut head.headers, meshed);
+                Ok(Response::from_parts(head, OutBody::peer(body, lease, &self.local, id)))
+            }
         }
     }
 
@@ -152,10 +155,4 @@ impl Outbound {
             upstream: if rejection.is_none() { Some(failure.id()) } else { None },
         });
     }
-}
-
-fn pass(response: Response<Incoming>, lease: Lease, meshed: bool) -> Response<OutBody> {
-    let (mut head, body) = response.into_parts();
-    head::clean_response(&mut head.headers, meshed);
-    Response::from_parts(head, OutBody::peer(body, lease))
 }

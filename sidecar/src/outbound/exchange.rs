@@ -93,7 +93,7 @@ impl Exchange<'_> {
                 Ok(true) => {}
                 Ok(false) => return Ok(Round::Again(message)),
                 // Only a question for a nonce went out.
-                Err(Failure::Broken) if !tried.broken => {
+                Err(Failure::Broken | Failure::Unprocessed) if !tried.broken => {
                     tried.broken = true;
                     return Ok(Round::Again(message));
                 }
@@ -226,7 +226,7 @@ impl Exchange<'_> {
                 Ok(response)
             }
             Ok(Err(error)) => Err(Unsent::broken(error)),
-            Err(_) => Err(Unsent { failure: Failure::TooSlow, message: None, refused: false }),
+            Err(_) => Err(Unsent::from(Failure::TooSlow)),
         }
     }
 

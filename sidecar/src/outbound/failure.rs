@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Unreachable,
     /// The connection broke before the response began.
     Broken,
+    /// The request was surely not processed: nothing of it left, or the peer said so (RFC 9113 section 8.7).
+    Unprocessed,
     /// The response did not begin in time.
     TooSlow,
     /// As many connections as are allowed are busy.
@@ -38,7 +40,7 @@ impl Failure {
             Self::Rejected(rejection) => Some(*rejection),
             Self::Misused(_) => Some(Rejection::RequestMalformed),
             Self::NotInProgress => Some(Rejection::TokenUnavailable),
-            Self::Unreachable | Self::Broken | Self::TooSlow | Self::Busy => None,
+            Self::Unreachable | Self::Broken | Self::Unprocessed | Self::TooSlow | Self::Busy => None,
         }
     }
 
@@ -50,6 +52,7 @@ impl Failure {
             Self::NotInProgress => Rejection::TokenUnavailable.id(),
             Self::Unreachable => "connect_failed",
             Self::Broken => "connection_broken",
+            Self::Unprocessed => "request_not_processed",
             Self::TooSlow => "response_timeout",
             Self::Busy => "too_many_connections",
         }
@@ -64,7 +67,7 @@ impl Failure {
             Self::Misused(_) => StatusCode::BAD_REQUEST,
             Self::Broken => StatusCode::BAD_GATEWAY,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotInProgress | Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotInProgress | Self::Unreachable | Self::Unprocessed | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -77,6 +80,7 @@ impl Failure {
             }
             Self::Unreachable => "no endpoint of the destination accepts connections; check that it runs",
             Self::Broken => "the connection broke before the response began; the request may have been processed",
+            Self::Unprocessed => "the destination did not process the request; try again",
             Self::TooSlow => "the response did not begin in time; the request may have been processed",
             Self::Busy => "too many calls to this destination are in progress; try again",
         }
@@ -105,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_answer_is_json_and_every_outbound_reason_has_a_status() {
-        let own = [Failure::Unreachable, Failure::Broken, Failure::TooSlow, Failure::Busy];
+        let own = [Failure::Unreachable, Failure::Broken, Failure::Unprocessed, Failure::TooSlow, Failure::Busy];
         let own = own.into_iter().chain([Failure::Misused("x"), Failure::NotInProgress]);
         for failure in Rejection::ALL.iter().map(|&rejection| Failure::Rejected(rejection)).chain(own) {
             let text = format!("{{\"error\":\"{}\",\"message\":\"{}\"}}", failure.id(), failure.message());

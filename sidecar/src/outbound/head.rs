@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::{failure::Failure, own::Protocol, target::Target};
-use crate::headers::{self, CONTEXT, Challenge, DPOP, DPOP_NONCE, Wishes};
+use crate::headers::{self, Challenge, DPOP, DPOP_NONCE, Wishes};
 
 /// Headers of a response that belong to one connection (RFC 9110 section 7.6.1), beside `Connection` itself.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -92,9 +92,10 @@ pub(super) fn uri(path: PathAndQuery, target: &Target, protocol: Protocol) -> Ur
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Takes out of a response hop-by-hop headers and, if it comes from a sidecar, challenges that only a sidecar can answer. Those
-/// of a server outside the mesh are for the app (RFC 9110 section 11.6.1).
+/// Takes out of a response what is untrue, hop-by-hop headers and, if it comes from a sidecar, challenges that only a sidecar can
+/// answer. Those of a server outside the mesh are for the app (RFC 9110 section 11.6.1).
 pub(super) fn clean_response(headers: &mut HeaderMap, meshed: bool) {
+    headers::drop_untrue(headers);
     if headers.contains_key(header::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -104,7 +105,6 @@ pub(super) fn clean_response(headers: &mut HeaderMap, meshed: bool) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    headers.remove(&CONTEXT);
     if !meshed {
         return;
     }

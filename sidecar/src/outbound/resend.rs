@@ -24,8 +24,6 @@ pub(super) struct Unsent {
     pub(super) failure: Failure,
     /// The request itself, when not a byte of it was sent.
     pub(super) message: Option<Request<AppBody>>,
-    /// The peer said that it did not process it.
-    pub(super) refused: bool,
 }
 
 impl Unsent {
@@ -36,8 +34,10 @@ impl Unsent {
         spare: Option<Request<AppBody>>,
         tried: &mut Tried,
     ) -> Result<Request<AppBody>, Failure> {
-        let safe = |spare: &Request<AppBody>| {
-            self.refused || (lease.is_reused() && spare.method().is_safe() && self.failure == Failure::Broken)
+        let safe = |spare: &Request<AppBody>| match self.failure {
+            Failure::Unprocessed => true,
+            Failure::Broken => lease.is_reused() && spare.method().is_safe(),
+            _ => false,
         };
         match self.message.or(spare.filter(safe)) {
             Some(again) if !tried.broken => {
@@ -52,13 +52,14 @@ impl Unsent {
         let message = error.take_message();
         let error = error.into_error();
         tracing::debug!(%error, unsent = message.is_some(), "a request got no response");
-        Self { failure: Failure::Broken, message, refused: is_refused(&error) }
+        let unprocessed = message.is_some() || is_refused(&error);
+        Self { failure: if unprocessed { Failure::Unprocessed } else { Failure::Broken }, message }
     }
 }
 
 impl From<Failure> for Unsent {
     fn from(failure: Failure) -> Self {
-        Self { failure, message: None, refused: false }
+        Self { failure, message: None }
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{KEEP_ALIVE_EVERY, KEEP_ALIVE_WITHIN, Outbound, redirected::Via};
-use crate::{local::LocalExecutor, stop::Stop};
+use super::{KEEP_ALIVE_EVERY, KEEP_ALIVE_WITHIN, Outbound, call::Told, failure::Failure, redirected::Via};
+use crate::{inbound::unread, local::LocalExecutor, stop::Stop};
 
 /// The first bytes of a connection decide its protocol; they must come within this time.
 const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(60);
@@ -48,13 +48,18 @@ impl Outbound {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        // What broke it is the app's business.
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
-            () = stop.stopped() => connection.as_mut().graceful_shutdown(),
+            ended = connection.as_mut() => ended,
+            () = stop.stopped() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        // What else broke it is the app's business.
+        if let Some(rejection) = ended.err().as_ref().and_then(unread) {
+            self.record(&Failure::Rejected(rejection), &Told::default());
         }
-        let _ = connection.await;
     }
 
     pub(super) async fn serve_http2(self: Rc<Self>, stream: TcpStream, via: Via, mut stop: Stop) {
@@ -67,6 +72,7 @@ impl Outbound {
             .max_header_list_size(HEAD_BYTES as u32)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
+        // What broke it is the app's business.
         tokio::select! {
             biased;
             _ = connection.as_mut() => return,

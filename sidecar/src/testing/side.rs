@@ -51,7 +51,8 @@ pub(crate) struct Side {
     name: String,
     issuer: String,
     order: Cell<u64>,
-    app_address: SocketAddr,
+    /// Where the app is, from the next snapshot on.
+    pub(crate) app_address: Cell<SocketAddr>,
     pub(crate) authority: Arc<Authority>,
 }
 
@@ -124,7 +125,7 @@ impl Side {
             name: name.to_owned(),
             issuer: issuer.url(),
             order: Cell::new(0),
-            app_address,
+            app_address: Cell::new(app_address),
             authority: authority.clone(),
         });
         side.apply("shop", Mode::Enforce);
@@ -154,7 +155,7 @@ impl Side {
             rules: vec![rule],
             exempt: self.exempt.borrow().clone(),
         };
-        self.apply_doc(PortPolicyDoc::Policy(policy), self.app_address);
+        self.apply_doc(PortPolicyDoc::Policy(policy), self.app_address.get());
     }
 
     /// Joins connections of `caller` alone with a server at `app` from now on, without HTTP.

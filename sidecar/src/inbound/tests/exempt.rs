@@ -161,6 +161,21 @@ async fn a_smuggled_request_is_never_read_as_exempt() {
 }
 
 #[tokio::test]
+async fn a_head_that_cannot_be_read_is_told_too() {
+    local(async {
+        let (_mesh, side) = payments(metrics(PORT, "127.0.0.0/8")).await;
+        let fields: Vec<_> = (0..120).map(|at| format!("x-{at}: 1")).collect();
+        let lines: Vec<_> =
+            ["GET /metrics HTTP/1.1", "Host: a"].into_iter().chain(fields.iter().map(|f| &**f)).collect();
+        assert!(said(&side, &request(&lines)).await.starts_with("HTTP/1.1 431 "));
+        counted(&side, "refused", "header_too_large", 1).await;
+        assert!(said(&side, &request(&["GET /metrics HTTP/1.1", "no colon"])).await.starts_with("HTTP/1.1 400 "));
+        counted(&side, "refused", "request_malformed", 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http2_without_tls_is_not_spoken() {
     local(async {
         let (_mesh, side) = payments(metrics(PORT, "127.0.0.0/8")).await;

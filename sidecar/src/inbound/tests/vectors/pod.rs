@@ -153,8 +153,9 @@ impl Pod {
             (Some(Connected::Unreadable), _) => {
                 let answer = answer.unwrap_or_else(|| panic!("{what}: no answer"));
                 assert_eq!((answer.status, answer.headers.get("www-authenticate")), (400, None), "{what}");
-                self.inbound.local.log.flush();
-                assert_eq!(self.log.queued(), "", "{what}: nothing was decided");
+                let line = self.line("decision").await;
+                let logged = (&line["outcome"], &line["reason"], &line["path"]);
+                assert_eq!(logged, (&"refused".into(), &"request_malformed".into(), &Value::Null), "{what}");
                 false
             }
             (Some(Connected::Decided(expected)), _) | (None, expected) => {
