@@ -89,12 +89,15 @@ async fn an_open_upload_breaks_off_when_its_call_is_no_longer_admitted() {
         let mut app = mesh.app.http1().await;
         let answer = tokio::task::spawn_local(async move {
             let answer = app.send_request(asked).await?;
-            http_body_util::BodyExt::collect(answer.into_body()).await
+            let status = answer.status();
+            http_body_util::BodyExt::collect(answer.into_body()).await.map(|_| status)
         });
         frames.send(Ok(Frame::data(Bytes::from_static(b"begun")))).await.unwrap();
         until("the app has it", || payments.app.count() == 1).await;
         payments.apply("ledger", Mode::Enforce);
-        assert!(answer.await.unwrap().is_err(), "the echo breaks off with the upload");
+        let answer = answer.await.unwrap();
+        // Broken off before the app has begun to answer, it is answered by the sidecar.
+        assert!(answer.is_err() || matches!(answer, Ok(StatusCode::BAD_GATEWAY)), "{answer:?}");
     })
     .await;
 }
