@@ -17,7 +17,6 @@ use crate::{
         app::{get, read, request, streamed},
         local,
         mesh::{Mesh, meshed},
-        until,
     },
 };
 
