@@ -131,19 +131,21 @@ pub(crate) fn drop_untrue(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    drop_ours(headers, |name| name == INTERACTION_ID);
+    drop_ours(headers);
 }
 
 /// Takes out of the answer's trailers what only a sidecar may say.
 pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
     trailers.remove(DPOP_NONCE);
-    drop_ours(trailers, |_| false);
+    trailers.remove(INTERACTION_ID);
+    drop_ours(trailers);
 }
 
-fn drop_ours(headers: &mut HeaderMap, is_kept: fn(&HeaderName) -> bool) {
+/// All but the interaction id.
+fn drop_ours(headers: &mut HeaderMap) {
     let mut drop = Removals::default();
     for name in headers.keys() {
-        if names::is_ours(name.as_str()) && !is_kept(name) {
+        if names::is_ours(name.as_str()) && name != INTERACTION_ID {
             drop.name(name);
         }
     }

@@ -183,10 +183,6 @@ impl Metrics {
     pub(crate) fn render(&self, facts: Facts) -> String {
         let mut text = Text::default();
         text.decisions(&[("inbound", &self.inbound), ("outbound", &self.outbound)]);
-        text.head("fapi_broken_answers_total", "counter", "Answers that broke off after their head, by direction");
-        for (direction, decisions) in [("inbound", &self.inbound), ("outbound", &self.outbound)] {
-            text.line("fapi_broken_answers_total", &[("direction", direction)], decisions.broken_answers.get());
-        }
         text.handshakes(self);
         text.head("fapi_connections", "gauge", "Open connections");
         text.line("fapi_connections", &[("kind", "from_peers")], self.inbound_connections.get());
@@ -218,6 +214,7 @@ struct Text(String);
 impl Text {
     fn decisions(&mut self, both: &[(&str, &Decisions); 2]) {
         const NAME: &str = "fapi_requests_total";
+        const BROKEN: &str = "fapi_broken_answers_total";
         self.head(NAME, "counter", "Requests by direction, outcome and reason");
         for &(direction, decisions) in both {
             let labels = [("direction", direction), ("outcome", Outcome::Admitted.as_str()), ("reason", "")];
@@ -234,6 +231,10 @@ impl Text {
                     self.line(NAME, &labels, count);
                 }
             }
+        }
+        self.head(BROKEN, "counter", "Answers that broke off after their head, by direction");
+        for &(direction, decisions) in both {
+            self.line(BROKEN, &[("direction", direction)], decisions.broken_answers.get());
         }
     }
 

@@ -24,6 +24,8 @@ use std::{future::Future, time::Duration};
 
 use tokio::{task::LocalSet, time::timeout};
 
+use crate::state::Shared;
+
 /// Runs a test with local tasks; one that hangs fails.
 pub(crate) async fn local<F: Future>(test: F) -> F::Output {
     timeout(Duration::from_secs(180), LocalSet::new().run_until(test)).await.expect("the test ends within 180 seconds")
@@ -38,4 +40,14 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("within 30 seconds: {what}");
+}
+
+/// Whether the metrics of a sidecar have this line.
+pub(crate) fn shows(shared: &Shared, line: &str) -> bool {
+    shared.render_metrics().lines().any(|found| found == line)
+}
+
+/// Waits until they have it.
+pub(crate) async fn counted(shared: &Shared, line: &str) {
+    until(line, || shows(shared, line)).await;
 }

@@ -78,6 +78,14 @@ impl Mesh {
         peer.dpop.set(constraint == SenderConstraint::Dpop);
         peer
     }
+
+    /// The place of a server outside the mesh, called `old.example`.
+    pub(crate) async fn outside(&self) -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        self.operator.set_destination("old.example", DestinationKind::Unmeshed { addresses });
+        listener
+    }
 }
 
 /// The answer to a lookup of `name.bank`.

@@ -12,10 +12,9 @@ use crate::{
     testing::{
         app::get,
         bytes::answers,
-        local,
+        counted, local,
         mesh::Mesh,
         side::{Side, Speaks, caller, raw},
-        until,
     },
 };
 
@@ -28,10 +27,6 @@ async fn with_app(between: Between, said: &'static [u8]) -> (Mesh, Rc<Side>) {
     side.app_address.set(answers(said).await);
     side.apply("shop", Mode::Enforce);
     (mesh, side)
-}
-
-async fn counted(side: &Side, line: &str) {
-    until(line, || side.shared.render_metrics().lines().any(|found| found == line)).await;
 }
 
 fn refused(reason: &str, count: usize) -> String {
@@ -48,7 +43,6 @@ async fn said(mesh: &Mesh, side: &Side, first: &str, rest: &str) -> String {
     bytes.extend_from_slice(rest.as_bytes());
     stream.write_all(&bytes).await.unwrap();
     let mut answer = Vec::new();
-    // A connection that is closed without ceremony has ended too.
     // A connection that is closed without ceremony has ended too.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
@@ -78,9 +72,9 @@ async fn an_answer_that_breaks_off_is_told_on_both_sides() {
             if let Ok(answer) = app.send_request(get("http://payments.bank/a")).await {
                 assert!(answer.into_body().collect().await.is_err());
             }
-            counted(&side, "fapi_broken_answers_total{direction=\"inbound\"} 1").await;
+            counted(&side.shared, "fapi_broken_answers_total{direction=\"inbound\"} 1").await;
             let line = "fapi_broken_answers_total{direction=\"outbound\"} 1";
-            until(line, || mesh.shared.render_metrics().lines().any(|found| found == line)).await;
+            counted(&mesh.shared, line).await;
         })
         .await;
     }
@@ -103,7 +97,7 @@ async fn a_body_that_cannot_be_read_is_its_senders_fault() {
             let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{body}");
             let answer = said(&mesh, &side, "POST /a HTTP/1.1", &chunked).await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer}");
-            counted(&side, &refused("request_malformed", at + 1)).await;
+            counted(&side.shared, &refused("request_malformed", at + 1)).await;
         }
     })
     .await;
@@ -130,7 +124,7 @@ async fn a_head_that_cannot_be_read_is_told_as_any_other_refusal() {
             for (at, (first, rest, status)) in heads.iter().enumerate() {
                 let answer = said(&mesh, &side, first, rest).await;
                 assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{reason} {at}: {answer}");
-                counted(&side, &refused(reason, at + 1)).await;
+                counted(&side.shared, &refused(reason, at + 1)).await;
             }
         }
     })

@@ -55,7 +55,7 @@ fn request(lines: &[&str]) -> Vec<u8> {
 async fn counted(side: &Side, outcome: &str, reason: &str, count: usize) {
     let labels = format!("direction=\"inbound\",outcome=\"{outcome}\",reason=\"{reason}\"");
     let line = format!("fapi_requests_total{{{labels}}} {count}");
-    until(&line, || side.shared.render_metrics().lines().any(|found| found == line)).await;
+    crate::testing::counted(&side.shared, &line).await;
 }
 
 #[tokio::test]
@@ -259,10 +259,7 @@ async fn scrapers_have_only_so_much_room() {
     local(async {
         let (_mesh, side) = payments(metrics(PORT, "127.0.0.0/8")).await;
         let open = |count: usize| format!("fapi_connections{{kind=\"from_peers\"}} {count}");
-        let is_open = |count| {
-            let line = open(count);
-            side.shared.render_metrics().lines().any(|found| found == line)
-        };
+        let is_open = |count| crate::testing::shows(&side.shared, &open(count));
         let mut silent = Vec::new();
         for _ in 0..crate::inbound::MAX_PLAIN {
             let mut stream = TcpStream::connect(side.address).await.unwrap();

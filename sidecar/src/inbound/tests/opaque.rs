@@ -15,7 +15,6 @@ use crate::{
         local,
         mesh::{LONG, Mesh},
         side::{Side, Speaks},
-        until,
     },
 };
 
@@ -30,7 +29,7 @@ async fn database(mesh: &Mesh) -> (Rc<Side>, TcpListener) {
 async fn counted(side: &Side, outcome: &str, reason: &str, count: u32) {
     let labels = format!("direction=\"inbound\",outcome=\"{outcome}\",reason=\"{reason}\"");
     let line = format!("fapi_requests_total{{{labels}}} {count}");
-    until(&line, || side.shared.render_metrics().lines().any(|found| found == line)).await;
+    crate::testing::counted(&side.shared, &line).await;
 }
 
 #[tokio::test]
@@ -123,7 +122,7 @@ async fn a_revoked_caller_loses_its_connection_and_gets_no_other() {
         let mut again = side.dial(&shop, b"h2").await;
         assert_eq!(again.read(&mut heard).await.unwrap_or(0), 0);
         let line = r#"fapi_handshakes_total{outcome="refused",reason="revoked"} 1"#;
-        until(line, || side.shared.render_metrics().lines().any(|found| found == line)).await;
+        crate::testing::counted(&side.shared, line).await;
     })
     .await;
 }

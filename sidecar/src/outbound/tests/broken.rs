@@ -14,9 +14,8 @@ use crate::{
     testing::{
         app::{read, request},
         bytes::answers,
-        local,
+        counted, local,
         mesh::Mesh,
-        until,
     },
 };
 
@@ -68,9 +67,7 @@ async fn leaving() -> SocketAddr {
 async fn of_a_request_that_its_server_did_not_process_nothing_else_is_said() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = vec![listener.local_addr().unwrap()];
-        mesh.operator.set_destination("old.example", DestinationKind::Unmeshed { addresses });
+        let listener = mesh.outside().await;
         tokio::task::spawn_local(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -108,7 +105,7 @@ async fn a_head_of_the_app_that_cannot_be_read_is_told_as_any_other_refusal() {
             assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
             let line =
                 format!("fapi_requests_total{{direction=\"outbound\",outcome=\"refused\",reason=\"{reason}\"}} 1");
-            until(&line, || mesh.shared.render_metrics().lines().any(|found| found == line)).await;
+            counted(&mesh.shared, &line).await;
         }
     })
     .await;

@@ -311,9 +311,7 @@ async fn what_is_not_in_the_mesh_is_called_as_it_is() {
 async fn an_http2_app_reaches_an_http2_server_outside_the_mesh() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = vec![listener.local_addr().unwrap()];
-        mesh.operator.set_destination("old.example", DestinationKind::Unmeshed { addresses });
+        let listener = mesh.outside().await;
         tokio::task::spawn_local(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let echo = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async {

@@ -18,6 +18,7 @@ use crate::{
         authority::workload,
         local,
         mesh::{Mesh, meshed, meshed_at},
+        shows,
         side::{Side, Speaks},
         until,
     },
@@ -48,10 +49,6 @@ fn plain(method: &str, host: &'static str, path: &str, body: &str) -> TestReques
     let mut plain = request(method, path, body);
     plain.headers_mut().insert(HOST, HeaderValue::from_static(host));
     plain
-}
-
-fn counted(mesh: &Mesh, line: &str) -> bool {
-    mesh.shared.render_metrics().lines().any(|found| found == line)
 }
 
 #[tokio::test]
@@ -135,7 +132,7 @@ async fn what_is_not_in_the_mesh_passes_as_it_is_until_it_may_not() {
             let mut hello = [0; 3];
             server.read_exact(&mut hello).await.unwrap();
             assert_eq!(&hello, b"\x16\x03\x01");
-            assert!(counted(&mesh, "fapi_unmeshed_calls_total 1"));
+            assert!(shows(&mesh.shared, "fapi_unmeshed_calls_total 1"));
             mesh.operator.set_destination(&address.to_string(), not_any_more);
             assert_eq!(app.read(&mut greeting).await.unwrap_or(0), 0, "it is closed");
         })
@@ -155,8 +152,8 @@ async fn where_the_mesh_refuses_what_is_outside_nothing_goes_there() {
         assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unmeshed"));
         assert_eq!(said(app, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await, b"", "nor TLS");
         let line = "fapi_requests_total{direction=\"outbound\",outcome=\"refused\",reason=\"destination_unmeshed\"} 2";
-        until("both refusals to be counted", || counted(&mesh, line)).await;
-        assert!(counted(&mesh, "fapi_unmeshed_calls_total 0"));
+        until("both refusals to be counted", || shows(&mesh.shared, line)).await;
+        assert!(shows(&mesh.shared, "fapi_unmeshed_calls_total 0"));
         // The first connection that comes is this one.
         let own = TcpStream::connect(&address).await.unwrap();
         assert_eq!(outside.accept().await.unwrap().1, own.local_addr().unwrap());
@@ -190,7 +187,7 @@ async fn nothing_but_http_goes_to_the_mesh_or_to_the_unknown() {
                     "fapi_requests_total{{direction=\"outbound\",outcome=\"refused\",reason=\"opaque_not_allowed\"}} \
                      {count}"
                 );
-                until("the refusal to be counted", || counted(&mesh, &line)).await;
+                until("the refusal to be counted", || shows(&mesh.shared, &line)).await;
             }
         }
         let answer = nowhere.call(plain("GET", "example.com", "/", "")).await;

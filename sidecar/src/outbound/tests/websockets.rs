@@ -9,7 +9,6 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
     time::timeout,
 };
 
@@ -70,9 +69,7 @@ async fn a_websocket_ends_with_the_certificate_of_its_server() {
 async fn a_websocket_in_plaintext_ends_when_its_server_comes_into_the_mesh() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = vec![listener.local_addr().unwrap()];
-        mesh.operator.set_destination("old.example", DestinationKind::Unmeshed { addresses });
+        let listener = mesh.outside().await;
         tokio::task::spawn_local(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let agreed = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
