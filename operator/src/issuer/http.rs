@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fapi::SpiffeId;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -82,10 +83,10 @@ pub(super) async fn connection(server: Arc<MeshAuthorizationServer>, connection:
 }
 
 async fn answer(server: &MeshAuthorizationServer, caller: Option<&Caller>, request: Request<Incoming>) -> Answer {
-    let read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if read && !names_one_host(&request) {
-        return empty(StatusCode::BAD_REQUEST);
+    if !names_one_host(&request) {
+        return refused_answer(&TokenError::Malformed);
     }
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         TOKEN => token(server, caller, request).await,
         REVOKE => revoke(server, caller, request).await,
@@ -177,9 +178,6 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
     if request.method() != Method::POST {
         return Err(TokenError::Method);
     }
-    if !names_one_host(&request) {
-        return Err(TokenError::Malformed);
-    }
     if header_size(request.headers()) > MAX_HEADERS as usize {
         return Err(TokenError::HeadersTooLarge);
     }
@@ -197,12 +195,21 @@ async fn read(request: Request<Incoming>) -> Result<(HeaderMap, Form), TokenErro
     Ok((parts.headers, Form::parse(&body.to_bytes())?))
 }
 
-/// RFC 9112 section 3.2: a request of HTTP/1.1 has one `Host`; in HTTP/2 `:authority` may stand for it.
+/// A request of HTTP/1.1 has one `Host` (RFC 9112 section 3.2). In HTTP/2 `:authority` stands for it, and both together say the same
+/// (RFC 9113 section 8.3.1).
 fn names_one_host(request: &Request<Incoming>) -> bool {
-    match request.headers().get_all(header::HOST).iter().count() {
-        0 => request.version() != Version::HTTP_11,
-        count => count == 1,
-    }
+    let authority = request.uri().authority().map(Authority::as_str);
+    let mut hosts = request.headers().get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    let (host, one) = (hosts.next(), hosts.next().is_none());
+    let valid = host.is_none_or(|host| host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok()));
+    let named = match request.version() {
+        Version::HTTP_2 => match (authority, host) {
+            (Some(authority), Some(host)) => host.eq_ignore_ascii_case(authority.as_bytes()),
+            (authority, host) => authority.is_some() || host.is_some(),
+        },
+        version => host.is_some() || version == Version::HTTP_10,
+    };
+    one && valid && named
 }
 
 /// As HTTP/2 counts it (RFC 9113 section 6.5.2). For HTTP/1.1 the library's bound is on its buffer, which may grow beyond.

@@ -447,6 +447,8 @@ async fn requests_of_another_form_are_refused() {
         (request.replace("Content-Type", "Content-Type: application/json\r\nContent-Type"), 415),
         (request.replace("Host", "X-Host"), 400),
         (request.replace("Host", "Host: other\r\nHost"), 400),
+        (request.replace("Host: x", "Host: x y"), 400),
+        (request.replace("Host: x", "Host: shop@x"), 400),
         (large, 413),
         (request.replace("/token ", "/token?scope=x "), 400),
         (post("", &format!("{body}&grant_type=client_credentials")), 400),
@@ -461,7 +463,9 @@ async fn requests_of_another_form_are_refused() {
     assert_eq!(error(&mesh.http(Some(&shop), &post(&many, &body)).await), (431, code.clone()));
     assert_eq!(mesh.http(Some(&shop), &get("/token")).await.header("allow"), Some("POST"));
     assert_eq!(mesh.http(Some(&shop), &get("/other")).await.status, 404);
-    assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("Host", "X-Host")).await.status, 400);
+    for path in ["/jwks", "/other"] {
+        assert_eq!(mesh.http(Some(&shop), &get(path).replace("Host", "X-Host")).await.status, 400);
+    }
     assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("GET", "DELETE")).await.status, 405);
 
     for grant in ["password", "refresh_token", "authorization_code", "CLIENT_CREDENTIALS"] {
@@ -488,6 +492,13 @@ async fn http_2_is_spoken_too() {
         .unwrap();
     let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
     assert_eq!(answer.status(), 200);
+    // `:authority` and `Host` are one name (RFC 9113 section 8.3.1).
+    for (host, status) in [(mesh.issuer.to_string(), 200), ("other".to_owned(), 400)] {
+        let request = http::Request::get(format!("https://{}/jwks", mesh.issuer)).header("host", host);
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
+        assert_eq!(answer.status(), status);
+    }
     drop((answer, sender));
     mesh.end().await;
     driver.abort();
