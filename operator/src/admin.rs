@@ -107,7 +107,7 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
         registry.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
     };
     let model = view.index().model();
-    let order = usize::try_from(view.order()).unwrap_or(usize::MAX);
+    let order = usize::try_from(view.order().number).unwrap_or(usize::MAX);
     gauge("fapi_operator_view_order", "Order of the view in force; grows with every change", order);
     gauge("fapi_operator_pods", "Pods in the mesh", model.pods.len());
     gauge("fapi_operator_clients", "FapiClient objects", model.clients.len());

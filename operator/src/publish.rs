@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::Order;
 use tokio::sync::watch;
 
 use crate::behind::Behind;
@@ -16,14 +17,14 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The counter of views, on disk: sidecars refuse what is older than what they run.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct Counter {
     path: PathBuf,
     last: u64,
 }
 
 /// Why the counter cannot be used; the message says what to do.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OrderError {
+pub(crate) enum CounterError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -36,15 +37,15 @@ pub(crate) enum OrderError {
     Damaged(PathBuf),
 }
 
-impl Order {
+impl Counter {
     /// Opens `STATE/order`; a new state begins at 1.
-    pub(crate) fn open(state: &Path) -> Result<Self, OrderError> {
+    pub(crate) fn open(state: &Path) -> Result<Self, CounterError> {
         let path = state.join("order");
         let last = match files::read_optional(&path)? {
             None => 0,
             Some(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
-                text.trim().parse().map_err(|_| OrderError::Damaged(path.clone()))?
+                text.trim().parse().map_err(|_| CounterError::Damaged(path.clone()))?
             }
         };
         Ok(Self { path, last })
@@ -56,7 +57,7 @@ impl Order {
     }
 
     /// The next order. It is on disk before anyone can be told, so a crash skips one and never repeats one.
-    pub(crate) fn next(&mut self) -> Result<u64, OrderError> {
+    pub(crate) fn next(&mut self) -> Result<u64, CounterError> {
         let next = self.last + 1;
         files::replace(&self.path, format!("{next}\n").as_bytes(), files::PRIVATE)?;
         self.last = next;
@@ -67,16 +68,16 @@ impl Order {
 /// Makes views of what a source wants.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    /// For a source that does not know which of two is newer.
-    order: Option<Order>,
+    /// For a source without versions.
+    counter: Option<Counter>,
     behind: Behind,
     view: watch::Sender<Arc<View>>,
 }
 
 impl Publisher {
     /// A publisher that begins with an empty view, which refuses everything.
-    pub(crate) fn new(empty: View, order: Option<Order>, behind: Behind) -> Self {
-        Self { order, behind, view: watch::Sender::new(Arc::new(empty)) }
+    pub(crate) fn new(empty: View, counter: Option<Counter>, behind: Behind) -> Self {
+        Self { counter, behind, view: watch::Sender::new(Arc::new(empty)) }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<View>> {
@@ -84,22 +85,23 @@ impl Publisher {
     }
 
     /// Publishes a view of `desired`, unless it would be the same again.
-    pub(crate) fn publish(&mut self, desired: &Desired) -> Result<(), OrderError> {
+    pub(crate) fn publish(&mut self, desired: &Desired) -> Result<(), CounterError> {
         let now = self.view.borrow().clone();
         let is_same = now.synced() && now.index().model() == &desired.model;
-        // Sidecars that come from another operator take nothing with a lower order than what they have.
-        let catches_up =
-            self.behind.order().is_some_and(|theirs| now.order() < theirs && desired.order >= Some(theirs));
+        // Sidecars that come from another operator take nothing that is behind what they have.
+        let catches_up = self.behind.is_awaited() && now.order().versions != desired.versions;
         if is_same && !catches_up {
             return Ok(());
         }
-        let order = match (desired.order, &mut self.order) {
-            (Some(order), _) => order.max(now.order() + 1),
-            (None, Some(order)) => order.next()?,
-            (None, None) => now.order() + 1,
+        let next = now.order().number + 1;
+        let number = match &mut self.counter {
+            Some(counter) => counter.next()?,
+            // Sidecars from before the versions know the number alone: whoever knows less of everything has less of it.
+            None => desired.versions.iter().fold(0, |sum: u64, version| sum.saturating_add(*version)).max(next),
         };
+        let order = Order { number, versions: desired.versions.clone() };
         let view = now.next(order, desired.model.clone());
-        tracing::info!(event = "view", order, pods = view.pods().count(), "published");
+        tracing::info!(event = "view", order = number, pods = view.pods().count(), "published");
         self.view.send_replace(Arc::new(view));
         Ok(())
     }
@@ -142,46 +144,48 @@ mod tests {
     #[test]
     fn the_order_grows_across_restarts() {
         let dir = TempDir::new();
-        let mut order = Order::open(dir.path()).unwrap();
-        assert_eq!([order.next().unwrap(), order.next().unwrap()], [1, 2]);
-        assert_eq!(Order::open(dir.path()).unwrap().next().unwrap(), 3);
+        let mut counter = Counter::open(dir.path()).unwrap();
+        assert_eq!([counter.next().unwrap(), counter.next().unwrap()], [1, 2]);
+        assert_eq!(Counter::open(dir.path()).unwrap().next().unwrap(), 3);
         std::fs::write(dir.path().join("order"), "x").unwrap();
-        assert!(Order::open(dir.path()).unwrap_err().to_string().contains("order"));
+        assert!(Counter::open(dir.path()).unwrap_err().to_string().contains("order"));
     }
 
     #[test]
-    fn the_same_again_gets_the_order_that_sidecars_of_others_have() {
+    fn the_same_again_is_published_for_sidecars_that_know_more() {
         let behind = Behind::default();
         let mut publisher = Publisher::new(View::empty(domain()), None, behind.clone());
         let view = publisher.subscribe();
-        let mut publish = |order| {
-            publisher.publish(&Desired { order: Some(order), ..Desired::default() }).unwrap();
-            view.borrow().order()
+        let mut publish = |versions: &[u64]| {
+            publisher.publish(&Desired { versions: versions.to_vec(), ..Desired::default() }).unwrap();
+            view.borrow().order().clone()
         };
-        assert_eq!(publish(10), 10);
-        assert_eq!(publish(20), 10, "nobody needs it");
-        behind.tell(30);
-        assert_eq!(publish(25), 10, "they still know more");
-        assert_eq!(publish(31), 31);
-        assert_eq!(publish(40), 31);
+        let order = |number, versions: &[u64]| Order { number, versions: versions.to_vec() };
+        assert_eq!(publish(&[4, 6]), order(10, &[4, 6]));
+        assert_eq!(publish(&[4, 7]), order(10, &[4, 6]), "nobody needs it");
+        behind.tell();
+        assert_eq!(publish(&[4, 7]), order(11, &[4, 7]));
+        assert_eq!(publish(&[4, 7]), order(11, &[4, 7]), "nothing more is known");
+        // Of a cluster that counts anew.
+        assert_eq!(publish(&[1, 2]), order(12, &[1, 2]));
     }
 
     #[test]
     fn the_same_again_is_not_published() {
         let dir = TempDir::new();
         let mut publisher =
-            Publisher::new(View::empty(domain()), Some(Order::open(dir.path()).unwrap()), Behind::default());
+            Publisher::new(View::empty(domain()), Some(Counter::open(dir.path()).unwrap()), Behind::default());
         let view = publisher.subscribe();
         assert!(!view.borrow().synced());
         let mut desired = Desired::default();
         publisher.publish(&desired).unwrap();
         publisher.publish(&desired).unwrap();
         assert!(view.borrow().synced());
-        assert_eq!(view.borrow().order(), 1);
+        assert_eq!(view.borrow().order().number, 1);
         desired.model =
             Model { mesh: Some(crate::testing::fapi_mesh(crate::inject::Allowed::default())), ..Model::default() };
         publisher.publish(&desired).unwrap();
-        assert_eq!(view.borrow().order(), 2);
+        assert_eq!(view.borrow().order().number, 2);
         assert_eq!(view.borrow().lifetimes().certificate, Duration::from_secs(3600));
     }
 }

@@ -48,8 +48,8 @@ pub(crate) struct Desired {
     pub(crate) problems: Vec<Problem>,
     /// The objects of a cluster that are not in force as they stand.
     pub(crate) faults: BTreeMap<ObjectId, Fault>,
-    /// Which of two is newer, where the source itself knows: never less than before, also across restarts.
-    pub(crate) order: Option<u64>,
+    /// Up to which resource version each kind of objects is known, as `control::Order` has it. Empty for a folder.
+    pub(crate) versions: Vec<u64>,
     /// The namespaces in which pods of the mesh may start.
     pub(crate) opted_in: BTreeSet<Arc<str>>,
     /// The roots of the mesh that a namespace has, right or wrong.

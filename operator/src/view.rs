@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use control::{Destination, DestinationKind, MeshIssuer};
+use control::{Destination, DestinationKind, MeshIssuer, Order};
 use fapi::{Audience, KeySet, SpiffeId, TrustDomain};
 
 use crate::cluster_domain::ClusterDomain;
@@ -17,7 +17,7 @@ use crate::model::{Key, Model, Pod};
 #[derive(Debug)]
 pub(crate) struct View {
     synced: bool,
-    order: u64,
+    order: Order,
     index: Index,
     /// By namespace.
     snapshots: HashMap<Arc<str>, Arc<Snapshots>>,
@@ -64,7 +64,7 @@ impl View {
     /// The view before the sources are synced: knows nobody, grants nothing.
     pub(crate) fn empty(trust_domain: TrustDomain) -> Self {
         let index = Index::new(trust_domain, Model::default());
-        Self { synced: false, order: 0, index, snapshots: HashMap::new() }
+        Self { synced: false, order: Order::default(), index, snapshots: HashMap::new() }
     }
 
     /// The same in a cluster whose DNS answers under this domain.
@@ -72,9 +72,9 @@ impl View {
         Self { index: self.index.under(domain), ..self }
     }
 
-    /// The view that takes the place of this one: of a model that is complete. `order` must be larger than that of every view
-    /// before it.
-    pub(crate) fn next(&self, order: u64, model: Model) -> Self {
+    /// The view that takes the place of this one: of a model that is complete. The number of `order` must be larger than that of
+    /// every view before it.
+    pub(crate) fn next(&self, order: impl Into<Order>, model: Model) -> Self {
         let index = self.index.next(model);
         let mut snapshots = self.snapshots.clone();
         snapshots.retain(|namespace, _| index.shares(namespace, &self.index));
@@ -83,7 +83,7 @@ impl View {
             changed.entry(&pod.namespace).or_default().insert(pod.uid.clone(), OnceLock::new());
         }
         snapshots.extend(changed.into_iter().map(|(namespace, of_it)| (namespace.into(), Arc::new(of_it))));
-        Self { synced: true, order, index, snapshots }
+        Self { synced: true, order: order.into(), index, snapshots }
     }
 
     /// Whether every source was read once. Until then everything is refused.
@@ -91,9 +91,9 @@ impl View {
         self.synced
     }
 
-    /// The order of this view: larger is newer, also across restarts.
-    pub(crate) fn order(&self) -> u64 {
-        self.order
+    /// The order of this view, which is behind no earlier one, also across restarts.
+    pub(crate) fn order(&self) -> &Order {
+        &self.order
     }
 
     /// The trust domain, fixed for the life of the process.

@@ -58,7 +58,7 @@ fn config(shared: &Shared) -> String {
     let config = json!({
         "version": control::VERSION,
         "snapshotVersion": applied.as_ref().map(|applied| &*applied.version),
-        "snapshotOrder": applied.as_ref().map(|applied| applied.order),
+        "snapshotOrder": applied.as_ref().map(|applied| applied.order.number),
         "revocationEpoch": shared.revocation_epoch(),
         "snapshot": applied.as_ref().map(|applied| &applied.snapshot),
         "certificate": identity.as_ref().map(|generation| json!({

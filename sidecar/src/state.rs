@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use control::{
-    Snapshot,
+    Order, Snapshot,
     tls::{ClientAuth, Identity, TlsError, TrustBundle},
 };
 use fapi::{
@@ -85,7 +85,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Applied {
     pub(crate) version: Arc<str>,
-    pub(crate) order: u64,
+    pub(crate) order: Order,
     pub(crate) snapshot: Snapshot,
     pub(crate) ports: Vec<Arc<AppliedPort>>,
     /// What its policies in `Audit` let pass.
@@ -238,7 +238,7 @@ impl Shared {
     ///
     /// # Errors
     /// The reason for the NACK: all problems of the snapshot, or a listener that cannot be bound.
-    pub(crate) fn apply(&self, version: &str, order: u64, snapshot: Snapshot) -> Result<(), String> {
+    pub(crate) fn apply(&self, version: &str, order: Order, snapshot: Snapshot) -> Result<(), String> {
         let result = self.try_apply(version, order, snapshot);
         let attempts = &self.metrics.snapshots;
         if result.is_ok() {
@@ -249,12 +249,12 @@ impl Shared {
         result
     }
 
-    fn try_apply(&self, version: &str, order: u64, snapshot: Snapshot) -> Result<(), String> {
+    fn try_apply(&self, version: &str, order: Order, snapshot: Snapshot) -> Result<(), String> {
         let before = self.applied();
         if let Some(applied) = &before
-            && order < applied.order
+            && order.is_behind(&applied.order)
         {
-            return Err(format!("order {order} is older than the applied {}; a newer snapshot is kept", applied.order));
+            return Err(format!("{order:?} is behind the applied {:?}; the newer snapshot is kept", applied.order));
         }
         let own = self.identity().map(|generation| generation.spiffe_id.clone());
         let audits = before.as_deref().map(|before| (&before.snapshot, &before.audits));
@@ -332,7 +332,7 @@ impl Shared {
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.render(Facts {
             certificate_not_after: self.identity.load().as_ref().map(|generation| generation.not_after.as_secs()),
-            snapshot_order: self.applied.load().as_ref().map(|applied| applied.order),
+            snapshot_order: self.applied.load().as_ref().map(|applied| applied.order.number),
             revocations: self.revocations.load().len() as u64,
             revocation_epoch: self.revocation_epoch(),
             replay_entries: self.replay.remembered() as u64,

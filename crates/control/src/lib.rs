@@ -5,6 +5,7 @@
 //! - [`features`]: what a sidecar can enforce, and what a snapshot may demand.
 //! - [`identity`]: from a verified certificate to a [`fapi::Peer`].
 //! - [`OpenConnections`]: who stays connected to a port of probes and metrics.
+//! - [`Order`]: which of two snapshots is older.
 //! - [`pod`]: the ports, ids and probes of a meshed pod.
 //! - [`tls`]: the only place that builds TLS configurations for mesh connections.
 
@@ -12,6 +13,7 @@ pub mod destination;
 pub mod features;
 pub mod identity;
 mod open_connections;
+mod order;
 pub mod pod;
 pub mod snapshot;
 pub mod tls;
@@ -34,6 +36,7 @@ pub use destination::{
     ClientAuthentication, Destination, DestinationKind, EndpointDoc, ExternalToken, GrantType, TokenDoc, TokenSource,
 };
 pub use open_connections::OpenConnections;
+pub use order::Order;
 pub use snapshot::{ExternalIssuer, MeshIssuer, Port, PortPolicyDoc, Snapshot, WorkloadName};
 
 /// The version of this build, as sidecars and operator tell it to each other.

@@ -63,6 +63,7 @@ fn an_earlier_build_and_this_one_understand_each_other() {
         revocation_epoch: 3,
         // It had none.
         assertion_key: Vec::new(),
+        applied_versions: Vec::new(),
     };
     same(all, "hello", &from_sidecar(FromSidecar::Hello(hello)));
     for (name, nack_reason) in [("ack", ""), ("nack", "it demands tcp/1")] {
@@ -77,6 +78,7 @@ fn an_earlier_build_and_this_one_understand_each_other() {
         required_features: features,
         document: serde_json::to_vec(&snapshot()).unwrap(),
         revocation_epoch: 3,
+        versions: Vec::new(),
     };
     assert_eq!(serde_json::from_slice::<Snapshot>(&snapshot.document).unwrap(), self::snapshot());
     same(all, "snapshot", &from_operator(FromOperator::Snapshot(snapshot)));

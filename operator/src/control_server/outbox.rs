@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use control::features::UNMESHED_REFUSED;
 use control::pb::{self, operator_message::Kind};
-use control::{DestinationKind, MeshIssuer};
+use control::{DestinationKind, MeshIssuer, Order};
 
 use crate::behind::Behind;
 use crate::crypto;
@@ -43,8 +43,8 @@ pub(super) struct Outbox {
     /// The epoch that the sidecar has, or was sent.
     revocations_sent: u64,
     check_revocations: bool,
-    /// The order that the sidecar has applied; nothing is sent before it said so, and nothing older after.
-    applied_order: Option<u64>,
+    /// What the sidecar has applied; nothing is sent before it said so, and nothing that is behind it after.
+    applied: Option<Order>,
     /// Whether it was told that the sidecar has a newer snapshot; who says so again is not believed.
     told_behind: bool,
     snapshot_sent: Option<String>,
@@ -76,14 +76,15 @@ impl Outbox {
 
     /// The sidecar has introduced itself; now it may be told what to enforce.
     pub(super) fn greet(&mut self, hello: &pb::Hello) {
-        (self.applied_order, self.revocations_sent) = (Some(hello.applied_order), hello.revocation_epoch);
+        let applied = Order { number: hello.applied_order, versions: hello.applied_versions.clone() };
+        (self.applied, self.revocations_sent) = (Some(applied), hello.revocation_epoch);
         self.reads_refused = hello.features.iter().any(|feature| feature == UNMESHED_REFUSED);
         (self.check_revocations, self.check_snapshot) = (true, true);
     }
 
     /// Whether the sidecar has introduced itself.
     pub(super) fn greeted(&self) -> bool {
-        self.applied_order.is_some()
+        self.applied.is_some()
     }
 
     /// Other roots count.
@@ -190,19 +191,20 @@ impl Outbox {
     }
 
     fn snapshot(&mut self, now: &Now<'_>) -> Option<Kind> {
-        let applied = self.applied_order?;
+        let applied = self.applied.as_ref()?;
         if !std::mem::take(&mut self.check_snapshot) {
             return None;
         }
-        if now.view.order() < applied {
+        if now.view.order().is_behind(applied) {
             // The sidecar has seen newer: this operator lags, or its state was put back. It would refuse.
             if !std::mem::replace(&mut self.told_behind, true) {
-                now.behind.tell(applied);
+                now.behind.tell();
                 tracing::warn!(
                     pod_uid = now.pod_uid,
-                    applied,
-                    order = now.view.order(),
-                    "a sidecar has a newer snapshot"
+                    ?applied,
+                    order = ?now.view.order(),
+                    remedy = "if the state of the mesh or of the cluster was put back to an earlier one, restart the pod",
+                    "a sidecar has a newer snapshot, and keeps it until this operator knows as much"
                 );
             }
             return None;
@@ -214,7 +216,8 @@ impl Outbox {
         self.snapshot_sent = Some(snapshot.version.clone());
         Some(Kind::Snapshot(pb::Snapshot {
             version: snapshot.version.clone(),
-            order: now.view.order(),
+            order: now.view.order().number,
+            versions: now.view.order().versions.clone(),
             required_features: snapshot.required_features.iter().map(|&feature| feature.to_owned()).collect(),
             document: snapshot.document.clone(),
             // Those that came meanwhile may be on their way; what it was sent it has before this.

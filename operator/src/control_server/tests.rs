@@ -10,7 +10,7 @@ use control::identity::peer_from_leaf;
 use control::pb::control_client::ControlClient;
 use control::pb::{self, operator_message, sidecar_message};
 use control::tls::Identity;
-use control::{Destination, DestinationKind};
+use control::{Destination, DestinationKind, Order};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::CertificateDer;

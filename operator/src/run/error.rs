@@ -12,7 +12,7 @@ use crate::files::FileError;
 use crate::issuer::KeysError;
 use crate::kubernetes::{ClientError, Users};
 use crate::pki::PkiError;
-use crate::publish::OrderError;
+use crate::publish::CounterError;
 use crate::revocations::RevocationsError;
 use crate::source::SourceError;
 
@@ -39,7 +39,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     TokenKey(#[from] TokenKeyError),
     #[error(transparent)]
-    Order(#[from] OrderError),
+    Counter(#[from] CounterError),
     #[error(transparent)]
     Revocations(#[from] RevocationsError),
     /// The operating system refuses the handlers.

@@ -12,7 +12,7 @@ use crate::files::{self, FileError};
 use crate::kubernetes::secret::{AUTHORITY, ISSUER, REVOCATIONS, WEBHOOK};
 use crate::kubernetes::{self, Desk, Loss, Secret};
 use crate::pki;
-use crate::publish::{Order, OrderError};
+use crate::publish::{Counter, CounterError};
 use crate::rotation;
 use crate::shelf::Shelf;
 
@@ -125,9 +125,9 @@ impl Home {
     }
 
     /// The counter of views; a cluster counts by itself.
-    pub(super) fn order(&self) -> Result<Option<Order>, OrderError> {
+    pub(super) fn counter(&self) -> Result<Option<Counter>, CounterError> {
         match self {
-            Self::Folder { state, .. } => Order::open(state).map(Some),
+            Self::Folder { state, .. } => Counter::open(state).map(Some),
             Self::Cluster(_) => Ok(None),
         }
     }

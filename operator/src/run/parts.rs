@@ -31,7 +31,7 @@ use crate::events::{self, Events};
 use crate::issuer::{self, Kept, MeshAuthorizationServer, Rotation};
 use crate::kubernetes::{Candidate, Changes, Leadership, SecretWatch, TrustBundles, secret};
 use crate::pki::{Authority, Serving, identity_of};
-use crate::publish::{Order, Publisher};
+use crate::publish::{Counter, Publisher};
 use crate::replicas::Follower;
 use crate::revocations::Revocations;
 use crate::rotation::Rotator;
@@ -100,14 +100,14 @@ impl Parts {
         listeners: Listeners,
         addresses: &Addresses,
     ) -> Result<Self, Failure> {
-        let (clock, order) = (Clock::system(), home.order()?);
+        let (clock, counter) = (Clock::system(), home.counter()?);
         // Before the order, whose file tells later starts that there was this one.
-        let first_start = order.as_ref().is_some_and(Order::is_first_start);
+        let first_start = counter.as_ref().is_some_and(Counter::is_first_start);
         let revocations = Arc::new(Revocations::open(home.revocations(), first_start, clock.clone())?);
         revocations.revoke(source.desired().to_revoke())?;
         let domain = args.cluster_domain.clone().unwrap_or_default();
         let nothing = View::empty(source.trust_domain().clone()).under(domain);
-        let mut publisher = Publisher::new(nothing, order, source.behind());
+        let mut publisher = Publisher::new(nothing, counter, source.behind());
         let desired = watch::Sender::new(Arc::new(source.desired().clone()));
         let read = (publisher.subscribe(), desired.subscribe(), revocations);
         let mut shared = Shared::new(args, (home, &source), addresses, clock, read)?;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use control::{
-    Destination, MeshIssuer, Snapshot, features,
+    Destination, MeshIssuer, Order, Snapshot, features,
     pb::{self, Ack, BundleAck, SidecarMessage, operator_message, sidecar_message},
     tls::TrustBundle,
 };
@@ -76,8 +76,9 @@ impl Applier {
             return Err(format!("this sidecar ({}) cannot enforce {feature}; upgrade it", control::VERSION));
         }
         self.check_revocations(snapshot)?;
+        let order = Order { number: snapshot.order, versions: snapshot.versions.clone() };
         let in_force = self.shared.applied();
-        if in_force.is_some_and(|applied| *applied.version == *snapshot.version && applied.order == snapshot.order) {
+        if in_force.is_some_and(|applied| *applied.version == *snapshot.version && applied.order == order) {
             return Ok(());
         }
         let document: Snapshot = serde_json::from_slice(&snapshot.document).map_err(|error| {
@@ -85,7 +86,7 @@ impl Applier {
         })?;
         let mesh_issuer = document.mesh_issuer.clone();
         let external = document.external_issuers.clone();
-        self.shared.apply(&snapshot.version, snapshot.order, document)?;
+        self.shared.apply(&snapshot.version, order, document)?;
         self.keepers.set(&external);
         if self.mesh_issuer.as_ref() != Some(&mesh_issuer) {
             self.mesh_issuer = Some(mesh_issuer);

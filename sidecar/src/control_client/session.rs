@@ -135,10 +135,12 @@ fn public_jwk(key: &SigningKey) -> Vec<u8> {
 }
 
 fn hello(shared: &Shared) -> SidecarMessage {
+    let applied = shared.applied().map(|applied| applied.order.clone()).unwrap_or_default();
     let hello = Hello {
         version: control::VERSION.to_owned(),
         features: features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect(),
-        applied_order: shared.applied().map_or(0, |applied| applied.order),
+        applied_order: applied.number,
+        applied_versions: applied.versions,
         revocation_epoch: shared.revocation_epoch(),
         assertion_key: public_jwk(&shared.assertion_key),
     };

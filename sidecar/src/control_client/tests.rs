@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use control::{
-    Port,
+    Order, Port,
     PortPolicyDoc::Tcp,
     Snapshot, features,
     pb::{self, operator_message::Kind},
@@ -48,20 +48,45 @@ async fn what_cannot_be_enforced_is_refused_with_a_reason_and_changes_nothing() 
         for (bad, reason) in [
             (pb::Snapshot { required_features: vec!["udp/1".to_owned()], ..good.clone() }, "udp/1"),
             (pb::Snapshot { document: b"{}".to_vec(), ..good.clone() }, "missing field"),
-            (mesh.operator.snapshot(6), "older"),
+            (mesh.operator.snapshot(6), "behind"),
         ] {
             let before = mesh.operator.with(|state| state.acks.len());
             mesh.operator.say(Kind::Snapshot(bad));
             until("an answer", || mesh.operator.with(|state| state.acks.len()) > before).await;
             let ack = mesh.operator.with(|state| state.acks.last().cloned()).unwrap();
             assert!(ack.nack_reason.contains(reason), "{}", ack.nack_reason);
-            assert_eq!(mesh.shared.applied().unwrap().order, 7);
+            assert_eq!(mesh.shared.applied().unwrap().order.number, 7);
         }
         mesh.operator.say(Kind::TrustBundle(pb::TrustBundle { digest: "bad".to_owned(), pem: "none".to_owned() }));
         let before = mesh.operator.with(|state| state.acks.len());
         mesh.operator.say(Kind::Snapshot(good));
         until("the stream lives on", || mesh.operator.with(|state| state.acks.len()) > before).await;
         assert!(mesh.shared.bundle().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_knows_less_of_one_kind_is_refused_whatever_it_knows_of_others() {
+    local(async {
+        let mesh = Mesh::start(Between::H1).await;
+        let acks = || mesh.operator.with(|state| state.acks.len());
+        until("the first answer", || acks() == 1).await;
+        for (order, versions, taken) in [(7, [5, 5], true), (9, [4, 9], false), (6, [5, 5], true), (8, [5, 9], true)] {
+            let before = acks();
+            let versions = versions.to_vec();
+            mesh.operator
+                .say(Kind::Snapshot(pb::Snapshot { versions: versions.clone(), ..mesh.operator.snapshot(order) }));
+            until("an answer", || acks() > before).await;
+            let ack = mesh.operator.with(|state| state.acks.last().cloned()).unwrap();
+            let applied = mesh.shared.applied().unwrap().order.clone();
+            assert_eq!((ack.nack_reason.is_empty(), applied == Order { number: order, versions }), (taken, taken));
+        }
+        mesh.operator.set_away(true);
+        until("the stream ends", || mesh.operator.with(|state| state.open_streams == 0)).await;
+        mesh.operator.set_away(false);
+        until("it is back", || mesh.operator.with(|state| state.hellos.len() == 2)).await;
+        mesh.operator.with(|state| assert_eq!(state.hellos[1].applied_versions, [5, 9]));
     })
     .await;
 }
@@ -112,7 +137,7 @@ async fn every_stream_begins_with_what_audit_has_let_pass() {
         let port = Port { name: "db".to_owned(), port: 80, listen: address, app: address, policy: Tcp(policy) };
         let mut snapshot: Snapshot = serde_json::from_slice(&mesh.operator.snapshot(9).document).unwrap();
         snapshot.ports.push(port);
-        mesh.shared.apply("v9", 9, snapshot).unwrap();
+        mesh.shared.apply("v9", 9.into(), snapshot).unwrap();
         let applied = mesh.shared.applied().unwrap();
         applied.ports[0].audit.as_ref().unwrap().count(Rejection::CallerNotAllowed, &workload("web"));
         for streams in 2..4 {
@@ -154,7 +179,7 @@ async fn no_snapshot_is_taken_before_its_revocations_have_come() {
             mesh.operator.say(Kind::Snapshot(snapshot));
             until("an answer", || acks() > before).await;
             let ack = mesh.operator.with(|state| state.acks.last().cloned()).unwrap();
-            assert_eq!((ack.nack_reason.is_empty(), mesh.shared.applied().unwrap().order == 7), (taken, taken));
+            assert_eq!((ack.nack_reason.is_empty(), mesh.shared.applied().unwrap().order.number == 7), (taken, taken));
             assert!(taken || ack.nack_reason.contains("revocations of epoch"), "{}", ack.nack_reason);
         }
     })

@@ -349,7 +349,7 @@ async fn a_snapshot_that_takes_the_mesh_s_issuer_for_an_external_one_is_refused(
             (vec![outside("https://as", Some("none"))], "externalIssuers[0].caBundle"),
         ] {
             let snapshot = control::Snapshot { external_issuers, ..applied.snapshot.clone() };
-            let refused = side.shared.apply("v9", 9, snapshot).unwrap_err();
+            let refused = side.shared.apply("v9", 9.into(), snapshot).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
         }
     })

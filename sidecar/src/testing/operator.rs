@@ -167,6 +167,7 @@ impl TestOperator {
             required_features: vec![],
             document: serde_json::to_vec(&document).unwrap(),
             revocation_epoch: 0,
+            versions: vec![],
         }
     }
 

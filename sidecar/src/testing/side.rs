@@ -190,7 +190,7 @@ impl Side {
             }],
         };
         let order = self.order.get();
-        self.shared.apply(&format!("v{order}"), order, snapshot).unwrap();
+        self.shared.apply(&format!("v{order}"), order.into(), snapshot).unwrap();
     }
 
     /// What its policies in `Audit` let pass, a line for each reason and caller.

@@ -59,6 +59,9 @@ pub struct Hello {
     /// The public half of the key that signs its client assertions, a JWK with kid, JSON; empty if it makes none.
     #[prost(bytes = "vec", tag = "5")]
     pub assertion_key: ::prost::alloc::vec::Vec<u8>,
+    /// The versions of the snapshot in force, as they came; empty if it had none.
+    #[prost(uint64, repeated, tag = "6")]
+    pub applied_versions: ::prost::alloc::vec::Vec<u64>,
 }
 /// The answer to a snapshot.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -145,7 +148,7 @@ pub struct Snapshot {
     /// A digest of the document.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// Grows with every change of the desired state; a sidecar refuses an older one.
+    /// Grows with every change of the desired state; without versions a sidecar refuses an older one.
     #[prost(uint64, tag = "2")]
     pub order: u64,
     /// What a sidecar must be able to enforce; one that cannot refuses the snapshot.
@@ -157,6 +160,10 @@ pub struct Snapshot {
     /// A sidecar whose revocations are older refuses the snapshot.
     #[prost(uint64, tag = "5")]
     pub revocation_epoch: u64,
+    /// Up to which resource version each kind of objects was known, the kinds always in the same sequence. A sidecar refuses a
+    /// snapshot with any version that is older than in the one in force. Empty where the desired state is no cluster.
+    #[prost(uint64, repeated, tag = "6")]
+    pub versions: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TrustBundle {

@@ -90,3 +90,25 @@ async fn a_stream_is_believed_once_that_its_sidecar_has_a_newer_snapshot() {
     assert_eq!(log.text().matches("a sidecar has a newer snapshot").count(), 1);
     mesh.end().await;
 }
+
+#[tokio::test]
+async fn a_sidecar_that_came_from_an_operator_which_knew_more_waits_until_this_one_does() {
+    let mesh = Mesh::start().await;
+    let know = |number, versions: &[u64]| {
+        let order = Order { number, versions: versions.to_vec() };
+        mesh.view.send_modify(|view| *view = view.next(order, view.index().model().clone()).into());
+    };
+    // More of one kind, and less of another.
+    know(20, &[5, 13]);
+    let mut sidecar = Sidecar::connect(&mesh, &mesh.member("payments-1")).await.unwrap();
+    let hello = pb::Hello { applied_order: 18, applied_versions: vec![6, 12], ..pb::Hello::default() };
+    sidecar.say(sidecar_message::Kind::Hello(hello)).await;
+    while !matches!(sidecar.next().await, Got::Revocations(_)) {}
+    // Answered after the snapshot was looked at.
+    sidecar.lookup("nobody.bank").await;
+    assert!(matches!(sidecar.next().await, Got::Destination(_)));
+    know(21, &[6, 13]);
+    let Got::Snapshot(snapshot) = sidecar.next().await else { panic!("now it knows as much") };
+    assert_eq!((snapshot.order, &*snapshot.versions), (21, &[6, 13][..]));
+    mesh.end().await;
+}

@@ -147,7 +147,7 @@ impl Objects {
             revocations: expand::revocations(&self.settled),
             problems: self.settled.problems.clone(),
             faults: self.faults(),
-            order: Some(self.order()),
+            versions: self.versions(),
             opted_in: self.opted_in(),
             bundles: self.bundles.clone(),
             statuses: self.statuses.clone(),
@@ -169,10 +169,11 @@ impl Objects {
         all.filter(|name| !self.ending.contains(*name)).cloned().collect()
     }
 
-    /// Grows with the version of every kind that snapshots are made of, so whoever knows less has less of it, in this process or another.
-    fn order(&self) -> u64 {
+    /// Of every kind that snapshots are made of, in the sequence of `Watched`: whoever knows less has less in one of them, in this
+    /// process or another.
+    fn versions(&self) -> Vec<u64> {
         let counted = self.versions.iter().filter(|(watched, _)| watched.is_in_snapshots());
-        counted.fold(0, |order, (_, version)| order.saturating_add(*version))
+        counted.map(|(_, version)| *version).collect()
     }
 
     fn list(&mut self, watched: Watched, all: Vec<(Key, Fact)>) {

@@ -9,14 +9,14 @@ use std::time::Duration;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{DynamicObject, WatchEvent};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::{mpsc, watch as channel};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::facts::{self, Fact};
 use super::objects::{Change, News};
 use super::watched::Watched;
-use crate::behind::Behind;
+use crate::behind::{Behind, Looks};
 use crate::crypto;
 use crate::model::Key;
 
@@ -35,8 +35,8 @@ const GONE: u16 = 410;
 
 /// Tells everything about one kind until nobody listens any more. What fails is logged and tried again.
 pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>, behind: Behind) {
-    let (api, behind) = (Api::all_with(client, &watched.resource()), behind.subscribe());
-    let mut watch = Watch { api, watched, news, behind, pause: SHORTEST_PAUSE };
+    let (api, looks) = (Api::all_with(client, &watched.resource()), behind.looks());
+    let mut watch = Watch { api, watched, news, looks, pause: SHORTEST_PAUSE };
     loop {
         let mut version = match watch.list().await {
             Ok((all, version)) => {
@@ -67,7 +67,7 @@ struct Watch {
     watched: Watched,
     news: mpsc::Sender<News>,
     /// Tells that others know more.
-    behind: channel::Receiver<Option<(Instant, u64)>>,
+    looks: Looks,
     /// How long to rest after the next failure.
     pause: Duration,
 }
@@ -121,7 +121,7 @@ impl Watch {
         loop {
             let next = tokio::select! {
                 biased;
-                Ok(()) = self.behind.changed() => return End::Forgotten,
+                () = self.looks.due() => return End::Forgotten,
                 next = timeout(SILENCE, events.next()) => next,
             };
             let change = match next {

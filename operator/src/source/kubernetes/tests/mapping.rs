@@ -304,7 +304,7 @@ fn revocations_are_read_and_are_no_part_of_snapshots() {
     assert_eq!((after.to_revoke().len(), after.revocations.len()), (1, 2));
     assert!(after.revocations.values().any(|object| object.spec.is_none() && object.fault.is_some()));
     // An earlier version of the operator does not know the kind, and its snapshots must not look older for that.
-    assert_eq!((after.order, &after.model), (before.order, &before.model));
+    assert_eq!((&after.versions, &after.model), (&before.versions, &before.model));
     world.remove(Watched::Revocation, "", "stolen");
     assert_eq!(world.objects.desired().to_revoke(), []);
 }

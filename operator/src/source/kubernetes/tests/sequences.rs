@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use control::Order;
 use kube::core::DynamicObject;
 use serde_json::Value as Json;
 
@@ -10,6 +11,7 @@ use super::super::objects::{Change, News, Objects};
 use super::super::watched::Watched;
 use super::world::{bare, pod, service, slice, watched};
 use crate::model::Model;
+use crate::source::Desired;
 use crate::testing::{Dice, domain};
 use crate::view::View;
 
@@ -210,7 +212,7 @@ fn any_sequence_of_news_ends_in_what_a_look_at_the_cluster_gives() {
             for _ in 0..cluster.dice.below(3) {
                 if let Some(model) = cluster.tell(&mut objects) {
                     // What is made for one view lives on in later ones.
-                    view = view.next(view.order() + 1, model);
+                    view = view.next(view.order().number + 1, model);
                     documents(&view);
                 }
             }
@@ -227,32 +229,60 @@ fn any_sequence_of_news_ends_in_what_a_look_at_the_cluster_gives() {
         assert_eq!(desired.model, seen, "seed {seed}");
         assert!(desired.problems.is_empty(), "seed {seed}: {:?}", desired.problems);
         pods += seen.endpoints.values().flatten().count();
-        let view = view.next(view.order() + 1, desired.model);
+        let view = view.next(view.order().number + 1, desired.model);
         assert_eq!(told(&view), told(&View::empty(domain()).next(1, seen)), "seed {seed}");
     }
     assert!(pods > 100, "the clusters were empty: {pods}");
 }
 
 #[test]
-fn the_order_never_falls_and_grows_with_all_that_happens() {
+fn no_order_is_behind_an_earlier_one_and_it_grows_with_all_that_happens() {
     let mut cluster = Cluster::new(7);
     let mut objects = Objects::new(domain());
     for kind in Watched::ALL {
         objects.take(cluster.list(kind));
     }
-    let (mut order, mut model) = (0, Model::default());
+    let order = |desired: &Desired| Order { number: 0, versions: desired.versions.clone() };
+    let mut before = objects.desired();
+    assert_eq!(before.versions.len(), Watched::ALL.len() - 1, "revocations have an epoch of their own");
     for _ in 0..300 {
         cluster.step();
         cluster.tell(&mut objects);
         let now = objects.desired();
-        let now_order = now.order.unwrap();
-        assert!(now_order >= order);
-        assert!(now.model == model || now_order > order, "another model of the same order");
-        (order, model) = (now_order, now.model);
+        assert!(!order(&now).is_behind(&order(&before)));
+        assert!(now.model == before.model || order(&before).is_behind(&order(&now)), "another model of the same order");
+        before = now;
     }
     // Whoever looks at the same cluster later, after a restart, has no less.
     for kind in Watched::ALL {
         objects.take(cluster.list(kind));
     }
-    assert!(objects.desired().order.unwrap() >= order);
+    assert!(!order(&objects.desired()).is_behind(&order(&before)));
+}
+
+/// Two operators of one cluster, whose watches are not equally fast.
+#[test]
+fn whoever_has_not_heard_of_a_policy_is_behind_however_much_it_knows_of_pods() {
+    let mut cluster = Cluster::new(11);
+    let mut operators = [Objects::new(domain()), Objects::new(domain())];
+    for kind in Watched::ALL {
+        let listed = cluster.list(kind);
+        operators.iter_mut().for_each(|operator| _ = operator.take(listed.clone()));
+    }
+    let put = |watched, version| News { watched, change: Change::Nothing, version };
+    let [first, second] = &mut operators;
+    let (policy, pods) = (cluster.version + 5, cluster.version + 400);
+    first.take(put(Watched::Policy, policy));
+    for watched in [Watched::Pod, Watched::Service, Watched::EndpointSlice] {
+        second.take(put(watched, pods));
+    }
+    let order = |objects: &mut Objects| {
+        let versions = objects.desired().versions;
+        Order { number: versions.iter().sum(), versions }
+    };
+    let (first, mut seen) = (order(first), order(second));
+    assert!(seen.number > first.number && seen.is_behind(&first));
+    second.take(put(Watched::Policy, policy));
+    seen = order(second);
+    assert!(!seen.is_behind(&first));
 }

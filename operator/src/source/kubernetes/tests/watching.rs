@@ -118,7 +118,7 @@ async fn everything_is_listed_again_when_sidecars_know_more() {
     let mut next = async || short(&tokio::time::timeout(Duration::from_secs(20), news.recv()).await.unwrap().unwrap());
     // There is room for one, so the watch is not over when it is told.
     assert_eq!(next().await, "listed 1 at 10");
-    behind.tell(1000);
+    behind.tell();
     // What had come already may come first.
     let mut told = next().await;
     if told == "put b at 11" {

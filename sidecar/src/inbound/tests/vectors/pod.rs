@@ -107,7 +107,7 @@ impl Pod {
         }
         let app = Rc::<SeenByApp>::default();
         let app_address = serve_app(app.clone(), Speaks::Http1).await;
-        shared.apply("v1", 1, snapshot(&world, app_address)).unwrap();
+        shared.apply("v1", 1.into(), snapshot(&world, app_address)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pod = Rc::new(Self {
             address: listener.local_addr().unwrap(),
