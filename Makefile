@@ -111,7 +111,7 @@ cluster: cluster-able ## A Kubernetes of one node on this machine, for you; prin
 	@$(MAKE) cluster-programs
 	@$(TARGET_DIR)/debug/cluster up
 
-cluster-down: ## Takes it down
+cluster-down: ## Takes it down, and what tests that were ended have left
 	@$(CARGO) build --locked -q -p e2e --bin cluster
 	@$(TARGET_DIR)/debug/cluster down
 

@@ -32,6 +32,7 @@ use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
 pub use events::{events, told};
+pub use folder::remove_abandoned;
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;

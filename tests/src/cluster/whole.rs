@@ -264,12 +264,16 @@ impl Drop for Cluster {
     }
 }
 
-/// Where the KUBECONFIG of a cluster is that was started to stay, if it is there.
+/// Where the KUBECONFIG of a cluster is that was started to stay, if its API server answers within 20 seconds: the files of one that
+/// did not come up, or that a restart of the machine has ended, are no cluster.
 pub fn kept(name: &str) -> Option<PathBuf> {
-    Folder::open(name).map(|folder| folder.file("admin.kubeconfig"))
+    let kubeconfig = Folder::open(name)?.file("admin.kubeconfig");
+    let kubectl = Kubectl::new(kubeconfig.clone());
+    let ready = || kubectl.attempt(&["get", "--raw=/readyz", "--request-timeout=5s"]).is_ok();
+    remains::within(20, ready).then_some(kubeconfig)
 }
 
-/// Takes down a cluster that was started to stay; whether there was one.
+/// Takes down a cluster that was started to stay, whatever is left of it; whether there was one.
 pub fn take_down(name: &str) -> bool {
     let folder = Folder::open(name);
     let there = folder.is_some();

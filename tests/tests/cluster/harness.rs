@@ -2,19 +2,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod left;
+
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::cluster::load::command_in;
 use e2e::cluster::{ApiServer, Cluster, Kubectl, NODES, Part};
-use e2e::{Running, living, wait_for};
+use e2e::{Scratch, living, repository, wait_for};
 use serde_json::{Value, json};
-
-/// Where a helper of a test writes the folder of its cluster.
-const ABANDONED: &str = "FAPI_CLUSTER_ABANDONED";
 
 /// What a DNS answers about the address of a name, as bytes.
 fn resolve(server: IpAddr, name: &str) -> Option<Vec<u8>> {
@@ -165,50 +164,13 @@ fn an_api_server_forgets_nothing_when_it_starts_again() {
     assert_eq!(server.kubectl().get(&["namespace", "bank"])["metadata"]["name"], "bank");
 }
 
-/// Not a test by itself: the process that the next one kills.
-#[test]
-#[ignore = "needs a cluster: make test-cluster"]
-fn is_killed_while_it_has_a_cluster() {
-    let Some(file) = std::env::var_os(ABANDONED) else { return };
-    let cluster = Cluster::start_two_nodes("abandoned");
-    let known = json!({"folder": cluster.folder(), "networks": cluster.networks()});
-    fs::write(&file, known.to_string()).unwrap();
-    wait_for("being killed", 120, || None::<()>);
-}
-
-#[test]
-#[ignore = "needs a cluster: make test-cluster"]
-fn what_a_killed_test_left_goes_when_the_next_one_starts() {
-    let scratch = e2e::Scratch::new("abandoned");
-    let file = scratch.path().join("known");
-    let mut helper = Running::start(
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "harness::is_killed_while_it_has_a_cluster"])
-            .env(ABANDONED, &file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    );
-    let known: Value = wait_for("a cluster to be abandoned", 200, || {
-        assert!(helper.ended().is_none(), "the helper has ended by itself");
-        serde_json::from_str(&fs::read_to_string(&file).ok()?).ok()
-    });
-    helper.kill();
-    let folder = Path::new(known["folder"].as_str().unwrap());
-    let networks: Vec<String> = serde_json::from_value(known["networks"].clone()).unwrap();
-    assert_eq!(networks.len(), 2);
-    assert!(living(folder).len() > 10, "both nodes live on");
-    drop(ApiServer::start("next"));
-    assert_eq!(traces(folder, &networks), Vec::<String>::new());
-    fs::remove_dir_all(folder).unwrap();
-}
-
 #[test]
 #[ignore = "needs the programs of a cluster: make test-cluster"]
 fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
-    let scratch = e2e::Scratch::new("images");
+    let scratch = Scratch::new("images");
     let pack = |archive: &str, program: &Path| {
         let archive = scratch.path().join(archive);
-        let output = Command::new(e2e::repository().join("images/pack"))
+        let output = Command::new(repository().join("images/pack"))
             .args(["fapi-mesh.dev/pause:test".as_ref(), archive.as_os_str(), program.as_os_str()])
             .output()
             .unwrap();
