@@ -165,6 +165,23 @@ fn an_api_server_forgets_nothing_when_it_starts_again() {
 }
 
 #[test]
+#[ignore = "needs root: make test-cluster"]
+fn what_is_missing_is_named_before_anything_is_built() {
+    // As root is in a container that is not privileged.
+    let mut able = Command::new("setpriv");
+    let output = able.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_cluster"), "able"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the right to make network namespaces"), "{said}");
+    assert!(said.to_lowercase().contains("not permitted"), "the kernel's own word: {said}");
+
+    // As in a clone without its history, or without git.
+    let mut make = Command::new("make");
+    let output = make.current_dir(repository()).args(["-s", "before-able", "BEFORE_COMMIT="]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("git fetch --unshallow"), "{said}");
+}
+
+#[test]
 #[ignore = "needs the programs of a cluster: make test-cluster"]
 fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
     let scratch = Scratch::new("images");
