@@ -1,7 +1,9 @@
 //! The whole way of a user, on a cluster that runs pods: the charts are installed, the bank of the examples is applied, its calls
 //! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod proxy;
 mod uninstall;
 
 use std::{fs, net::SocketAddr, time::Instant};
@@ -30,7 +32,7 @@ fn from_nothing_to_guarded_calls_and_back() {
 
     strangers_are_refused(&platform);
     a_stolen_token_is_worth_nothing(&platform);
-    without_capabilities_calls_go_by_proxy(&platform);
+    proxy::guards_where_capabilities_are_forbidden(&platform);
     a_policy_takes_hold(&platform, shop.address());
     the_operator_is_killed(&platform, shop.address());
     an_upgrade_changes_what_it_should(&platform, shop.address());
@@ -167,33 +169,6 @@ fn a_stolen_token_is_worth_nothing(platform: &Platform) {
     let said = call(stranger.address(), Some(&bearer));
     assert_eq!(said["status"], Value::Null, "without TLS a token is worth nothing: {said}");
     platform.kubectl().run(&["delete", "pod", "stranger", "-n", "bank"]);
-}
-
-/// Where Pod Security is `restricted`, a pod has a sidecar all the same, if its author says how; else he is told.
-fn without_capabilities_calls_go_by_proxy(platform: &Platform) {
-    let kubectl = platform.kubectl();
-    kubectl.run(&["create", "namespace", "strict"]);
-    kubectl.run(&["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
-    let careful = |interception: &str| {
-        let annotations = json!({"fapi-mesh.dev/inject": "enabled", "fapi-mesh.dev/interception": interception});
-        let mut pod: Value = serde_json::from_str(&caller("careful", "strict", "payments.bank", &annotations)).unwrap();
-        // In this mode the app listens where only its sidecar is.
-        pod["spec"]["containers"][0]["args"][2] = "--listen=127.0.0.1:8080".into();
-        pod["spec"]["containers"][0]["securityContext"] = json!({
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "runAsUser": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
-        kubectl.apply(&pod.to_string())
-    };
-    let told = careful("redirect").unwrap_err();
-    assert!(told.contains("(pod_security)") && told.contains("fapi-mesh.dev/interception: proxy"), "{told}");
-    careful("proxy").unwrap();
-    platform.is("Ready", "strict", "pod/careful");
-    let app = Forward::start(kubectl, "strict", "pod/careful", 8080);
-    let said = call(app.address(), None);
-    assert_eq!(said["status"], 401, "its sidecar shows who it is, and nobody gave it a token: {said}");
-    platform.told("payments", &[("reason", "token_missing"), ("caller", "spiffe://bank.example/ns/strict/sa/default")]);
-    kubectl.run(&["delete", "namespace", "strict", "--timeout=60s"]);
 }
 
 /// The owner of payments lets nobody but the intruder in, and takes that back.
