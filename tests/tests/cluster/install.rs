@@ -272,11 +272,12 @@ fn costs(platform: &Platform) {
     eprintln!("API requests of an idle operator: {per_minute} a minute");
     assert!(per_minute < 90.0, "{per_minute} requests a minute while nothing happens");
 
-    for (program, most) in [("/fapi-operator", 512), ("/fapi-sidecar", 128)] {
+    // Some three times what they were seen to hold, and far below the limits of the containers, at which they would be killed.
+    for (program, most) in [("/fapi-operator", 150), ("/fapi-sidecar", 60)] {
         let held = resident(platform, program);
         assert!(!held.is_empty(), "no {program} runs in a pod");
         eprintln!("memory of {program}: {held:?} MiB");
-        assert!(held.iter().all(|size| *size < most), "its limit is {most} MiB");
+        assert!(held.iter().all(|size| *size < most), "{program} holds more than {most} MiB");
     }
 }
 
