@@ -14,6 +14,7 @@ mod helm;
 mod kubectl;
 #[cfg(target_os = "linux")]
 pub mod load;
+mod logs;
 pub mod loot;
 mod network;
 mod node;

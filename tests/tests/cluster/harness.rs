@@ -99,6 +99,13 @@ fn a_cluster_runs_pods_and_services_and_leaves_nothing() {
     let logs = kubectl.run(&["logs", "-n", "kube-system", "deployment/coredns"]);
     assert!(logs.contains("CoreDNS-1."), "{logs}");
 
+    let dns = kubectl.get(&["pods", "-n", "kube-system", "-l", "k8s-app=kube-dns"])["items"][0]["metadata"].clone();
+    let text = |field: &str| dns[field].as_str().unwrap();
+    let log = format!("{}/logs/kube-system_{}_{}/coredns/0.log", NODES[0], text("name"), text("uid"));
+    kubectl.run(&["delete", "pod", text("name"), "-n", "kube-system", "--grace-period=1"]);
+    let log = fs::read_to_string(cluster.folder().join(log)).unwrap();
+    assert!(log.contains("CoreDNS-1."), "the log outlives its pod: {log}");
+
     leaves_nothing(cluster);
 }
 
