@@ -127,7 +127,8 @@ before-able:
 	@[ -n "$(BEFORE_COMMIT)" ] || { echo "upgrades begin with an earlier commit, and git shows none here: git fetch --unshallow, or clone" \
 		"the repository where it came without its history" >&2; exit 1; }
 
-images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
+images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs Linux, glibc 2.34 or later)
+	@images/pack --able
 	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
 		--bin fapi-operator --bin fapi-sidecar --bin fapictl
 	for name in fapi-operator fapi-sidecar fapictl; do \

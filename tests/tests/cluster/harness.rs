@@ -211,4 +211,6 @@ fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
     // This very test is not static.
     let said = pack("third.tar", &std::env::current_exe().unwrap()).unwrap_err();
     assert!(said.contains("is not static"), "{said}");
+    let said = pack("fourth.tar", &repository().join("images/pack")).unwrap_err();
+    assert!(said.contains("is no program of Linux"), "{said}");
 }

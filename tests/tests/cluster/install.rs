@@ -102,6 +102,9 @@ fn statuses_say_so(platform: &Platform) {
 /// As somebody looks who has just installed it.
 fn nothing_is_amiss(platform: &Platform) {
     platform.kubectl().fapictl(&["check", "-n", "bank"]).unwrap();
+    let said = platform.kubectl().fapictl(&["check"]).unwrap_err();
+    let failed: Vec<&str> = said.lines().filter(|line| line.trim_start().starts_with("FAILED")).collect();
+    assert!(matches!(failed[..], [one] if one.contains("outside/intruder")), "README names one thing: {said}");
     let told = platform.kubectl().fapictl(&["identity", "-n", "bank", "-o", "json"]).unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     let pods = platform.kubectl().get(&["pods", "-n", "bank"]);
