@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench outsider clients servers oracle schemas vectors fuzz fuzz-short loom flips mutants mutants-changed generate tools \
-	cluster-programs cluster-able cluster cluster-down test-cluster images images-before
+	cluster-programs cluster-able cluster cluster-down test-cluster before-able images images-before
 
 CARGO ?= cargo
 PROFILE ?= dev
@@ -111,18 +111,24 @@ cluster: cluster-able ## A Kubernetes of one node on this machine, for you; prin
 	@$(MAKE) cluster-programs
 	@$(TARGET_DIR)/debug/cluster up
 
-cluster-down: ## Takes it down
+cluster-down: ## Takes it down, and what tests that were ended have left
 	@$(CARGO) build --locked -q -p e2e --bin cluster
 	@$(TARGET_DIR)/debug/cluster down
 
-test-cluster: cluster-able ## Tests on a real Kubernetes; what a failing one leaves is named
+test-cluster: cluster-able before-able ## Tests on a real Kubernetes; what a failing one leaves is named
 	$(MAKE) cluster-programs
 	$(CARGO) build --locked --workspace --bins
 	$(MAKE) images-before
 	$(MAKE) images IMAGES_PROFILE=dev
 	$(CARGO) test --locked -p e2e --test cluster -- --ignored --test-threads 2
 
-images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs glibc 2.34 or later)
+# Named before anything is built, as well.
+before-able:
+	@[ -n "$(BEFORE_COMMIT)" ] || { echo "upgrades begin with an earlier commit, and git shows none here: git fetch --unshallow, or clone" \
+		"the repository where it came without its history" >&2; exit 1; }
+
+images: ## Images of operator, sidecar and fapictl as OCI archives, without a container engine (needs Linux, glibc 2.34 or later)
+	@images/pack --able
 	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --profile $(IMAGES_PROFILE) --target $(HOST) \
 		--bin fapi-operator --bin fapi-sidecar --bin fapictl
 	for name in fapi-operator fapi-sidecar fapictl; do \
@@ -131,7 +137,7 @@ images: ## Images of operator, sidecar and fapictl as OCI archives, without a co
 	done
 
 # In the same folder as `images`: the dependencies are compiled once.
-images-before: ## Charts and images of an earlier commit, of operator and sidecar, for tests of upgrades
+images-before: before-able ## Charts and images of an earlier commit, of operator and sidecar, for tests of upgrades
 	RUSTFLAGS="$(STATIC)" tests/cluster/before "$(BEFORE_COMMIT)" $(BEFORE) $(abspath $(TARGET_DIR)) $(HOST)
 
 generate: ## Rewrites what is generated: CRDs, their reference, protocol code, golden files, docs/reasons.md

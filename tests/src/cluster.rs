@@ -14,6 +14,7 @@ mod helm;
 mod kubectl;
 #[cfg(target_os = "linux")]
 pub mod load;
+mod logs;
 pub mod loot;
 mod network;
 mod node;
@@ -32,6 +33,7 @@ use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
 pub use events::{events, told};
+pub use folder::remove_abandoned;
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;

@@ -1,9 +1,9 @@
-//! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`; `cluster able` says whether it can
-//! have one.
+//! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`, which also takes down what tests that were
+//! ended have left; `cluster able` says whether it can have one.
 
 use std::process::ExitCode;
 
-use e2e::cluster::{Cluster, NODES, kept, lacking, missing_for_node, take_down};
+use e2e::cluster::{Cluster, NODES, kept, lacking, missing_for_node, remove_abandoned, take_down};
 
 /// The name of a cluster that was given none.
 const NAME: &str = "dev";
@@ -39,7 +39,14 @@ fn up(name: &str) -> ExitCode {
             eprintln!("the cluster {name} is there already; `make cluster-down` removes it");
             kubeconfig
         }
-        None => Cluster::keep(name),
+        None => {
+            if take_down(name) {
+                eprintln!(
+                    "of the cluster {name} only remains were there, and its API server did not answer; it begins anew"
+                );
+            }
+            Cluster::keep(name)
+        }
     };
     println!("export KUBECONFIG={}", kubeconfig.display());
     // What `ctr` reads, so that images find their way to this node and to no other containerd.
@@ -51,5 +58,6 @@ fn down(name: &str) -> ExitCode {
     if !take_down(name) {
         eprintln!("there is no cluster {name}");
     }
+    remove_abandoned();
     ExitCode::SUCCESS
 }

@@ -105,8 +105,8 @@ impl Folder {
         self.networks.first().map_or_else(|| Command::new(program.as_ref()), |name| command_in(name, program.as_ref()))
     }
 
-    /// Starts a process, of a node as `NODE/NAME`, whose output goes to `NAME.log`. It is in a process group of its own: Ctrl-C is for the test, which
-    /// takes things down in order.
+    /// Starts a process, of a node as `NODE/NAME`, whose output goes to `NAME.log`. It is in a process group of its own, so that
+    /// Ctrl-C ends the test alone: what that leaves is taken down in order by the next test, or by `make cluster-down`.
     ///
     /// # Panics
     /// If it does not start.
@@ -209,15 +209,15 @@ impl Folder {
     }
 }
 
-/// Takes down every cluster whose test is gone.
-pub(super) fn remove_abandoned() {
+/// Takes down every cluster whose test is gone, and leaves its files.
+pub fn remove_abandoned() {
     for entry in fs::read_dir(parent()).into_iter().flatten().flatten() {
         let Some(mut folder) = Folder::read(entry.path()) else { continue };
         let state = fs::read_to_string(folder.file("state.json")).unwrap_or_default();
         let owner = serde_json::from_str(&state).ok().and_then(|state: Value| process(&state["owner"]));
         let running = !folder.networks.is_empty() || !folder.processes.is_empty();
         if running && owner.is_some_and(|owner| !is_alive(&owner)) {
-            eprintln!("taking down what a test left in {}", folder.path.display());
+            eprintln!("taking down what a test left; its files stay in {}", folder.path.display());
             folder.take_down();
         }
     }

@@ -18,8 +18,9 @@ impl Network {
     /// If that fails, or there are 200.
     pub(super) fn make(folder: &mut Folder) -> Self {
         // Making the namespace is what takes the number: it fails if somebody has it.
-        let number = (0..200).find(|number| ip(&format!("netns add {}", name(*number))).is_ok());
-        let Some(number) = number else { panic!("no network namespace can be made: ip netns add {}", name(0)) };
+        let mut said = String::new();
+        let taken = |number: &u8| ip(&format!("netns add {}", name(*number))).map_err(|error| said = error).is_ok();
+        let Some(number) = (0..200).find(taken) else { panic!("no network namespace can be made: {said}") };
         let network = Self { number };
         let name = name(number);
         folder.add_network(&name);
@@ -120,6 +121,14 @@ impl Network {
     fn hardware(&self) -> String {
         format!("02:00:0a:e7:{:02x}:02", self.number)
     }
+}
+
+/// What keeps network namespaces from being made here, if anything does: a container may have a root without the right to.
+pub(super) fn hindrance() -> Option<String> {
+    let name = format!("fapi-able-{}", std::process::id());
+    let error = ip(&format!("netns add {name}")).err();
+    let _ = ip(&format!("netns delete {name}"));
+    error.map(|error| error.trim().to_owned())
 }
 
 /// A command that runs in a network namespace.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -99,6 +99,11 @@ impl Node {
             folder.kill(&self.process(program));
         }
         remains::end_control_group(&folder.control_group_of(self.name));
+    }
+
+    /// Where the logs of its pods are, and where they are kept.
+    pub(super) fn logs(&self, folder: &Folder) -> [PathBuf; 2] {
+        ["pods", "logs"].map(|name| PathBuf::from(self.file(folder, name)))
     }
 
     /// The socket of containerd.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::network;
+
 /// What `tests/cluster/build` makes for an API server alone.
 pub(super) const API_SERVER: [&str; 4] = ["etcd", "helm", "kube-apiserver", "kubectl"];
 
@@ -100,6 +102,12 @@ pub fn missing_for_node() -> Vec<String> {
 /// anything is built.
 pub fn lacking() -> Vec<String> {
     let mut missing = of_machine();
+    if rustix::process::geteuid().is_root()
+        && system("ip").is_some()
+        && let Some(error) = network::hindrance()
+    {
+        missing.push(format!("the right to make network namespaces: use a privileged container ({error})"));
+    }
     let built = not_built(&API_SERVER).is_empty() && not_built(&NODE).is_empty();
     if !built && system("go").is_none() {
         missing

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::control_plane::{ControlPlane, ready};
 use super::folder::Folder;
 use super::kubectl::Kubectl;
+use super::logs::Logs;
 use super::node::Node;
 use super::pki::Authority;
 use super::{Owned, controllers, programs, remains};
@@ -50,6 +51,8 @@ impl Part {
 
 /// A cluster, each node of it in a network namespace of its own, gone when this is dropped.
 pub struct Cluster {
+    // Before the folder: it ends before that goes.
+    logs: Logs,
     folder: Owned,
     nodes: Vec<Node>,
     control_plane: ControlPlane,
@@ -102,7 +105,8 @@ impl Cluster {
             node.prepare(&folder, &authority, &control_plane.server(), first.dns());
         }
         let kubectl = Kubectl::new(folder.file("admin.kubeconfig"));
-        let mut cluster = Self { folder, nodes, control_plane, kubectl };
+        let logs = Logs::keep(nodes.iter().map(|node| node.logs(&folder)).collect());
+        let mut cluster = Self { logs, folder, nodes, control_plane, kubectl };
         cluster.start_part(Part::Etcd);
         cluster.start_part(Part::ApiServer);
         cluster.start_on_all(Part::Containerd);
@@ -153,7 +157,7 @@ impl Cluster {
         self.nodes[0].network().dns()
     }
 
-    /// Where its files are: logs of its parts, and under `NODE/pods` those of the pods.
+    /// Where its files are: logs of its parts, and under `NODE/logs` those of the pods, also of those that are gone.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -242,6 +246,7 @@ impl Cluster {
             let text = self.kubectl.attempt(args).unwrap_or_else(|error| error);
             let _ = fs::write(self.folder.file(file), text);
         }
+        self.logs.look();
     }
 
     /// Says which pods there are and what went wrong last, for those who have only what the test printed.
@@ -259,17 +264,23 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.keep_evidence();
             self.tell();
-            eprintln!("events.txt, pods.txt and objects.yaml say what went on, NODE/pods/ has the logs of all pods");
+            eprintln!(
+                "events.txt, pods.txt and objects.yaml say what went on, NODE/logs/ has the logs of all pods, also of those gone"
+            );
         }
     }
 }
 
-/// Where the KUBECONFIG of a cluster is that was started to stay, if it is there.
+/// Where the KUBECONFIG of a cluster is that was started to stay, if its API server answers within 20 seconds: the files of one that
+/// did not come up, or that a restart of the machine has ended, are no cluster.
 pub fn kept(name: &str) -> Option<PathBuf> {
-    Folder::open(name).map(|folder| folder.file("admin.kubeconfig"))
+    let kubeconfig = Folder::open(name)?.file("admin.kubeconfig");
+    let kubectl = Kubectl::new(kubeconfig.clone());
+    let ready = || kubectl.attempt(&["get", "--raw=/readyz", "--request-timeout=5s"]).is_ok();
+    remains::within(20, ready).then_some(kubeconfig)
 }
 
-/// Takes down a cluster that was started to stay; whether there was one.
+/// Takes down a cluster that was started to stay, whatever is left of it; whether there was one.
 pub fn take_down(name: &str) -> bool {
     let folder = Folder::open(name);
     let there = folder.is_some();

@@ -2,19 +2,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod left;
+
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::cluster::load::command_in;
 use e2e::cluster::{ApiServer, Cluster, Kubectl, NODES, Part};
-use e2e::{Running, living, wait_for};
+use e2e::{Scratch, living, repository, wait_for};
 use serde_json::{Value, json};
-
-/// Where a helper of a test writes the folder of its cluster.
-const ABANDONED: &str = "FAPI_CLUSTER_ABANDONED";
 
 /// What a DNS answers about the address of a name, as bytes.
 fn resolve(server: IpAddr, name: &str) -> Option<Vec<u8>> {
@@ -100,6 +99,13 @@ fn a_cluster_runs_pods_and_services_and_leaves_nothing() {
     let logs = kubectl.run(&["logs", "-n", "kube-system", "deployment/coredns"]);
     assert!(logs.contains("CoreDNS-1."), "{logs}");
 
+    let dns = kubectl.get(&["pods", "-n", "kube-system", "-l", "k8s-app=kube-dns"])["items"][0]["metadata"].clone();
+    let text = |field: &str| dns[field].as_str().unwrap();
+    let log = format!("{}/logs/kube-system_{}_{}/coredns/0.log", NODES[0], text("name"), text("uid"));
+    kubectl.run(&["delete", "pod", text("name"), "-n", "kube-system", "--grace-period=1"]);
+    let log = fs::read_to_string(cluster.folder().join(log)).unwrap();
+    assert!(log.contains("CoreDNS-1."), "the log outlives its pod: {log}");
+
     leaves_nothing(cluster);
 }
 
@@ -165,50 +171,30 @@ fn an_api_server_forgets_nothing_when_it_starts_again() {
     assert_eq!(server.kubectl().get(&["namespace", "bank"])["metadata"]["name"], "bank");
 }
 
-/// Not a test by itself: the process that the next one kills.
 #[test]
-#[ignore = "needs a cluster: make test-cluster"]
-fn is_killed_while_it_has_a_cluster() {
-    let Some(file) = std::env::var_os(ABANDONED) else { return };
-    let cluster = Cluster::start_two_nodes("abandoned");
-    let known = json!({"folder": cluster.folder(), "networks": cluster.networks()});
-    fs::write(&file, known.to_string()).unwrap();
-    wait_for("being killed", 120, || None::<()>);
-}
+#[ignore = "needs root: make test-cluster"]
+fn what_is_missing_is_named_before_anything_is_built() {
+    // As root is in a container that is not privileged.
+    let mut able = Command::new("setpriv");
+    let output = able.args(["--bounding-set=-sys_admin", env!("CARGO_BIN_EXE_cluster"), "able"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the right to make network namespaces"), "{said}");
+    assert!(said.to_lowercase().contains("not permitted"), "the kernel's own word: {said}");
 
-#[test]
-#[ignore = "needs a cluster: make test-cluster"]
-fn what_a_killed_test_left_goes_when_the_next_one_starts() {
-    let scratch = e2e::Scratch::new("abandoned");
-    let file = scratch.path().join("known");
-    let mut helper = Running::start(
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "harness::is_killed_while_it_has_a_cluster"])
-            .env(ABANDONED, &file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    );
-    let known: Value = wait_for("a cluster to be abandoned", 200, || {
-        assert!(helper.ended().is_none(), "the helper has ended by itself");
-        serde_json::from_str(&fs::read_to_string(&file).ok()?).ok()
-    });
-    helper.kill();
-    let folder = Path::new(known["folder"].as_str().unwrap());
-    let networks: Vec<String> = serde_json::from_value(known["networks"].clone()).unwrap();
-    assert_eq!(networks.len(), 2);
-    assert!(living(folder).len() > 10, "both nodes live on");
-    drop(ApiServer::start("next"));
-    assert_eq!(traces(folder, &networks), Vec::<String>::new());
-    fs::remove_dir_all(folder).unwrap();
+    // As in a clone without its history, or without git.
+    let mut make = Command::new("make");
+    let output = make.current_dir(repository()).args(["-s", "before-able", "BEFORE_COMMIT="]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("git fetch --unshallow"), "{said}");
 }
 
 #[test]
 #[ignore = "needs the programs of a cluster: make test-cluster"]
 fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
-    let scratch = e2e::Scratch::new("images");
+    let scratch = Scratch::new("images");
     let pack = |archive: &str, program: &Path| {
         let archive = scratch.path().join(archive);
-        let output = Command::new(e2e::repository().join("images/pack"))
+        let output = Command::new(repository().join("images/pack"))
             .args(["fapi-mesh.dev/pause:test".as_ref(), archive.as_os_str(), program.as_os_str()])
             .output()
             .unwrap();
@@ -225,4 +211,6 @@ fn an_image_is_the_same_bytes_each_time_and_never_lacks_libraries() {
     // This very test is not static.
     let said = pack("third.tar", &std::env::current_exe().unwrap()).unwrap_err();
     assert!(said.contains("is not static"), "{said}");
+    let said = pack("fourth.tar", &repository().join("images/pack")).unwrap_err();
+    assert!(said.contains("is no program of Linux"), "{said}");
 }

@@ -1,7 +1,9 @@
 //! The whole way of a user, on a cluster that runs pods: the charts are installed, the bank of the examples is applied, its calls
 //! are guarded, and everything goes again. What a pod is, is a pod here; nothing is played.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod proxy;
 mod uninstall;
 
 use std::{fs, net::SocketAddr, time::Instant};
@@ -20,9 +22,12 @@ fn from_nothing_to_guarded_calls_and_back() {
     let kubectl = platform.kubectl();
     let before = platform.objects();
 
+    // README has Helm make it; what comes into it later comes under the strictest Pod Security.
+    kubectl.run(&["delete", "namespace", HOME, "--timeout=60s"]);
     let began = Instant::now();
     as_readme_says(&platform);
     took("README's commands, from install to the first guarded call", began);
+    kubectl.run(&["label", "namespace", HOME, "pod-security.kubernetes.io/enforce=restricted"]);
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
     check_passed(&call(shop.address(), None));
     statuses_say_so(&platform);
@@ -30,7 +35,7 @@ fn from_nothing_to_guarded_calls_and_back() {
 
     strangers_are_refused(&platform);
     a_stolen_token_is_worth_nothing(&platform);
-    without_capabilities_calls_go_by_proxy(&platform);
+    proxy::guards_where_capabilities_are_forbidden(&platform);
     a_policy_takes_hold(&platform, shop.address());
     the_operator_is_killed(&platform, shop.address());
     an_upgrade_changes_what_it_should(&platform, shop.address());
@@ -97,6 +102,9 @@ fn statuses_say_so(platform: &Platform) {
 /// As somebody looks who has just installed it.
 fn nothing_is_amiss(platform: &Platform) {
     platform.kubectl().fapictl(&["check", "-n", "bank"]).unwrap();
+    let said = platform.kubectl().fapictl(&["check"]).unwrap_err();
+    let failed: Vec<&str> = said.lines().filter(|line| line.trim_start().starts_with("FAILED")).collect();
+    assert!(matches!(failed[..], [one] if one.contains("outside/intruder")), "README names one thing: {said}");
     let told = platform.kubectl().fapictl(&["identity", "-n", "bank", "-o", "json"]).unwrap();
     let told: Value = serde_json::from_str(&told).unwrap();
     let pods = platform.kubectl().get(&["pods", "-n", "bank"]);
@@ -167,33 +175,6 @@ fn a_stolen_token_is_worth_nothing(platform: &Platform) {
     let said = call(stranger.address(), Some(&bearer));
     assert_eq!(said["status"], Value::Null, "without TLS a token is worth nothing: {said}");
     platform.kubectl().run(&["delete", "pod", "stranger", "-n", "bank"]);
-}
-
-/// Where Pod Security is `restricted`, a pod has a sidecar all the same, if its author says how; else he is told.
-fn without_capabilities_calls_go_by_proxy(platform: &Platform) {
-    let kubectl = platform.kubectl();
-    kubectl.run(&["create", "namespace", "strict"]);
-    kubectl.run(&["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
-    let careful = |interception: &str| {
-        let annotations = json!({"fapi-mesh.dev/inject": "enabled", "fapi-mesh.dev/interception": interception});
-        let mut pod: Value = serde_json::from_str(&caller("careful", "strict", "payments.bank", &annotations)).unwrap();
-        // In this mode the app listens where only its sidecar is.
-        pod["spec"]["containers"][0]["args"][2] = "--listen=127.0.0.1:8080".into();
-        pod["spec"]["containers"][0]["securityContext"] = json!({
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": true, "runAsUser": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
-        kubectl.apply(&pod.to_string())
-    };
-    let told = careful("redirect").unwrap_err();
-    assert!(told.contains("(pod_security)") && told.contains("fapi-mesh.dev/interception: proxy"), "{told}");
-    careful("proxy").unwrap();
-    platform.is("Ready", "strict", "pod/careful");
-    let app = Forward::start(kubectl, "strict", "pod/careful", 8080);
-    let said = call(app.address(), None);
-    assert_eq!(said["status"], 401, "its sidecar shows who it is, and nobody gave it a token: {said}");
-    platform.told("payments", &[("reason", "token_missing"), ("caller", "spiffe://bank.example/ns/strict/sa/default")]);
-    kubectl.run(&["delete", "namespace", "strict", "--timeout=60s"]);
 }
 
 /// The owner of payments lets nobody but the intruder in, and takes that back.
@@ -297,11 +278,12 @@ fn costs(platform: &Platform) {
     eprintln!("API requests of an idle operator: {per_minute} a minute");
     assert!(per_minute < 90.0, "{per_minute} requests a minute while nothing happens");
 
-    for (program, most) in [("/fapi-operator", 512), ("/fapi-sidecar", 128)] {
+    // Some three times what they were seen to hold, and far below the limits of the containers, at which they would be killed.
+    for (program, most) in [("/fapi-operator", 150), ("/fapi-sidecar", 60)] {
         let held = resident(platform, program);
         assert!(!held.is_empty(), "no {program} runs in a pod");
         eprintln!("memory of {program}: {held:?} MiB");
-        assert!(held.iter().all(|size| *size < most), "its limit is {most} MiB");
+        assert!(held.iter().all(|size| *size < most), "{program} holds more than {most} MiB");
     }
 }
 

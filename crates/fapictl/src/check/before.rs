@@ -11,7 +11,8 @@ use super::rights::{self, Right};
 use super::versions;
 use crate::cluster::{Cluster, Scope, Seen, Unseen, Version, ask, list};
 
-/// The minor versions of Kubernetes 1 that this version is tested with. Native sidecars are in all of them for good.
+/// The minor versions of Kubernetes 1 that this version supports: tests run on the last, and check injected pods against the schemas
+/// of all. Native sidecars are in all of them for good.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 33..=37;
 /// How others call their injecting webhooks.
 const OTHER_MESHES: [&str; 4] = [".istio.io", ".linkerd.io", ".kuma.io", ".consul.hashicorp.com"];

@@ -19,6 +19,9 @@ pub(super) enum Answer {
     Untouched,
     /// The pod was refused.
     Refused(String),
+    /// It has a sidecar only by proxy. The namespace does not say that redirection is forbidden there, so nobody who asks for a sidecar
+    /// is told before his pod is refused.
+    NotRedirected(String),
     /// The API server cannot ask the webhook.
     Unreachable(String),
 }
@@ -37,21 +40,14 @@ impl Attempt {
             Scope::All => workloads.opted_in().first().map_or_else(|| "default".to_owned(), ToString::to_string),
         };
         let pods: Api<Pod> = Api::namespaced(cluster.client(), &namespace);
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        let Ok(pod) = serde_json::from_value(pod()) else {
-            return Self { namespace, answer: Err(Unseen::Failed("the pod cannot be written".to_owned())) };
+        let answer = match attempt(&pods, Interception::Proxy).await {
+            Ok(Answer::Injected(version)) => match attempt(&pods, Interception::Redirect).await {
+                Ok(Answer::Refused(why)) if why.contains("violates PodSecurity") => Ok(Answer::NotRedirected(why)),
+                _ => Ok(Answer::Injected(version)),
+            },
+            other => other,
         };
-        let answer = ask(async {
-            match pods.create(&dry_run, &pod).await {
-                Ok(pod) => Ok(injected(&pod)),
-                Err(Error::Api(status)) if status.message.contains("failed calling webhook") => {
-                    Ok(Answer::Unreachable(status.message.clone()))
-                }
-                Err(Error::Api(status)) if status.code != 404 => Ok(Answer::Refused(status.message.clone())),
-                Err(error) => Err(error),
-            }
-        });
-        Self { answer: answer.await, namespace }
+        Self { answer, namespace }
     }
 
     /// What it means.
@@ -87,6 +83,16 @@ impl Attempt {
                     names::OPERATOR
                 ),
             ),
+            Answer::NotRedirected(why) => Finding::warning(
+                Check::WebhookAnswers,
+                format!(
+                    "a pod that asks in namespace {namespace} gets a sidecar by proxy alone, else it is refused: {why}"
+                ),
+                format!(
+                    "annotate pods there with fapi-mesh.dev/interception: proxy, or let them redirect: kubectl label namespace \
+                     {namespace} pod-security.kubernetes.io/enforce=privileged"
+                ),
+            ),
             Answer::Refused(why) => Finding::warning(
                 Check::WebhookAnswers,
                 format!("a pod could not be tried in namespace {namespace}: {why}"),
@@ -96,8 +102,26 @@ impl Attempt {
     }
 }
 
-/// A pod that every level of Pod Security takes, also with a sidecar.
-fn pod() -> serde_json::Value {
+async fn attempt(pods: &Api<Pod>, interception: Interception) -> Seen<Answer> {
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let Ok(pod) = serde_json::from_value(pod(interception)) else {
+        return Err(Unseen::Failed("the pod cannot be written".to_owned()));
+    };
+    let answer = ask(async {
+        match pods.create(&dry_run, &pod).await {
+            Ok(pod) => Ok(injected(&pod)),
+            Err(Error::Api(status)) if status.message.contains("failed calling webhook") => {
+                Ok(Answer::Unreachable(status.message.clone()))
+            }
+            Err(Error::Api(status)) if status.code != 404 => Ok(Answer::Refused(status.message.clone())),
+            Err(error) => Err(error),
+        }
+    });
+    answer.await
+}
+
+/// A pod that every level of Pod Security takes; by proxy, also with a sidecar.
+fn pod(interception: Interception) -> serde_json::Value {
     let rights = json!({
         "allowPrivilegeEscalation": false, "runAsNonRoot": true, "runAsUser": 65532,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
@@ -106,7 +130,7 @@ fn pod() -> serde_json::Value {
     json!({
         "metadata": {
             "generateName": "fapictl-check-",
-            "annotations": {(inject::INJECT): "enabled", (inject::INTERCEPTION): Interception::Proxy.name()},
+            "annotations": {(inject::INJECT): "enabled", (inject::INTERCEPTION): interception.name()},
         },
         "spec": {
             "automountServiceAccountToken": false,

@@ -214,7 +214,7 @@ fn each_defect_of_a_cluster_is_named() {
 
 #[test]
 fn each_defect_of_the_control_plane_is_named() {
-    let defects: [Defect<Installed>; 18] = [
+    let defects: [Defect<Installed>; 19] = [
         (|it| it.definitions[3].1 = Err(Unseen::Absent), Check::Definitions, Outcome::Failed, "fapipolicies"),
         (
             |it| it.definitions[3].1.as_mut().unwrap().status = None,
@@ -306,6 +306,12 @@ fn each_defect_of_the_control_plane_is_named() {
             Check::WebhookAnswers,
             Outcome::Warning,
             "exceeded quota",
+        ),
+        (
+            |it| it.attempt.answer = Ok(Answer::NotRedirected("violates PodSecurity".to_owned())),
+            Check::WebhookAnswers,
+            Outcome::Warning,
+            "by proxy alone, else it is refused: violates PodSecurity",
         ),
         (|it| it.bundles = Ok(vec![bundle("web", &pem())]), Check::TrustBundle, Outcome::Failed, "in bank"),
         (|it| it.bundles = Ok(vec![bundle("bank", "")]), Check::TrustBundle, Outcome::Failed, "in bank"),

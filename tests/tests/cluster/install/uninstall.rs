@@ -59,6 +59,10 @@ fn what_is_kept_serves_the_next_install_and_force_is_force() {
     platform.helm(&["upgrade", "fapi-mesh", &chart, "-n", HOME, "--reuse-values", "--set", set, "--wait"]);
     platform.helm(UNINSTALL);
     gone(&platform);
+    // Its Job, and the pod of that, can be read for an hour.
+    let of_refusal = |name: &String| name.contains("fapi-mesh-unused") && !name.starts_with("pod/");
+    let left: Vec<String> = platform.objects().into_iter().filter(of_refusal).collect();
+    assert_eq!(left, ["job.batch/fapi-mesh-unused"], "what was refused leaves no rights");
     assert_eq!(self::kept(&platform), kept);
     check_passed(&call(shop.address(), None));
 

@@ -187,19 +187,27 @@ pub(super) fn bearer(ask: Ask, token: &str) -> Ask {
     ask.header("authorization", format!("Bearer {token}"))
 }
 
+/// A token that is shown when it has expired.
+pub(super) struct Kept {
+    /// How long that takes.
+    pub(super) seconds: u64,
+    pub(super) shown: JoinHandle<Result<Outcome, Failure>>,
+}
+
 /// Gets a token now and shows it when it has expired, over the very certificate that it is bound to.
-pub(super) async fn keep_until_expired(story: &Story<'_>) -> Result<JoinHandle<Result<Outcome, Failure>>, Failure> {
+pub(super) async fn keep_until_expired(story: &Story<'_>) -> Result<Kept, Failure> {
     let target = story.target("payments")?;
     let thief = Thief::of(&story.mesh.operator()?, story.mesh.member("shop")?).await?;
     let token = thief.token(&story.issuer, &target.origin, None, None).await?;
     let (_, claims) = jose::read(&token);
     let end = claims["exp"].as_u64().or_fail("a token without exp", "the issuer", "see its log")?;
-    Ok(spawn_local(async move {
-        let wait = (end + LEEWAY + 1).saturating_sub(clock::now());
-        tokio::time::sleep(Duration::from_secs(wait)).await;
+    let seconds = (end + LEEWAY + 1).saturating_sub(clock::now());
+    let shown = spawn_local(async move {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
         let shot = target.shoot(thief.tls(), bearer(target.ask("POST", "/transfers"), &token)).await?;
         Ok(shot.outcome)
-    }))
+    });
+    Ok(Kept { seconds, shown })
 }
 
 #[cfg(test)]
