@@ -120,7 +120,9 @@ test-cluster: cluster-able before-able ## Tests on a real Kubernetes; what a fai
 	$(CARGO) build --locked --workspace --bins
 	$(MAKE) images-before
 	$(MAKE) images IMAGES_PROFILE=dev
+	rm -rf $(TARGET_DIR)/cluster/asked
 	$(CARGO) test --locked -p e2e --test cluster -- --ignored --test-threads 2
+	$(TARGET_DIR)/debug/cluster rights
 
 # Named before anything is built, as well.
 before-able:

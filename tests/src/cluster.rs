@@ -4,6 +4,7 @@
 //! or, if the test was killed, when the next one starts.
 
 mod api_server;
+mod asked;
 pub mod bank;
 mod control_plane;
 mod controllers;
@@ -32,6 +33,7 @@ pub mod wire;
 use std::ops::{Deref, DerefMut};
 
 pub use api_server::ApiServer;
+pub use asked::not_asked;
 pub use events::{events, told};
 pub use folder::remove_abandoned;
 pub use forward::Forward;
@@ -76,6 +78,7 @@ impl DerefMut for Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         let Some(mut folder) = self.0.take() else { return };
+        asked::keep(&folder);
         if std::thread::panicking() {
             folder.take_down();
             eprintln!("left for you to read: {}", folder.path().display());

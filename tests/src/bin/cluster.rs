@@ -1,9 +1,9 @@
 //! A Kubernetes on this machine for a person: `cluster up [NAME]`, `cluster down [NAME]`, which also takes down what tests that were
-//! ended have left; `cluster able` says whether it can have one.
+//! ended have left; `cluster able` says whether it can have one, and `cluster rights` which rights of operators no test has needed.
 
 use std::process::ExitCode;
 
-use e2e::cluster::{Cluster, NODES, kept, lacking, missing_for_node, remove_abandoned, take_down};
+use e2e::cluster::{Cluster, NODES, kept, lacking, missing_for_node, not_asked, remove_abandoned, take_down};
 
 /// The name of a cluster that was given none.
 const NAME: &str = "dev";
@@ -16,8 +16,9 @@ fn main() -> ExitCode {
         Some("down") => down(name),
         Some("able") if able(&lacking()) => ExitCode::SUCCESS,
         Some("able") => ExitCode::FAILURE,
+        Some("rights") => rights(),
         _ => {
-            eprintln!("usage: cluster up [NAME] | cluster down [NAME] | cluster able");
+            eprintln!("usage: cluster up [NAME] | cluster down [NAME] | cluster able | cluster rights");
             ExitCode::FAILURE
         }
     }
@@ -28,6 +29,18 @@ fn able(missing: &[String]) -> bool {
         eprintln!("a cluster cannot run here; missing:\n  {}", missing.join("\n  "));
     }
     missing.is_empty()
+}
+
+fn rights() -> ExitCode {
+    let unused = not_asked();
+    if unused.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "operators have rights that no test has needed; take them away (operator/src/kubernetes/rights.rs), or try what they are for:\n  {}",
+        unused.join("\n  ")
+    );
+    ExitCode::FAILURE
 }
 
 fn up(name: &str) -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
+use super::asked;
 use super::folder::Folder;
 use super::kubectl::Kubectl;
 use super::network::{self, Network};
@@ -83,7 +84,7 @@ impl ControlPlane {
             ("kubelet-client-key", file("kubelet-client.key")),
         ];
         let mut command = folder.command(programs::folder().join("kube-apiserver"));
-        command.args(flags.map(|(name, value)| format!("--{name}={value}")));
+        command.args(flags.into_iter().chain(asked::flags(folder)).map(|(name, value)| format!("--{name}={value}")));
         // An API server on loopback is no endpoint of a Service: it would refuse to advertise itself.
         if self.address.is_loopback() {
             command.arg("--endpoint-reconciler-type=none");

@@ -43,6 +43,14 @@ pub(super) fn folder() -> PathBuf {
     target().join("cluster/bin")
 }
 
+/// The folder of what operators of tests have asked.
+///
+/// # Panics
+/// As [`target`].
+pub(super) fn asked() -> PathBuf {
+    target().join("cluster/asked")
+}
+
 /// The folder of all that was built, in which this very program lies.
 ///
 /// # Panics
