@@ -76,8 +76,7 @@ fn told(target: &TargetStatus) -> String {
 
 /// The pods of the service account are those that call.
 fn programmed(facts: &Facts<'_>, conditions: Conditions, key: &Key, spec: &ClientSpec) -> Condition {
-    let pods = facts.view.pods();
-    let own = pods.filter(|pod| pod.namespace == *key.namespace && pod.service_account == spec.service_account);
+    let own = facts.view.index().pods_as(&key.namespace, &spec.service_account);
     facts.pods.programmed(conditions, own.map(|pod| pod.uid.as_str()), "what they were last told").0
 }
 
