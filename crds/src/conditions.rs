@@ -52,6 +52,8 @@ pub mod reason {
     /// More specific policies govern every port.
     pub const OVERRIDDEN: &str = "Overridden";
 
+    /// No pod with a sidecar answers for the target.
+    pub const NOT_MESHED: &str = "NotMeshed";
     /// No rule of the target names the caller.
     pub const CALLER_NOT_ALLOWED: &str = "CallerNotAllowed";
     /// No rule that names the caller has the scopes asked for.

@@ -17,6 +17,7 @@ pub(crate) fn remedy(of: &str) -> &'static str {
         reason::REJECTED => "restart the pods whose sidecars are older than the operator; the message has their words",
         reason::NO_PODS => "start the workload, or remove what nothing runs",
         reason::OVERRIDDEN => "nothing, if the more specific policies are meant; else remove them",
+        reason::NOT_MESHED => "start the pods of the target, and have them injected",
         reason::CALLER_NOT_ALLOWED => "have a rule of the target's FapiPolicy name this service account",
         reason::SCOPE_NOT_ALLOWED => "ask for fewer scopes, or have a rule that names the caller require them",
         reason::DETAIL_NOT_ALLOWED => {
