@@ -34,6 +34,9 @@ pub mod reason {
     /// What is targeted does not exist.
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
 
+    /// The mesh's certificate authority is lost, and no pod gets a certificate.
+    pub const CA_UNAVAILABLE: &str = "CAUnavailable";
+
     /// There is no such FapiIssuer, or no version of it was ever good.
     pub const ISSUER_NOT_FOUND: &str = "IssuerNotFound";
     /// The FapiIssuer does not allow this namespace, or not with this audience.

@@ -10,6 +10,7 @@ pub(crate) fn remedy(of: &str) -> &'static str {
             "mend what the message names; until then the last good version is in force, or all is refused"
         }
         reason::TARGET_NOT_FOUND => "make what is named, or mend the name",
+        reason::CA_UNAVAILABLE => "put the Secret that the message names back from a backup",
         reason::ISSUER_NOT_FOUND => "make the FapiIssuer, or mend the name",
         reason::REF_NOT_PERMITTED => "have spec.allow of the FapiIssuer name this namespace and audience",
         reason::PENDING => "wait a moment; if it stays, look at the operator's log and at the sidecars' readiness",
