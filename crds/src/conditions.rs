@@ -34,6 +34,9 @@ pub mod reason {
     /// What is targeted does not exist.
     pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
 
+    /// The mesh's certificate authority is lost, and no pod gets a certificate.
+    pub const CA_UNAVAILABLE: &str = "CAUnavailable";
+
     /// There is no such FapiIssuer, or no version of it was ever good.
     pub const ISSUER_NOT_FOUND: &str = "IssuerNotFound";
     /// The FapiIssuer does not allow this namespace, or not with this audience.
@@ -52,6 +55,8 @@ pub mod reason {
     /// More specific policies govern every port.
     pub const OVERRIDDEN: &str = "Overridden";
 
+    /// No pod with a sidecar answers for the target.
+    pub const NOT_MESHED: &str = "NotMeshed";
     /// No rule of the target names the caller.
     pub const CALLER_NOT_ALLOWED: &str = "CallerNotAllowed";
     /// No rule that names the caller has the scopes asked for.

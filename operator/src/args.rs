@@ -156,4 +156,21 @@ mod tests {
             assert!(rotation(text).is_err(), "{text}");
         }
     }
+
+    /// What the chart lets pass, the operator takes: it would end at every start.
+    #[test]
+    fn a_rotation_that_the_chart_takes_is_one() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../charts/fapi-mesh/values.schema.json")).unwrap();
+        let pattern = regex::Regex::new(schema["properties"]["keyRotation"]["pattern"].as_str().unwrap()).unwrap();
+        for unit in ["h", "m", "s", "ms", "h0m", "h59m", "h60m", "h5m", "h1s", ""] {
+            for number in (0..3_000).chain((3_000..100_000).step_by(97)).chain([129_600, 7_776_000]) {
+                let text = format!("{number}{unit}");
+                assert!(!pattern.is_match(&text) || rotation(&text).is_ok(), "{text}");
+            }
+        }
+        for text in ["10m", "90m", "1h", "24h", "1h30m", "2159h59m", "2160h", "600s", "86400s"] {
+            assert!(pattern.is_match(text) && rotation(text).is_ok(), "{text}");
+        }
+    }
 }

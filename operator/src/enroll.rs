@@ -114,6 +114,9 @@ impl Enroller {
                 Ok(Enrolled { issued, bundle_pem: self.authority.bundle_pem() })
             }
             Err(refusal) => {
+                if let EnrollRefusal::Authority(error) = &refusal {
+                    tracing::error!(event = "pki", %error, "a certificate cannot be made");
+                }
                 let reason = refusal.id();
                 let caller = caller.map_or("", |caller| caller.peer.spiffe_id.as_str());
                 tracing::warn!(event = "enrolment", outcome = "refused", kind, reason, caller, detail = %refusal);
@@ -166,7 +169,7 @@ impl Enroller {
     /// A pod that exists is told why it gets nothing. Whose token nobody believes has no place to be told.
     fn tell(&self, pod: &Pod, kind: &str, refusal: &EnrollRefusal) {
         let reason = match refusal {
-            EnrollRefusal::Authority(_) => Reason::IssuingFailed,
+            EnrollRefusal::Authority(_) | EnrollRefusal::AuthorityLost => Reason::IssuingFailed,
             _ => Reason::EnrolmentRefused,
         };
         let what = if kind == "first" { "no first certificate" } else { "no new certificate" };

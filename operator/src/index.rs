@@ -128,6 +128,18 @@ impl Index {
         pod.ports.iter().filter_map(move |port| Some((port, plans?.get(&port.number)?)))
     }
 
+    /// The pods of a namespace, in the order of their uids.
+    pub(crate) fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &Pod> {
+        let plans = self.namespace(namespace).map(|namespace| namespace.plans.keys());
+        plans.into_iter().flatten().filter_map(|uid| self.model.pods.get(uid))
+    }
+
+    /// The pods that run as a service account, in the order of their uids.
+    pub(crate) fn pods_as(&self, namespace: &str, account: &str) -> impl Iterator<Item = &Pod> {
+        let uids = self.namespace(namespace).and_then(|namespace| namespace.accounts.get(account));
+        uids.into_iter().flatten().filter_map(|uid| self.model.pods.get(uid))
+    }
+
     /// The pods of the Service's own namespace behind it, with a sidecar or without.
     pub(crate) fn pods_behind<'a>(&'a self, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
         let endpoints = self.model.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();

@@ -50,6 +50,10 @@ pub(crate) struct Authority {
     changing: Mutex<()>,
     in_force: RwLock<Arc<InForce>>,
     roots: watch::Sender<Arc<Roots>>,
+    /// The fingerprint of the first root: how it is known that what is kept is still this authority.
+    first: String,
+    /// Why pods get no certificates: what is in force is not kept any more.
+    lost: Mutex<Option<Arc<str>>>,
 }
 
 /// What is kept, as it is used. Replaced as a whole.
@@ -98,6 +102,8 @@ impl Authority {
         store.write_bundle(&roots.pem)?;
         let authority = Self {
             trust_domain: trust_domain.clone(),
+            first: store.first()?,
+            lost: Mutex::default(),
             store,
             changing: Mutex::default(),
             in_force: RwLock::new(Arc::new(in_force)),
@@ -148,7 +154,38 @@ impl Authority {
         in_force.signing.owns(key) || in_force.other.as_ref().is_some_and(|line| line.owns(key))
     }
 
+    /// Looks whether what is in force is still kept. If it is lost, that is said once, and pods get no certificates until it is put
+    /// back: certificates of keys that nobody can start with again would only make the day worse on which that shows.
+    ///
+    /// # Errors
+    /// It is lost, and what to do; or nobody knows, because it cannot be read: then nothing changes.
+    pub(crate) fn look(&self) -> Result<(), PkiError> {
+        let kept = self.store.check(&self.first);
+        let now: Option<Arc<str>> = match &kept {
+            Ok(()) => None,
+            Err(error) if error.is_lost() => Some(error.to_string().into()),
+            Err(_) => return kept,
+        };
+        let before = std::mem::replace(&mut *self.lost_now(), now.clone());
+        match (before, now) {
+            (None, Some(error)) => {
+                tracing::error!(event = "pki", %error, "the authority is lost; no pod gets a certificate until it is put back");
+            }
+            (Some(_), None) => tracing::info!(event = "pki", "the authority was put back; pods get certificates again"),
+            _ => {}
+        }
+        kept
+    }
+
+    /// Why pods get no certificates, and what to do; `None` as long as what is in force is kept.
+    pub(crate) fn lost(&self) -> Option<Arc<str>> {
+        self.lost_now().clone()
+    }
+
     /// Issues the certificate of a pod: for `lifetime`, but never beyond the issuing CA's own.
+    ///
+    /// # Errors
+    /// What is in force is lost; or it has ended, or there is a defect.
     pub(crate) fn issue_pod(
         &self,
         id: &SpiffeId,
@@ -157,6 +194,9 @@ impl Authority {
         lifetime: Duration,
         now: UnixTime,
     ) -> Result<Issued, PkiError> {
+        if let Some(why) = self.lost() {
+            return Err(PkiError::Lost(why));
+        }
         let mut params = leaf::params(id)?;
         leaf::add_pod_uid(&mut params, pod_uid)?;
         self.sign(params, key, lifetime, now)
@@ -265,6 +305,10 @@ impl Authority {
 
     fn in_force(&self) -> Arc<InForce> {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lost_now(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fapi::{IssuedToken, Peer, Revocation};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::given_up::{Change, GivenUp, Ledger};
 use crate::clock::Clock;
@@ -29,6 +30,8 @@ const MAX_BYTES: usize = 3 * 1024 * 1024;
 const FRAME: usize = 4096;
 /// A disk that is full is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A watch may die without a word: what others revoke is looked for at least this often.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Why something could not be revoked, or what was revoked cannot be read; the message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,8 @@ pub(crate) struct Revocations {
     /// Held while the file is written, so that files and epochs have one order.
     writing: Mutex<Ledger>,
     in_force: watch::Sender<Arc<InForce>>,
+    /// How often it is looked for what others revoke.
+    look: Duration,
 }
 
 /// The set as everyone reads it.
@@ -118,7 +123,8 @@ impl Revocations {
             }
             None => return Err(RevocationsError::Missing(shelf.place(file::NAME))),
         };
-        Ok(Self { shelf, clock, writing: Mutex::default(), in_force: watch::Sender::new(Arc::new(in_force)) })
+        let in_force = watch::Sender::new(Arc::new(in_force));
+        Ok(Self { shelf, clock, writing: Mutex::default(), in_force, look: LOOK })
     }
 
     /// What is revoked now.
@@ -230,6 +236,7 @@ impl Revocations {
         mut shutdown: watch::Receiver<bool>,
     ) {
         let mut by_others = false;
+        let (is_shared, mut look) = (self.shelf.is_shared(), Instant::now() + self.look);
         loop {
             let (revocations, wanted) = (self.clone(), desired.borrow_and_update().clone());
             let step = tokio::task::spawn_blocking(move || {
@@ -241,6 +248,9 @@ impl Revocations {
             let step = step.await;
             let failed = match step {
                 Ok(Ok(())) => {
+                    if by_others {
+                        look = Instant::now() + self.look;
+                    }
                     by_others = false;
                     false
                 }
@@ -254,9 +264,10 @@ impl Revocations {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(RETRY), if failed => {}
+                () = sleep(RETRY), if failed => {}
                 changed = desired.changed() => if changed.is_err() { return },
                 () = changes.next() => by_others = true,
+                () = sleep_until(look), if is_shared => by_others = true,
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }

@@ -87,7 +87,7 @@ impl Rotator {
         loop {
             let (now, wanted, leads) = (view.borrow().clone(), desired.borrow().clone(), leadership.holds());
             let step = tokio::task::spawn_blocking(move || {
-                let outcome = if leads { self.lead(led, &now, &wanted) } else { self.follow() };
+                let outcome = self.step((leads, led), &now, &wanted);
                 (self, outcome)
             });
             let Ok((back, outcome)) = step.await else {
@@ -95,7 +95,8 @@ impl Rotator {
             };
             self = back;
             led = leads && outcome.is_ok();
-            if let Err(error) = outcome {
+            // What is lost was told when that was found.
+            if let Err(error) = outcome.or_else(|error| self.authority.lost().map(drop).ok_or(error)) {
                 tracing::error!(event = "rotation", %error, "cannot go on with the root; it is tried again");
             }
             let goes_on = self.authority.rotation().is_some_and(|rotation| rotation.runs());
@@ -106,6 +107,17 @@ impl Rotator {
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }
+    }
+
+    /// One look. With an authority that is lost nothing is done but to tell of it.
+    fn step(&mut self, (leads, led): (bool, bool), view: &View, desired: &Desired) -> Result<(), PkiError> {
+        if let Err(error) = self.authority.look() {
+            if self.authority.lost().is_some() {
+                self.tell_of_anchors(None);
+            }
+            return Err(error);
+        }
+        if leads { self.lead(led, view, desired) } else { self.follow() }
     }
 
     /// Does what is asked and what is due, and tells how far that is.

@@ -46,6 +46,8 @@ use crate::view::View;
 const QUIET: Duration = Duration::from_millis(50);
 /// A disk that is full is tried again; a file that somebody removed comes back.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Objects tell of themselves; that a Revocation has ended, time alone tells.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// With acknowledgements alone no status changes more often: what sidecars say is theirs to say, and writes are ours to pay.
 const ACKNOWLEDGED_EVERY: Duration = Duration::from_secs(1);
@@ -126,8 +128,11 @@ impl Reporter {
             }
             // A file that somebody removes does not tell; an object does.
             let look_again = match &mut self.place {
-                Place::Folder(_) => true,
-                Place::Objects(objects) => objects.write(&self.last, &heard).await,
+                Place::Folder(_) => AGAIN,
+                Place::Objects(objects) => match objects.write(&self.last, &heard).await {
+                    true => AGAIN,
+                    false => LOOK,
+                },
             };
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
@@ -140,7 +145,7 @@ impl Reporter {
                 changed = self.pace.due(&self.clock) => if changed.is_err() { return },
                 changed = anchors.changed() => if changed.is_err() { return },
                 () = leadership.changed() => {}
-                () = sleep(AGAIN), if look_again => {}
+                () = sleep(look_again) => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
             tokio::select! {

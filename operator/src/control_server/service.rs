@@ -153,7 +153,9 @@ impl Control for ControlService {
 /// What a sidecar should make of a refusal: try again, read its token again, or tell somebody.
 fn code(refusal: &EnrollRefusal) -> Code {
     match refusal {
-        EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) => Code::Unavailable,
+        EnrollRefusal::NotReady | EnrollRefusal::Token(TokenRefused::Unavailable) | EnrollRefusal::AuthorityLost => {
+            Code::Unavailable
+        }
         EnrollRefusal::Busy => Code::ResourceExhausted,
         EnrollRefusal::Token(_) | EnrollRefusal::CertificateEnded | EnrollRefusal::CertificateRevoked => {
             Code::Unauthenticated

@@ -50,7 +50,18 @@ pub(crate) enum EnrollRefusal {
     Revoked,
     /// Our side.
     #[error("the certificate could not be made; see the operator's log")]
-    Authority(#[from] PkiError),
+    Authority(#[source] PkiError),
+    /// Our side, until a person has put it back.
+    #[error(
+        "the operator has lost the mesh's certificate authority and issues nothing until it is put back; its log says how"
+    )]
+    AuthorityLost,
+}
+
+impl From<PkiError> for EnrollRefusal {
+    fn from(error: PkiError) -> Self {
+        if matches!(error, PkiError::Lost(_)) { Self::AuthorityLost } else { Self::Authority(error) }
+    }
 }
 
 impl EnrollRefusal {
@@ -74,6 +85,7 @@ impl EnrollRefusal {
             Self::CertificateRevoked => "certificate_revoked",
             Self::Revoked => "revoked",
             Self::Authority(_) => "authority_unavailable",
+            Self::AuthorityLost => "authority_lost",
         }
     }
 }

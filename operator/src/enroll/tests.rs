@@ -119,6 +119,19 @@ async fn nothing_is_issued_before_the_state_is_known() {
 }
 
 #[tokio::test]
+async fn nothing_is_issued_by_an_authority_that_is_lost_and_again_when_it_is_back() {
+    let bench = Bench::new();
+    let token = bench.token("shop-1");
+    let (kept, away) = (bench.dir.path().join("pki"), bench.dir.path().join("away"));
+    fs::rename(&kept, &away).unwrap();
+    assert!(bench.enroller.authority.look().is_err());
+    assert_eq!(bench.reason(&token).await, "authority_lost");
+    fs::rename(&away, &kept).unwrap();
+    bench.enroller.authority.look().unwrap();
+    assert!(bench.first(&token).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_token_ends() {
     let bench = Bench::new();
     let token = bench.token("shop-1");

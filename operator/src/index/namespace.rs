@@ -15,7 +15,9 @@ use crate::model::{Client, Endpoint, Key, Model, Pod, Seniority, Table};
 pub(super) struct Namespace {
     pub(super) attachments: Attachments,
     /// By pod uid, then by the number of the port.
-    pub(super) plans: HashMap<String, BTreeMap<u16, Arc<PortPlan>>>,
+    pub(super) plans: BTreeMap<String, BTreeMap<u16, Arc<PortPlan>>>,
+    /// The uids of pods by service account, in their order.
+    pub(super) accounts: HashMap<String, Vec<String>>,
     /// The Services that a pod answers for, by its uid.
     pub(super) fronts: HashMap<String, Vec<Key>>,
     /// FapiClients by service account, oldest first.
@@ -37,8 +39,9 @@ impl Namespace {
         }
         let planner = Planner::new(trust_domain, model, &attachments);
         let plans = plans(planner, name, pods, endpoints().flat_map(|(_, endpoints)| endpoints));
-        let (fronts, client_keys) = (fronts(endpoints()), client_keys(clients()));
-        Some(Self { attachments, plans, fronts, clients: self::clients(clients()), client_keys })
+        let (accounts, fronts) = (accounts(pods), fronts(endpoints()));
+        let (clients, client_keys) = (self::clients(clients()), client_keys(clients()));
+        Some(Self { attachments, plans, accounts, fronts, clients, client_keys })
     }
 }
 
@@ -52,7 +55,7 @@ fn plans<'a>(
     namespace: &str,
     pods: &[&Pod],
     endpoints: impl Iterator<Item = &'a Endpoint>,
-) -> HashMap<String, BTreeMap<u16, Arc<PortPlan>>> {
+) -> BTreeMap<String, BTreeMap<u16, Arc<PortPlan>>> {
     let mut fronts: HashMap<(&str, u16), Vec<(&Key, &str)>> = HashMap::new();
     for endpoint in endpoints {
         let port = (endpoint.pod_uid.as_str(), endpoint.pod_port);
@@ -66,6 +69,14 @@ fn plans<'a>(
         (pod.uid.clone(), ports.collect())
     };
     pods.iter().map(plan_pod).collect()
+}
+
+fn accounts(pods: &[&Pod]) -> HashMap<String, Vec<String>> {
+    let mut accounts: HashMap<String, Vec<String>> = HashMap::new();
+    for pod in pods {
+        accounts.entry(pod.service_account.clone()).or_default().push(pod.uid.clone());
+    }
+    accounts
 }
 
 fn fronts<'a>(all: impl Iterator<Item = (&'a Key, &'a Vec<Endpoint>)>) -> HashMap<String, Vec<Key>> {

@@ -186,3 +186,26 @@ fn what_does_not_compile_is_found_before_it_is_attached() {
     let empty = PolicySpec { sender_constraints: Vec::new(), ..spec };
     assert!(check(&domain(), &key, &empty).is_err());
 }
+
+#[test]
+fn pods_are_found_by_namespace_and_by_service_account_as_a_look_at_each_finds_them() {
+    let mut model = bank();
+    let mut again = model.pods.values().next().unwrap().clone();
+    again.uid = "zzz".to_owned();
+    again.name = "again".to_owned();
+    let account = (again.namespace.clone(), again.service_account.clone());
+    model.pods.insert(again.uid.clone(), again);
+    let index = Index::new(domain(), model);
+    let uids = |pods: &mut dyn Iterator<Item = &Pod>| pods.map(|pod| pod.uid.clone()).collect::<Vec<_>>();
+    let mut accounts = 0;
+    for pod in index.model().pods.values() {
+        let mut all = index.model().pods.values().filter(|other| other.namespace == pod.namespace);
+        assert_eq!(uids(&mut index.pods_in(&pod.namespace)), uids(&mut all));
+        let all = index.model().pods.values().filter(|other| other.namespace == pod.namespace);
+        let mut all = all.filter(|other| other.service_account == pod.service_account);
+        assert_eq!(uids(&mut index.pods_as(&pod.namespace, &pod.service_account)), uids(&mut all));
+        accounts += 1;
+    }
+    assert!(accounts > 2 && index.pods_as(&account.0, &account.1).count() == 2);
+    assert_eq!((index.pods_in("nowhere").count(), index.pods_as(&account.0, "nobody").count()), (0, 0));
+}

@@ -140,15 +140,22 @@ impl Keys {
             }
             let (leads, keys) = (leadership.holds(), self.clone());
             // Whoever begins to lead may have missed what the one before did last.
-            let step = move || if leads && led { keys.tick() } else { keys.follow() };
+            let step = move || keys.step(leads && led);
             let Ok(outcome) = tokio::task::spawn_blocking(step).await else {
                 return tracing::error!("the issuer's keys are no longer rotated; restart the operator");
             };
             led = leads && outcome.is_ok();
             if let Err(error) = outcome {
-                tracing::error!(event = "keys", %error, "cannot rotate the issuer's keys");
+                tracing::error!(event = "keys", %error, "cannot read or rotate the issuer's keys; those in use go on");
             }
         }
+    }
+
+    /// Takes over what is kept, and does what is due where that is for this process to do. It looks there in any case: keys that
+    /// somebody has removed are to be told of while a process has them.
+    fn step(&self, leads: bool) -> Result<(), KeysError> {
+        self.follow()?;
+        if leads { self.tick() } else { Ok(()) }
     }
 
     /// Does what is due: drops keys whose tokens have ended, and lets the next key sign.

@@ -14,7 +14,8 @@ use crate::crypto;
 
 /// Seconds after which a server is to end a watch.
 const WATCH: u32 = 290;
-/// One that says nothing for longer is not there any more.
+/// One that says nothing for longer is not there any more. Nobody relies on hearing of it earlier: whoever follows a Secret also
+/// looks by himself, every 30 s.
 const SILENCE: Duration = Duration::from_secs(300);
 /// The first answer.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -51,7 +51,7 @@ impl Leadership {
         until.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Returns when it may have begun or ended.
+    /// Returns when it has begun or ended, and not whenever it is renewed.
     pub(crate) async fn changed(&mut self) {
         let ended = match &mut self.0 {
             Some(until) => until.changed().await.is_err(),
@@ -70,6 +70,8 @@ pub(crate) struct Candidate {
     election: Election,
     began: Instant,
     until: watch::Sender<Option<Instant>>,
+    /// What was told last: whether it holds.
+    told: bool,
     /// Where this replica's control server is.
     control: Option<SocketAddr>,
     /// Where that of another one is, which holds the Lease.
@@ -86,7 +88,7 @@ impl Candidate {
         let election = Election::new(&me);
         let leases = Api::namespaced(client, namespace);
         let (until, holder) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self { leases, me, election, began: Instant::now(), until, control, holder }
+        Self { leases, me, election, began: Instant::now(), until, told: false, control, holder }
     }
 
     /// Where the control server of the holder is; `None` if that is this process, or nobody, or one that does not say.
@@ -148,13 +150,19 @@ impl Candidate {
         self.holder.send_if_modified(|known| std::mem::replace(known, at) != at);
     }
 
-    fn publish(&self) {
-        let until = self.election.until().map(|until| self.began + until);
-        let before = self.until.send_replace(until);
-        let now = Instant::now();
+    /// What holds from now on, and whoever waits for a change of it is woken by that alone. One that has run out and came back
+    /// is a change too: what was to be written in between was not.
+    fn publish(&mut self) {
+        let (until, now, told) = (self.election.until().map(|until| self.began + until), Instant::now(), self.told);
         let held = |until: Option<Instant>| until.is_some_and(|until| now < until);
-        if held(before) != held(until) {
-            tracing::info!(event = "lease", me = self.me, holds = held(until));
+        let holds = held(until);
+        let is_change = self.until.send_if_modified(|known| {
+            let before = std::mem::replace(known, until);
+            holds != told || holds != held(before)
+        });
+        self.told = holds;
+        if is_change {
+            tracing::info!(event = "lease", me = self.me, holds);
         }
     }
 
@@ -228,3 +236,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

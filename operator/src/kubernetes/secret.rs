@@ -48,7 +48,9 @@ impl Secret {
         if matches!(self.loss, Loss::MadeAnew) {
             return Ok(self.desk.read(self.name, None)?.is_some());
         }
-        let (documents, recorded) = (self.desk.read(self.name, None)?, self.desk.recorded(self.name)?);
+        // The record first: it is written after the Secret, so whoever finds it finds the Secret that another makes meanwhile.
+        let recorded = self.desk.recorded(self.name)?;
+        let documents = self.desk.read(self.name, None)?;
         match (documents, recorded) {
             (None, None) => Ok(false),
             (Some(documents), Some(recorded)) if recorded == self.record_of(&documents) => Ok(true),

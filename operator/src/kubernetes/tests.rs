@@ -71,6 +71,19 @@ async fn of_two_that_start_together_both_have_the_keys_of_one() {
 }
 
 #[tokio::test]
+async fn one_that_looks_while_another_makes_the_secret_has_its_keys() {
+    let (cluster, made) = (Cluster::default(), Cluster::default());
+    let first = authority(&desk(&made).await).unwrap();
+    let desk = desk(&cluster).await;
+    let objects = [format!("{SECRETS}/fapi-mesh-ca"), STATE.to_owned()].map(|path| {
+        let object = made.object(&path).unwrap();
+        (path, object)
+    });
+    cluster.put_meanwhile(objects);
+    assert_eq!(authority(&desk).unwrap().bundle_pem(), first.bundle_pem());
+}
+
+#[tokio::test]
 async fn a_lost_or_exchanged_secret_is_named_and_never_made_anew() {
     let cluster = Cluster::default();
     let desk = desk(&cluster).await;
@@ -186,7 +199,7 @@ async fn an_api_server_that_does_not_answer_is_an_error_with_a_remedy() {
     let desk = desk(&cluster).await;
     cluster.answers(false);
     let error = authority(&desk).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("cannot read Secret fapi-mesh/fapi-mesh-ca") && error.contains("Role"), "{error}");
+    assert!(error.contains("cannot read ConfigMap fapi-mesh/fapi-mesh-state") && error.contains("Role"), "{error}");
     cluster.answers(true);
     authority(&desk).unwrap();
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with the mesh's certificate authority. Every message says where and what to do.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fapi::UnixTime;
 
@@ -33,6 +34,9 @@ pub(crate) enum PkiError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// What is in force is not kept any more.
+    #[error("{0}")]
+    Lost(Arc<str>),
     /// A file is there but is not what was written.
     #[error("{} cannot be used: {detail}; restore the whole `pki` folder from a backup", path.display())]
     Damaged {
@@ -76,6 +80,11 @@ pub(crate) enum PkiError {
 }
 
 impl PkiError {
+    /// True when what was kept is gone, or is not what was kept.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Damaged { .. } | Self::File(FileError::Lost { .. }))
+    }
+
     /// True when another operator has written since it was read: read it again.
     pub(crate) fn is_changed(&self) -> bool {
         match self {

@@ -114,6 +114,22 @@ impl Store {
         Ok(self.documents().write(ROTATION, is)?)
     }
 
+    /// Looks whether the authority is still there whose first root has this fingerprint.
+    ///
+    /// # Errors
+    /// It is not, or it cannot be read.
+    pub(super) fn check(&self, first: &str) -> Result<(), PkiError> {
+        match self.first() {
+            Ok(found) if found == first => Ok(()),
+            Err(error) if !error.is_lost() => Err(error),
+            other => {
+                // What was recorded of it knows best what to do.
+                self.shelf.is_there()?;
+                other.and_then(|_| Err(replaced(&self.shelf.place(FINGERPRINT))))
+            }
+        }
+    }
+
     /// The fingerprint of the first root of all.
     pub(super) fn first(&self) -> Result<String, PkiError> {
         let path = self.shelf.place(FINGERPRINT);

@@ -3,6 +3,9 @@
 use fapi::{Issuer, Revoked, UnixTime};
 
 use super::*;
+use crate::kubernetes::{Desk, Loss, Secret, secret};
+use crate::testing::cluster::Cluster;
+use crate::testing::mesh::SOON;
 use crate::testing::{NOW, TempDir, id};
 
 fn open(dir: &TempDir, clock: &Clock) -> Result<Revocations, RevocationsError> {
@@ -122,4 +125,27 @@ fn tokens_leave_room_for_what_people_revoke() {
     assert_eq!(revocations.in_force().set.len(), 3500, "all or none");
     revocations.revoke([pod("one", NOW.plus(100))]).unwrap();
     assert!(hit(&revocations, "one"));
+}
+
+#[tokio::test]
+async fn what_another_replica_revokes_is_found_though_nobody_tells_of_it() {
+    let (cluster, clock) = (Cluster::default(), Clock::manual(NOW));
+    let open = async || {
+        let cluster = cluster.clone();
+        let desk = Desk::open("fapi-mesh", move || async move { Ok(cluster.client()) }).await.unwrap();
+        let shelf = Shelf::Secret(Secret::new(desk, secret::REVOCATIONS, Loss::Missing));
+        Revocations::open(shelf, false, clock.clone()).unwrap()
+    };
+    let (other, mut own) = (open().await, open().await);
+    own.look = Duration::from_millis(10);
+    let (own, shutdown, desired) = (Arc::new(own), watch::Sender::new(false), watch::Sender::default());
+    let following = tokio::spawn(own.clone().follow(desired.subscribe(), Changes::none(), shutdown.subscribe()));
+    let mut told = own.subscribe();
+    for (uid, all) in [("one", 1), ("two", 2)] {
+        other.revoke([pod(uid, NOW.plus(100))]).unwrap();
+        let found = told.wait_for(|in_force| in_force.set.len() == all);
+        assert!(tokio::time::timeout(SOON, found).await.is_ok(), "{uid}");
+    }
+    shutdown.send_replace(true);
+    following.await.unwrap();
 }

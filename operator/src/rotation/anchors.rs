@@ -35,6 +35,8 @@ pub(crate) struct Anchors {
     pub(crate) step: Option<(Step, UnixTime)>,
     /// How far that is, and shortly after it how far it got. Whoever does not lead does not know.
     pub(crate) progress: Option<Progress>,
+    /// Why pods get no certificates, and what to do.
+    pub(crate) lost: Option<Arc<str>>,
 }
 
 /// Where they are told.
@@ -44,7 +46,7 @@ impl Anchors {
     pub(super) fn of(authority: &Authority, progress: Option<Progress>) -> Self {
         let rotation = authority.rotation().filter(Rotation::runs);
         let step = rotation.map(|rotation| (rotation.step, rotation.since()));
-        Self { all: authority.anchors(), step, progress }
+        Self { all: authority.anchors(), step, progress, lost: authority.lost() }
     }
 
     /// The root that others follow in this step, by its place.

@@ -11,12 +11,12 @@ use super::*;
 use crate::acks::{AckEvent, Reported};
 use crate::kubernetes::Desk;
 use crate::model::Model;
-use crate::pki::FINGERPRINT;
+use crate::pki::{FINGERPRINT, PublicKey};
 use crate::shelf::Shelf;
 use crate::source::Bundle;
 use crate::testing::bank::{bank, view};
 use crate::testing::cluster::Cluster;
-use crate::testing::{NOW, TempDir, authority, domain};
+use crate::testing::{NOW, P256, TempDir, authority, domain, greedy_csr};
 
 const STEPS: [Step; 4] = [Step::Prepared, Step::Active, Step::Tainted, Step::Removed];
 const AT_ONCE: Pace = Pace { prepared: Duration::ZERO, other: Duration::ZERO, unused: Duration::ZERO };
@@ -460,4 +460,56 @@ async fn the_leader_hears_of_sidecars_of_others_and_the_others_follow() {
     // And a later start finds its Secret.
     let later = replica(&cluster, &clock).await;
     assert_eq!(later.authority.bundle_pem(), other.authority.bundle_pem());
+}
+
+#[tokio::test]
+async fn while_the_authority_is_lost_no_pod_gets_a_certificate_and_everybody_is_told_why() {
+    let (cluster, other, clock) = (Cluster::default(), Cluster::default(), Clock::manual(NOW));
+    let (mut leader, mut follower) = (replica(&cluster, &clock).await, replica(&cluster, &clock).await);
+    drop(replica(&other, &clock).await);
+    let (view, desired) = (view(placed()), Desired::default());
+    let path = "/api/v1/namespaces/fapi-mesh/secrets/fapi-mesh-ca";
+    let (own, foreign) = (cluster.object(path).unwrap(), other.object(path).unwrap());
+    let id = crate::testing::id("shop");
+    let (log, guard) = crate::testing::capture_log();
+    let mut look = |kept: bool, known: bool| {
+        let mut told = Vec::new();
+        for (rotator, leads) in [(&mut leader, true), (&mut follower, false)] {
+            let anchors = rotator.anchors();
+            assert_eq!(rotator.step((leads, false), &view, &desired).is_ok(), kept && known, "{leads}");
+            let csr = greedy_csr(TempDir::new().path(), P256);
+            let key = PublicKey::from_csr(&csr).unwrap();
+            let issued = rotator.authority.issue_pod(&id, "uid", &key, Duration::from_secs(60), NOW);
+            assert_eq!(issued.is_ok(), kept, "{leads}");
+            told.push(anchors.borrow().lost.as_deref().map(str::to_owned));
+            let refused = issued.err().map(|error| error.to_string());
+            assert_eq!(told.last().unwrap(), &refused, "in the same words");
+        }
+        told.dedup();
+        assert_eq!(told.len(), 1, "all say the same: {told:?}");
+        told.pop().unwrap()
+    };
+    assert_eq!(look(true, true), None);
+    cluster.answers(false);
+    assert_eq!(look(true, false), None, "whether it is lost nobody knows");
+    cluster.answers(true);
+    cluster.remove(path);
+    for _ in 0..2 {
+        let lost = look(false, true).unwrap();
+        for part in ["Secret fapi-mesh/fapi-mesh-ca", "backup", "ConfigMap fapi-mesh/fapi-mesh-state"] {
+            assert!(lost.contains(part), "{lost}");
+        }
+    }
+    cluster.answers(false);
+    assert!(look(false, false).is_some(), "nobody knows that it is back");
+    cluster.answers(true);
+    // Another authority, whole in itself.
+    cluster.put(path, foreign);
+    assert!(look(false, true).unwrap().contains("another"));
+    cluster.put(path, own);
+    assert_eq!(look(true, true), None);
+    drop(guard);
+    let lines = log.of("pki");
+    let said = |part: &str| lines.iter().filter(|line| line.to_string().contains(part)).count();
+    assert_eq!((said("the authority is lost"), said("the authority was put back")), (2, 2), "once by each");
 }

@@ -76,8 +76,7 @@ fn told(target: &TargetStatus) -> String {
 
 /// The pods of the service account are those that call.
 fn programmed(facts: &Facts<'_>, conditions: Conditions, key: &Key, spec: &ClientSpec) -> Condition {
-    let pods = facts.view.pods();
-    let own = pods.filter(|pod| pod.namespace == *key.namespace && pod.service_account == spec.service_account);
+    let own = facts.view.index().pods_as(&key.namespace, &spec.service_account);
     facts.pods.programmed(conditions, own.map(|pod| pod.uid.as_str()), "what they were last told").0
 }
 
@@ -96,7 +95,9 @@ fn target_status(
     let service = &target.service;
     let found = index.model().services.contains_key(service);
     let bound = target.sender_constraint.or_else(|| found.then(|| preferred_constraint(index, service, |_| true)));
-    let outcome = owned(index, key, spec, service).and_then(|()| given(index, spec, identity, target, bound));
+    let outcome = owned(index, key, spec, service)
+        .and_then(|()| answered(index, service))
+        .and_then(|()| given(index, spec, identity, target, bound));
     let own = || Audience::for_service(&service.name, &service.namespace).map(|own| own.to_string());
     let (audience, scopes, reason, message) = match outcome {
         Ok((audience, grant)) => (audience, grant.scopes.iter().map(str::to_owned).collect(), reason::GRANTED, None),
@@ -130,6 +131,20 @@ fn owned(index: &Index, key: &Key, spec: &ClientSpec, service: &Key) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// A target for which a sidecar answers: only behind one is there a port that takes tokens.
+fn answered(index: &Index, service: &Key) -> Result<(), Refusal> {
+    if index.endpoints_of(service).next().is_some() {
+        return Ok(());
+    }
+    let message = match index.pods_behind(service).count() {
+        0 => format!("no pod stands behind {service}; start its pods, with a sidecar"),
+        _ => format!(
+            "no pod behind {service} has a sidecar; annotate their template with fapi-mesh.dev/inject: enabled, and have them made anew"
+        ),
+    };
+    Err((reason::NOT_MESHED, message))
 }
 
 /// What the issuer gives, by the very function that it asks; and of an issuer outside the mesh the audience, and what it is

@@ -11,14 +11,15 @@ use crate::rotation::{Anchors, Progress};
 
 pub(super) fn status(facts: &Facts<'_>, mesh: &Mesh) -> FapiMeshStatus {
     let conditions = Conditions { generation: mesh.generation, now: facts.now };
-    let ready = match &mesh.fault {
-        Some(fault) if !mesh.in_force => {
+    let ready = match (&facts.anchors.lost, &mesh.fault) {
+        (Some(why), _) => conditions.fails(READY, reason::CA_UNAVAILABLE, format!("no pod gets a certificate: {why}")),
+        (None, Some(fault)) if !mesh.in_force => {
             conditions.fails(READY, reason::INVALID, format!("the mesh runs on the defaults: {fault}"))
         }
-        Some(fault) => {
+        (None, Some(fault)) => {
             conditions.fails(READY, reason::INVALID, format!("the last good version stays in force: {fault}"))
         }
-        None => conditions.ready([]),
+        (None, None) => conditions.ready([]),
     };
     let issuer = Some(facts.issuer.issuer.clone());
     FapiMeshStatus { conditions: vec![ready], issuer, trust_anchors: trust_anchors(facts.anchors) }

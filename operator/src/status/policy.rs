@@ -40,7 +40,7 @@ pub(super) fn status(facts: &Facts<'_>, key: &Key, policy: &Policy) -> FapiPolic
 fn exempt(index: &Index, key: &Key, policy: &Policy) -> Vec<ExemptionStatus> {
     let declared = policy.spec.as_ref().map(|spec| spec.exempt.as_slice()).unwrap_or_default();
     let opened = |number: u16| {
-        let pods = index.model().pods.values().filter(|pod| pod.meshed && pod.namespace == *key.namespace);
+        let pods = index.pods_in(&key.namespace).filter(|pod| pod.meshed);
         let governed = |pod: &&Pod| {
             let governor = Governor::Policy(key.clone());
             index.plans_of(pod).any(|(port, plan)| port.number == number && plan.governor == governor)
@@ -165,7 +165,7 @@ fn ports<'a>(index: &'a Index, key: &Key, target: &PolicyTarget) -> Vec<(&'a str
         PolicyTarget::Section { service, section } => (service, Some(section)),
         PolicyTarget::Service { service } => (service, None),
         PolicyTarget::Namespace => {
-            let pods = index.model().pods.values().filter(|pod| pod.namespace == *key.namespace);
+            let pods = index.pods_in(&key.namespace);
             let ports = pods.flat_map(|pod| index.plans_of(pod).map(|(_, plan)| (pod.uid.as_str(), &**plan)));
             return ports.collect();
         }

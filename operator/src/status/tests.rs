@@ -21,13 +21,14 @@ use super::documents::Status;
 use super::*;
 use crate::acks::{AckEvent, PodAcks};
 use crate::audits::tests::counted;
+use crate::index::Index;
 use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
 use crate::pki::Anchor;
 use crate::rotation::{Anchors, Oldest, Progress, Step};
 use crate::source::{Kind, ObjectId, Revoking};
 use crate::testing::bank::{bank, client_of, transfers_at, view};
 use crate::testing::mesh::SOON;
-use crate::testing::{NOW, TempDir};
+use crate::testing::{NOW, TempDir, domain};
 
 /// Statuses of one model after another, as a reporter makes them.
 struct Bench {

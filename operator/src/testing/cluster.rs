@@ -19,12 +19,21 @@ struct Contents {
     version: u64,
     writes: Vec<String>,
     down: bool,
+    /// What somebody else writes after the next answer.
+    meanwhile: Vec<(String, Json)>,
 }
 
 impl Cluster {
     pub(crate) fn client(&self) -> Client {
         let contents = self.0.clone();
-        api::client(move |asked| contents.lock().unwrap().answer(&asked))
+        api::client(move |asked| {
+            let mut contents = contents.lock().unwrap();
+            let answer = contents.answer(&asked);
+            for (path, object) in std::mem::take(&mut contents.meanwhile) {
+                contents.keep(&path, object);
+            }
+            answer
+        })
     }
 
     /// An object by its path.
@@ -35,6 +44,11 @@ impl Cluster {
     /// Somebody else writes.
     pub(crate) fn put(&self, path: &str, object: Json) {
         self.0.lock().unwrap().keep(path, object);
+    }
+
+    /// Somebody else writes all of this after the next answer.
+    pub(crate) fn put_meanwhile(&self, objects: impl IntoIterator<Item = (String, Json)>) {
+        self.0.lock().unwrap().meanwhile.extend(objects);
     }
 
     /// Somebody else deletes.

@@ -242,6 +242,7 @@ fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {
         "policies.forbidAudit=maybe",
         "policies.forbidAuditIn.labels=x",
         "keyRotation=1d",
+        "keyRotation=1s",
         "logLevel=trace",
         "listen=127.0.0.1",
         "networkPolicy=true",

@@ -219,7 +219,7 @@ fn the_operator_is_killed(platform: &Platform, shop: SocketAddr) {
     wait_for("a new ledger to be called", 60, || (call(shop, None)["status"] == 200).then_some(()));
 }
 
-/// What is rendered again is what is there; what is set anew comes without a refused call.
+/// What is rendered again is what is there; what is set anew comes without a refused call and without a refused pod.
 fn an_upgrade_changes_what_it_should(platform: &Platform, shop: SocketAddr) {
     let kubectl = platform.kubectl();
     let configured = || {
@@ -252,8 +252,11 @@ fn an_upgrade_changes_what_it_should(platform: &Platform, shop: SocketAddr) {
 
     std::thread::scope(|scope| {
         let upgrading = scope.spawn(|| upgrade(&["--set", "logLevel=debug"]));
+        // Whoever makes a pod finds an operator, too.
+        let pod = caller("made", "bank", "payments.bank", &json!({"fapi-mesh.dev/inject": "enabled"}));
         while !upgrading.is_finished() {
             check_passed(&call(shop, None));
+            kubectl.with_input(&["create", "--dry-run=server", "-f", "-"], &pod).unwrap();
         }
         upgrading.join().unwrap();
     });

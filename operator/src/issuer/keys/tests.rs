@@ -55,6 +55,23 @@ fn a_later_start_finds_the_same_keys() {
 }
 
 #[test]
+fn keys_that_are_lost_are_told_of_at_the_next_look_and_go_on() {
+    let dir = TempDir::new();
+    let keys = open(&dir, &Clock::manual(NOW)).unwrap();
+    keys.sign(&json!({}), HOUR).unwrap();
+    let (kept, away) = (dir.path().join("issuer"), dir.path().join("away"));
+    for leads in [true, false] {
+        keys.step(leads).unwrap();
+        fs::rename(&kept, &away).unwrap();
+        let lost = keys.step(leads).unwrap_err().to_string();
+        assert!(lost.contains("keys.json is missing: restore it"), "{lost}");
+        keys.sign(&json!({}), HOUR).unwrap();
+        fs::rename(&away, &kept).unwrap();
+        keys.step(leads).unwrap();
+    }
+}
+
+#[test]
 fn tokens_name_their_type_and_key() {
     let dir = TempDir::new();
     let keys = open(&dir, &Clock::manual(NOW)).unwrap();

@@ -1,6 +1,7 @@
 //! What is kept of an object of a cluster: little, so that 10,000 pods fit, and read in one place, so that an object that
 //! cannot be read is a fact like any other.
 
+mod guess;
 mod pod;
 mod service;
 mod slice;
@@ -41,8 +42,8 @@ pub(super) enum Fact {
     Bundle(Bundle),
     /// It is of no account: a pod that has ended.
     Nothing,
-    /// It cannot be read, and why.
-    Unreadable(String),
+    /// It cannot be read, and why, and what it counts as.
+    Unreadable(String, Box<Fact>),
 }
 
 /// An object of ours as it was written, without what only the API server needs.
@@ -76,9 +77,17 @@ pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
             let asks = labels.get(INJECT).is_some_and(|value| value == ENABLED);
             Fact::Namespace { asks, ends: object.metadata.deletion_timestamp.is_some() }
         }
-        Watched::Pod => typed(object, |pod: Pod| PodFact::read(pod).map_or(Fact::Nothing, Fact::Pod)),
-        Watched::Service => typed(object, |service: Service| Fact::Service(ServiceFact::read(service))),
-        Watched::EndpointSlice => typed(object, |slice: EndpointSlice| Fact::Slice(SliceFact::read(slice))),
+        Watched::Pod => {
+            let read = |pod: Pod| PodFact::read(pod).map_or(Fact::Nothing, Fact::Pod);
+            typed(object, read, |object| read(guess::pod(object)))
+        }
+        Watched::Service => {
+            let read = |service: Service| Fact::Service(ServiceFact::read(service));
+            typed(object, read, |object| read(guess::service(object)))
+        }
+        Watched::EndpointSlice => {
+            typed(object, |slice: EndpointSlice| Fact::Slice(SliceFact::read(slice)), |_| Fact::Nothing)
+        }
         Watched::TrustBundle => {
             let roots = object.data["data"][TRUST_BUNDLE_KEY].as_str().unwrap_or_default().into();
             Fact::Bundle(Bundle { roots, immutable: object.data["immutable"] == true })
@@ -86,9 +95,16 @@ pub(super) fn read(watched: Watched, object: DynamicObject) -> Fact {
     }
 }
 
-fn typed<T: DeserializeOwned>(object: DynamicObject, read: impl FnOnce(T) -> Fact) -> Fact {
-    let parsed = serde_json::to_value(object).and_then(serde_json::from_value);
-    parsed.map_or_else(|error| Fact::Unreadable(error.to_string()), read)
+/// Reads an object as what it should be, or else as `guessed`.
+fn typed<T: DeserializeOwned>(
+    object: DynamicObject,
+    read: impl FnOnce(T) -> Fact,
+    guessed: impl FnOnce(DynamicObject) -> Fact,
+) -> Fact {
+    match serde_json::to_value(&object).and_then(serde_json::from_value) {
+        Ok(parsed) => read(parsed),
+        Err(error) => Fact::Unreadable(error.to_string(), Box::new(guessed(object))),
+    }
 }
 
 fn custom(watched: Watched, object: DynamicObject) -> CustomFact {

@@ -211,10 +211,20 @@ impl Objects {
 
     /// Puts an object in the place of what is known of it. True if that is something else.
     fn put(&mut self, watched: Watched, key: Key, fact: Fact) -> bool {
-        if let Fact::Unreadable(why) = &fact {
-            let (kind, object) = (watched.name(), key.to_string());
-            tracing::warn!(event = "unreadable", kind, object, why, "an object counts as if it were not there");
-        }
+        let fact = match fact {
+            Fact::Unreadable(why, counts_as) => {
+                let (kind, object) = (watched.name(), key.to_string());
+                tracing::warn!(
+                    event = "unreadable",
+                    kind,
+                    object,
+                    why,
+                    "an object cannot be read; calls to the addresses of such a pod or Service are refused"
+                );
+                *counts_as
+            }
+            fact => fact,
+        };
         if let Some(kind) = watched.custom() {
             return self.put_custom(kind, &key, fact);
         }

@@ -30,32 +30,42 @@ const SILENCE: Duration = Duration::from_secs(130);
 const WATCH: u32 = 290;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A watch of this length has shown that the server is well. A list has not: it may be good while every watch breaks, and is the
+/// dearest that there is.
+const LIVED: Duration = Duration::from_secs(10);
 /// What the code of an answer is where the server has forgotten the version (RFC 9110 section 15.5.11).
 const GONE: u16 = 410;
 
 /// Tells everything about one kind until nobody listens any more. What fails is logged and tried again.
 pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>, behind: Behind) {
     let (api, looks) = (Api::all_with(client, &watched.resource()), behind.looks());
-    let mut watch = Watch { api, watched, news, looks, pause: SHORTEST_PAUSE };
+    let mut watch = Watch { api, watched, news, looks, patience: Patience::default() };
     loop {
         let mut version = match watch.list().await {
             Ok((all, version)) => {
                 if watch.tell(Change::Listed(all), version).await.is_err() {
                     return;
                 }
-                watch.pause = SHORTEST_PAUSE;
                 version
             }
             Err(failed) => {
-                watch.rest(&failed).await;
+                watch.fail(&failed).await;
                 continue;
             }
         };
         loop {
-            match watch.follow(&mut version).await {
-                End::Quiet => {}
-                End::Forgotten => break,
-                End::Failed(failed) => watch.rest(&failed).await,
+            let began = Instant::now();
+            let end = watch.follow(&mut version).await;
+            let lived = watch.patience.lived(began.elapsed());
+            match end {
+                End::Quiet if lived => {}
+                End::Quiet => watch.rest().await,
+                End::Forgotten => {
+                    watch.rest().await;
+                    break;
+                }
+                End::Behind => break,
+                End::Failed(failed) => watch.fail(&failed).await,
                 End::NobodyListens => return,
             }
         }
@@ -68,16 +78,20 @@ struct Watch {
     news: mpsc::Sender<News>,
     /// Tells that others know more.
     looks: Looks,
-    /// How long to rest after the next failure.
-    pause: Duration,
+    patience: Patience,
 }
+
+/// How long to rest, longer each time.
+struct Patience(Duration);
 
 /// Why a watch ended.
 enum End {
     /// As servers do from time to time.
     Quiet,
-    /// Some of what happened since is not to be had any more, or has not come though others know of it.
+    /// Some of what happened since is not to be had any more, or cannot be read.
     Forgotten,
+    /// Something has not come though others know of it.
+    Behind,
     Failed(Failed),
     NobodyListens,
 }
@@ -121,7 +135,7 @@ impl Watch {
         loop {
             let next = tokio::select! {
                 biased;
-                () = self.looks.due() => return End::Forgotten,
+                () = self.looks.due() => return End::Behind,
                 next = timeout(SILENCE, events.next()) => next,
             };
             let change = match next {
@@ -134,7 +148,6 @@ impl Watch {
                 Ok(change) => change,
                 Err(end) => return end,
             };
-            self.pause = SHORTEST_PAUSE;
             *at = version.max(*at);
             if self.tell(change, version).await.is_err() {
                 return End::NobodyListens;
@@ -159,14 +172,39 @@ impl Watch {
         self.news.send(News { watched: self.watched, change, version }).await
     }
 
-    async fn rest(&mut self, failed: &Failed) {
+    async fn fail(&mut self, failed: &Failed) {
         let remedy = remedy(failed);
         tracing::warn!(event = "watch", kind = self.watched.name(), error = %failed, remedy, "what is known stays in force");
+        self.rest().await;
+    }
+
+    async fn rest(&mut self) {
+        sleep(self.patience.next()).await;
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(SHORTEST_PAUSE)
+    }
+}
+
+impl Patience {
+    /// Whether a watch that lasted so long has shown that the server is well: then the next rest is short.
+    fn lived(&mut self, lasted: Duration) -> bool {
+        let lived = lasted >= LIVED;
+        if lived {
+            *self = Self::default();
+        }
+        lived
+    }
+
+    fn next(&mut self) -> Duration {
         // Between half of it and all, so that kinds and replicas do not come back together.
         let [random] = crypto::random();
-        let half = self.pause / 2;
-        sleep(half + half * u32::from(random) / 256).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let half = self.0 / 2;
+        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+        half + half * u32::from(random) / 256
     }
 }
 
@@ -193,4 +231,23 @@ fn remedy(failed: &Failed) -> &'static str {
 fn version(text: Option<String>) -> Result<u64, Failed> {
     let text = text.unwrap_or_default();
     text.parse().map_err(|_| Failed::Version(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_grow_as_long_as_watches_break_and_are_short_after_one_that_lived() {
+        let mut patience = Patience::default();
+        let mut at_most = SHORTEST_PAUSE;
+        for _ in 0..10 {
+            assert!(!patience.lived(LIVED / 2));
+            let rest = patience.next();
+            assert!((at_most / 2..=at_most).contains(&rest), "{rest:?} of {at_most:?}");
+            at_most = (at_most * 2).min(LONGEST_PAUSE);
+        }
+        assert_eq!(at_most, LONGEST_PAUSE);
+        assert!(patience.lived(LIVED) && patience.next() <= SHORTEST_PAUSE);
+    }
 }

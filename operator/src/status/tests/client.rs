@@ -63,6 +63,35 @@ fn a_client_follows_its_target_and_a_policy_in_audit_grants_no_more() {
 }
 
 #[test]
+fn a_target_without_a_sidecar_is_told_apart_from_one_whose_rules_refuse() {
+    let mut model = bank();
+    add_client(&mut model, "shop", "shop", &[("payments", &[])]);
+    let outcome = |model: &Model| {
+        let (mut bench, view) = (Bench::new(), view(model.clone()));
+        bench.report(&view, NOW);
+        let status = bench.client("shop");
+        assert_eq!(said(&status.conditions, "Granted").1, status.targets[0].reason);
+        (status.targets[0].reason.clone(), status.targets[0].message.clone().unwrap_or_default())
+    };
+    assert_eq!(outcome(&model).0, "Granted");
+    let behind: Vec<String> = Index::new(domain(), model.clone())
+        .endpoints_of(&Key::new("bank", "payments"))
+        .map(|(endpoint, _)| endpoint.pod_uid.clone())
+        .collect();
+    for uid in &behind {
+        model.pods.get_mut(uid).unwrap().meshed = false;
+    }
+    let (reason, message) = outcome(&model);
+    assert!(reason == "NotMeshed" && message.contains("fapi-mesh.dev/inject"), "{reason}: {message}");
+    // Whatever governs it.
+    model.policies.clear();
+    assert_eq!(outcome(&model).0, "NotMeshed");
+    behind.iter().for_each(|uid| drop(model.pods.remove(uid)));
+    let (reason, message) = outcome(&model);
+    assert!(reason == "NotMeshed" && message.contains("no pod stands behind bank/payments"), "{reason}: {message}");
+}
+
+#[test]
 fn a_client_that_hands_calls_on_is_granted_what_any_chain_of_calls_may_have() {
     let mut model = bank();
     add_client(&mut model, "payments", "payments", &[("ledger", &[])]);

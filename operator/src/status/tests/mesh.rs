@@ -65,4 +65,16 @@ async fn the_roots_stand_in_the_status_of_the_mesh_and_are_written_when_somethin
         "fingerprint": "a".repeat(43), "phase": "Removed", "acknowledgements": {"pods": 9, "acknowledged": 9},
     });
     assert_eq!(status().await.1[0], removed);
+
+    // That it is lost is said first, and in whole.
+    anchors.lost = Some("restore it from a backup".into());
+    told.send_replace(Arc::new(anchors.clone()));
+    status().await;
+    let ready = cluster.object(path).unwrap()["status"]["conditions"][0].clone();
+    assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"CAUnavailable".into()));
+    assert_eq!(ready["message"], "no pod gets a certificate: restore it from a backup");
+    anchors.lost = None;
+    told.send_replace(Arc::new(anchors));
+    status().await;
+    assert_eq!(cluster.object(path).unwrap()["status"]["conditions"][0]["status"], "True");
 }

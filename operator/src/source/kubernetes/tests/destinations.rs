@@ -228,3 +228,31 @@ fn an_address_of_load_balancers_is_told_apart_by_port() {
     world.put(&CLIENT.replace("NAME", "payments"));
     assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
 }
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_not_outside() {
+    let mut world = bank();
+    // Ports that are no list, as of a Kubernetes that is newer than we are.
+    let strange = |yaml: &str| {
+        let yaml =
+            yaml.replace("containers: [{name: app, ports: [{name: http, containerPort: 8080}]}]", "containers: {}");
+        yaml.replace("ports: [{name: web, port: 80, targetPort: http}]", "ports: {}")
+    };
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+    assert_eq!(of(&mut world, "10.96.0.9:80"), "outside 10.96.0.9:80");
+    world.put(&strange(&bare("old-1", "old", "10.0.0.9")));
+    for authority in ["10.0.0.9:8080", "old.bank", "10.96.0.9:80"] {
+        let found = of(&mut world, authority);
+        assert!(["unknown", "old.bank"].contains(&&*found), "{authority}: {found}");
+    }
+    world.put(&strange(&service("old", "old", "10.96.0.9")));
+    assert_eq!(of(&mut world, "10.96.0.9:80"), "unknown");
+    assert_eq!(of(&mut world, "payments"), "payments.bank 10.0.0.7:8080", "its neighbours are what they are");
+    // Its machine's addresses are not its own.
+    let on_host = strange(&bare("old-1", "old", "10.0.0.9")).replace("nodeName:", "hostNetwork: true\n  nodeName:");
+    world.put(&on_host);
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+    // One that has ended has none.
+    world.put(&strange(&bare("old-1", "old", "10.0.0.9")).replace("Running", "Failed"));
+    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+}

@@ -225,7 +225,7 @@ fn one_that_never_was_good_closes_what_it_targets_and_wedges_nothing() {
     assert_eq!((closed.spec, closed.targets), (None, Some(vec![target])));
     world.put(&policy("{targetRefs: 7}").replace("generation: 4", "generation: 5"));
     assert_eq!(the_policy(&mut world).targets, None, "unreadable: the whole namespace");
-    // A pod that is none is as if it were not there, and its neighbours are.
+    // A pod that cannot be read gets nothing, and its neighbours are what they are.
     let (log, _guard) = capture_log();
     world.put(
         &[
@@ -234,7 +234,9 @@ fn one_that_never_was_good_closes_what_it_targets_and_wedges_nothing() {
         ]
         .join("---\n"),
     );
-    assert_eq!(world.model().pods.len(), 1);
+    let meshed: Vec<String> =
+        world.model().pods.values().filter(|pod| pod.meshed).map(|pod| pod.name.clone()).collect();
+    assert_eq!(meshed, ["payments-1"]);
     assert_eq!(log.of("unreadable").len(), 1);
 }
 
