@@ -10,7 +10,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::{DynamicObject, WatchEvent};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::facts::{self, Fact};
