@@ -25,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::grpc;
+use crate::local::answer_over;
 
 /// Applications know the probes of a kubelet by it.
 const USER_AGENT: HeaderValue = HeaderValue::from_static("kube-probe/fapi-sidecar");
@@ -155,13 +156,6 @@ where
 {
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-    let mut connection = std::pin::pin!(connection);
-    let status = tokio::select! {
-        answer = sender.send_request(request) => answer?.status(),
-        ended = connection.as_mut() => {
-            ended?;
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-    };
+    let status = answer_over(connection, sender.send_request(request)).await?.status();
     if status.is_success() || status.is_redirection() { Ok(()) } else { Err(Unanswered::Status(status)) }
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod forms;
+
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use control::pod::probes::{GrpcProbe, HttpProbe, Probe, ProbeHeader, Scheme, TcpProbe};
