@@ -7,13 +7,14 @@ mod probe;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use fapi::TokenHash;
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
 pub use probe::InvalidProbe;
@@ -22,13 +23,13 @@ pub(crate) use probe::Question;
 use crate::{
     admin,
     interception::Interception,
-    small_http::{Answers, Ends, text},
+    small_http::{Answers, Asked, not_allowed, text},
     state::Shared,
     stop::Stop,
 };
 
-/// What to ask of the app, by path.
-pub(crate) type Questions = BTreeMap<String, Question>;
+/// What to ask of the app, by the hash of the path: how long it takes to find nothing tells nothing about what there is.
+pub(crate) type Questions = HashMap<TokenHash, Question>;
 
 /// Answers on the health port.
 pub(crate) struct Health {
@@ -39,6 +40,10 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    fn question(&self, path: &str) -> Option<&Question> {
+        self.questions.get(&TokenHash::of(path))
+    }
+
     /// Where the app is asked: where the kubelet itself would have asked it, unless the sidecar listens there before it.
     fn app(&self, asked_at: IpAddr) -> IpAddr {
         match self.interception {
@@ -49,15 +54,24 @@ impl Health {
 }
 
 impl Answers for Health {
-    async fn answer(&self, path: &str, ends: Ends) -> Response<Full<Bytes>> {
-        match path {
-            "/readyz" => admin::readiness(&self.shared, &self.stop),
-            "/metrics" => admin::metrics(&self.shared),
-            _ => match self.questions.get(path) {
-                Some(question) => verdict(question.ask(self.app(ends.at.ip())).await),
-                None => text(StatusCode::NOT_FOUND, "there are /readyz, /metrics and the probes of this pod\n"),
-            },
+    async fn answer(&self, asked: Asked<'_>) -> Response<Full<Bytes>> {
+        match asked.path {
+            "/readyz" => return admin::readiness(&self.shared, &self.stop),
+            "/metrics" => return admin::metrics(&self.shared),
+            _ => {}
         }
+        let Some(question) = self.question(asked.path) else {
+            return text(StatusCode::NOT_FOUND, "there are /readyz, /metrics and the probes of this pod\n");
+        };
+        if question.is_hook() && asked.method != Method::GET {
+            return not_allowed("GET");
+        }
+        verdict(question.ask(self.app(asked.at.ip())).await)
+    }
+
+    /// Nobody guesses the path of a hook.
+    fn is_trusted(&self, asked: Asked<'_>) -> bool {
+        self.question(asked.path).is_some_and(Question::is_hook)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use control::{
-    pod::probes::{HttpProbe, Probe, Scheme},
+    pod::probes::{HttpProbe, LONGEST, Place, Probe, ProbeKind, Scheme},
     tls::{TlsError, danger::unverified_client_config},
 };
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
@@ -31,11 +31,10 @@ use crate::local::answer_over;
 const USER_AGENT: HeaderValue = HeaderValue::from_static("kube-probe/fapi-sidecar");
 /// No answer of an app begins with more.
 const HEAD_BYTES: usize = 64 * 1024;
-/// What a probe may take at most, whatever it says.
-const LONGEST: u32 = 3600;
 
 /// A probe, ready to be asked.
 pub(crate) struct Question {
+    kind: ProbeKind,
     port: u16,
     within: Duration,
     how: How,
@@ -51,6 +50,9 @@ enum How {
 /// Why a probe cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidProbe {
+    /// It stands nowhere, or everybody could have a hook run.
+    #[error("its path is not /probes/CONTAINER/KIND, with 32 hexadecimal digits more for a hook")]
+    Path,
     /// It cannot be written as a request.
     #[error("path, query or headers cannot be sent: {0}")]
     Request(#[from] http::Error),
@@ -75,17 +77,24 @@ pub(super) enum Unanswered {
 }
 
 impl Question {
-    /// Reads a probe.
+    /// Reads a probe and its path.
     ///
     /// # Errors
     /// See [`InvalidProbe`].
-    pub(crate) fn new(probe: &Probe) -> Result<Self, InvalidProbe> {
+    pub(crate) fn new(path: &str, probe: &Probe) -> Result<Self, InvalidProbe> {
+        let place = Place::at(path).filter(|place| place.kind.is_hook() == place.secret.is_some());
+        let kind = place.ok_or(InvalidProbe::Path)?.kind;
         let (port, seconds, how) = match probe {
             Probe::Http(http) => (http.port, http.timeout, how(http)?),
             Probe::Tcp(tcp) => (tcp.port, tcp.timeout, How::Tcp),
             Probe::Grpc(grpc) => (grpc.port, grpc.timeout, How::Grpc(grpc.service.clone())),
         };
-        Ok(Self { port, within: Duration::from_secs(seconds.clamp(1, LONGEST).into()), how })
+        Ok(Self { kind, port, within: Duration::from_secs(seconds.clamp(1, LONGEST).into()), how })
+    }
+
+    /// Whether the app does something, where others only ask how it is.
+    pub(super) fn is_hook(&self) -> bool {
+        self.kind.is_hook()
     }
 
     /// Asks the app at this address; whether all is well.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod forms;
+mod hooks;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
@@ -29,15 +30,22 @@ use crate::{
     },
 };
 
+const LIVENESS: &str = "/probes/app/liveness";
+const PRE_STOP: &str = "/probes/app/prestop/0123456789abcdef0123456789abcdef";
+
 /// The health port of a pod with this probe.
 async fn pod(probe: Probe) -> (App, StopSource) {
+    pod_with(LIVENESS, probe).await
+}
+
+async fn pod_with(path: &str, probe: Probe) -> (App, StopSource) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = App::new(listener.local_addr().unwrap());
     let (source, stop) = StopSource::new();
     let health = Health {
         shared: Shared::new(trust_domain(), Interception::Redirect).unwrap().0,
         stop,
-        questions: [("/probes/app/liveness".to_owned(), Question::new(&probe).unwrap())].into(),
+        questions: [(TokenHash::of(path), Question::new(path, &probe).unwrap())].into(),
         interception: Interception::Redirect,
     };
     tokio::task::spawn_local(small_http::serve(listener, Rc::new(health)));
@@ -46,7 +54,7 @@ async fn pod(probe: Probe) -> (App, StopSource) {
 
 /// The status of the probe, which is all that there is to see.
 async fn status(pod: App) -> u16 {
-    let answer = pod.call(get("/probes/app/liveness")).await;
+    let answer = pod.call(get(LIVENESS)).await;
     assert!(answer.text == "ok\n" || answer.text == "the probe failed\n", "{}", answer.text);
     assert!(answer.header("x-secret").is_none());
     answer.status.as_u16()
@@ -208,8 +216,8 @@ async fn nobody_can_ask_for_anything_else() {
         {
             assert_eq!(pod.call(get(path)).await.status, 404, "{path}");
         }
-        let mut post = get("/probes/app/liveness");
-        *post.method_mut() = http::Method::POST;
+        let mut post = get(LIVENESS);
+        *post.method_mut() = Method::POST;
         assert_eq!(pod.call(post).await.status, 405);
         assert_eq!(seen.borrow().len(), 0);
         let answer = pod.call(get("/readyz")).await;
@@ -223,7 +231,12 @@ async fn nobody_can_ask_for_anything_else() {
 
 #[test]
 fn what_cannot_be_asked_is_told_at_the_start() {
-    assert!(Question::new(&Probe::Http(http(80, "/a b"))).is_err());
+    let of = |path: &str, probe: HttpProbe| Question::new(path, &Probe::Http(probe));
+    assert!(matches!(of(LIVENESS, http(80, "/a b")), Err(InvalidProbe::Request(_))));
     let headers = vec![ProbeHeader { name: "x".to_owned(), value: "a\nb".to_owned() }];
-    assert!(Question::new(&Probe::Http(HttpProbe { headers, ..http(80, "/") })).is_err());
+    assert!(matches!(of(LIVENESS, HttpProbe { headers, ..http(80, "/") }), Err(InvalidProbe::Request(_))));
+    assert!(of(PRE_STOP, http(80, "/")).is_ok());
+    for path in ["/probes/app/prestop", "/probes/app/prestop/01", "/readyz", "/probes/app/liveness/x", ""] {
+        assert!(matches!(of(path, http(80, "/")), Err(InvalidProbe::Path)), "{path}");
+    }
 }
