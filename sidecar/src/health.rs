@@ -2,7 +2,9 @@
 //! little and lets nobody choose what is asked of the app.
 
 mod grpc;
+mod http_get;
 mod probe;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,7 @@ pub(crate) use probe::Question;
 use crate::{
     admin,
     interception::Interception,
-    small_http::{Answers, Asked, not_allowed, text},
+    small_http::{Answers, Asked, Silence, not_allowed, text},
     state::Shared,
     stop::Stop,
 };
@@ -54,19 +56,21 @@ impl Health {
 }
 
 impl Answers for Health {
-    async fn answer(&self, asked: Asked<'_>) -> Response<Full<Bytes>> {
+    async fn answer(&self, asked: Asked<'_>) -> Result<Response<Full<Bytes>>, Silence> {
         match asked.path {
-            "/readyz" => return admin::readiness(&self.shared, &self.stop),
-            "/metrics" => return admin::metrics(&self.shared),
+            "/readyz" => return Ok(admin::readiness(&self.shared, &self.stop)),
+            "/metrics" => return Ok(admin::metrics(&self.shared)),
             _ => {}
         }
         let Some(question) = self.question(asked.path) else {
-            return text(StatusCode::NOT_FOUND, "there are /readyz, /metrics and the probes of this pod\n");
+            return Ok(text(StatusCode::NOT_FOUND, "there are /readyz, /metrics and the probes of this pod\n"));
         };
         if question.is_hook() && asked.method != Method::GET {
-            return not_allowed("GET");
+            return Ok(not_allowed("GET"));
         }
-        verdict(question.ask(self.app(asked.at.ip())).await)
+        let is_good = question.ask(self.app(asked.at.ip())).await;
+        // To a kubelet any answer to a hook is a good one.
+        if question.is_hook() && !is_good { Err(Silence) } else { Ok(verdict(is_good)) }
     }
 
     /// Nobody guesses the path of a hook.

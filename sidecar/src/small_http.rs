@@ -1,6 +1,6 @@
 //! Plain HTTP/1.1 for those who ask about the sidecar: a kubelet, a scraper, a person. Served by the control thread.
 
-use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use control::{OpenConnections, pod::probes::LONGEST};
@@ -37,9 +37,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) at: SocketAddr,
 }
 
+/// There is no answer: the connection ends.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer")]
+pub(crate) struct Silence;
+
 /// What a server answers to `GET` and `HEAD`; everything else is refused before it is asked.
 pub(crate) trait Answers {
-    fn answer(&self, asked: Asked<'_>) -> impl Future<Output = Response<Full<Bytes>>>;
+    fn answer(&self, asked: Asked<'_>) -> impl Future<Output = Result<Response<Full<Bytes>>, Silence>>;
 
     /// Whether only who is trusted can ask this: his connection goes last where others need room.
     fn is_trusted(&self, _: Asked<'_>) -> bool {
@@ -80,11 +85,11 @@ async fn connection<A: Answers>(stream: TcpStream, from: SocketAddr, answers: &A
     let Ok(at) = stream.local_addr() else { return };
     let service = service_fn(|request: Request<Incoming>| async move {
         if ![Method::GET, Method::HEAD].contains(request.method()) {
-            return Ok::<_, Infallible>(not_allowed("GET, HEAD"));
+            return Ok(not_allowed("GET, HEAD"));
         }
         let asked = Asked { method: request.method(), path: request.uri().path(), from, at };
         is_trusted.set(answers.is_trusted(asked));
-        Ok(answers.answer(asked).await)
+        answers.answer(asked).await
     });
     let mut builder = http1::Builder::new();
     // One question each: a connection that nothing is asked on is worth nothing to anybody else.
@@ -130,12 +135,12 @@ mod tests {
     }
 
     impl Answers for Slow {
-        async fn answer(&self, asked: Asked<'_>) -> Response<Full<Bytes>> {
+        async fn answer(&self, asked: Asked<'_>) -> Result<Response<Full<Bytes>>, Silence> {
             if ["/slow", "/trusted"].contains(&asked.path) {
                 self.asked.set(self.asked.get() + 1);
                 self.go.notified().await;
             }
-            text(StatusCode::OK, "ok\n")
+            Ok(text(StatusCode::OK, "ok\n"))
         }
 
         fn is_trusted(&self, asked: Asked<'_>) -> bool {

@@ -9,6 +9,7 @@ use control::pod::HEALTH_PORT;
 use control::pod::probes::{
     self, GrpcProbe, HookSecret, HttpProbe, LONGEST, Probe, ProbeHeader, ProbeKind, Probes, Scheme, TcpProbe,
 };
+use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::{
     self as api, Container, ContainerPort, GRPCAction, HTTPGetAction, HTTPHeader, LifecycleHandler, Pod,
     TCPSocketAction,
@@ -70,6 +71,11 @@ impl Place<'_> {
             ProbeKind::PreStop => u32::try_from(grace).unwrap_or(1).clamp(1, LONGEST),
             _ => 1,
         }
+    }
+
+    fn unsendable(&self, header: &str) -> Refusal {
+        let (container, probe) = (self.container.to_owned(), self.field);
+        Refusal::ProbeHeader { container, probe, header: header.to_owned() }
     }
 
     fn unspoken(&self, protocol: &str) -> Refusal {
@@ -179,13 +185,16 @@ fn http(place: &Place<'_>, action: &HTTPGetAction, port: u16, timeout: u32) -> R
     if let Some(protocol) = &action.protocol {
         return Err(place.unspoken(protocol));
     }
-    // As the kubelet takes it: what begins with no slash gets one.
-    let given = action.path.as_deref().unwrap_or_default();
-    let path = if given.starts_with('/') { given.to_owned() } else { format!("/{given}") };
+    // As it is given: the sidecar makes of it what a kubelet would.
+    let path = action.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
     let scheme = if action.scheme.as_deref() == Some("HTTPS") { Scheme::Https } else { Scheme::Http };
     let headers = action.http_headers.iter().flatten();
-    let header = |header: &HTTPHeader| ProbeHeader { name: header.name.clone(), value: header.value.clone() };
-    Ok(HttpProbe { port, path, scheme, headers: headers.map(header).collect(), timeout })
+    let header = |header: &HTTPHeader| match (HeaderName::try_from(&header.name), HeaderValue::try_from(&header.value))
+    {
+        (Ok(_), Ok(_)) => Ok(ProbeHeader { name: header.name.clone(), value: header.value.clone() }),
+        _ => Err(place.unsendable(&header.name)),
+    };
+    Ok(HttpProbe { port, path, scheme, headers: headers.map(header).collect::<Result<_, _>>()?, timeout })
 }
 
 /// Every field that the API server would fill in is there, so that it changes nothing.

@@ -179,6 +179,7 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
     };
     let context = |context: Json| app(json!({ "securityContext": context }));
     let token = json!({"serviceAccountToken": {"audience": "fapi-mesh.dev", "path": "t"}});
+    let with_header = |name, value| json!({"httpGet": {"port": 80, "httpHeaders": [{"name": name, "value": value}]}});
     let cases = [
         ("host_network", json!({"hostNetwork": true})),
         ("host_pid", json!({"hostPID": true})),
@@ -200,6 +201,8 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
         ("port_taken", app(json!({"ports": [{"containerPort": 15006}]}))),
         ("probe_port", app(json!({"livenessProbe": {"httpGet": {"port": "http"}}}))),
         ("probe_port", app(json!({"livenessProbe": {"tcpSocket": {"port": 70000}}}))),
+        ("probe_header", app(json!({"readinessProbe": with_header("a b", "1")}))),
+        ("probe_header", app(json!({"lifecycle": {"preStop": with_header("a", "1\n2")}}))),
         ("probe_protocol", app(json!({"livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP2"}}}))),
     ];
     let by_the_kernel = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_MODULE", "CAP_SYS_RAWIO"];

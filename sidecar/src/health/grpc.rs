@@ -9,7 +9,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::probe::Unanswered;
+use super::{http_get::PROBE, probe::Unanswered};
 use crate::local::{LocalExecutor, answer_over};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -44,6 +44,7 @@ fn request(address: SocketAddr, service: &str) -> Request<Full<Bytes>> {
     // An address and a constant are a URL.
     *request.uri_mut() = format!("http://{address}{PATH}").parse().unwrap_or_default();
     request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(header::USER_AGENT, PROBE);
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     request
 }

@@ -3,34 +3,17 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use control::{
-    pod::probes::{HttpProbe, LONGEST, Place, Probe, ProbeKind, Scheme},
-    tls::{TlsError, danger::unverified_client_config},
+    pod::probes::{LONGEST, Place, Probe, ProbeKind},
+    tls::TlsError,
 };
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use http::StatusCode;
+use tokio::{net::TcpStream, time::timeout};
 
-use super::grpc;
-use crate::local::answer_over;
-
-/// Applications know the probes of a kubelet by it.
-const USER_AGENT: HeaderValue = HeaderValue::from_static("kube-probe/fapi-sidecar");
-/// No answer of an app begins with more.
-const HEAD_BYTES: usize = 64 * 1024;
+use super::{grpc, http_get::Get};
 
 /// A probe, ready to be asked.
 pub(crate) struct Question {
@@ -41,8 +24,7 @@ pub(crate) struct Question {
 }
 
 enum How {
-    Http(Request<()>),
-    Https(Request<()>, Arc<ClientConfig>),
+    Http(Get),
     Tcp,
     Grpc(String),
 }
@@ -70,6 +52,10 @@ pub(super) enum Unanswered {
     Http(#[from] hyper::Error),
     #[error("status {0}")]
     Status(StatusCode),
+    #[error("a redirection to what is no URL")]
+    Location,
+    #[error("too many redirections")]
+    Redirections,
     #[error("not serving")]
     NotServing,
     #[error("no answer in time")]
@@ -85,11 +71,12 @@ impl Question {
         let place = Place::at(path).filter(|place| place.kind.is_hook() == place.secret.is_some());
         let kind = place.ok_or(InvalidProbe::Path)?.kind;
         let (port, seconds, how) = match probe {
-            Probe::Http(http) => (http.port, http.timeout, how(http)?),
+            Probe::Http(http) => (http.port, http.timeout, How::Http(Get::new(http, kind)?)),
             Probe::Tcp(tcp) => (tcp.port, tcp.timeout, How::Tcp),
             Probe::Grpc(grpc) => (grpc.port, grpc.timeout, How::Grpc(grpc.service.clone())),
         };
-        Ok(Self { kind, port, within: Duration::from_secs(seconds.clamp(1, LONGEST).into()), how })
+        let within = Duration::from_secs(seconds.clamp(1, LONGEST).into());
+        Ok(Self { kind, port, within, how })
     }
 
     /// Whether the app does something, where others only ask how it is.
@@ -100,71 +87,23 @@ impl Question {
     /// Asks the app at this address; whether all is well.
     pub(crate) async fn ask(&self, app: IpAddr) -> bool {
         let address = SocketAddr::new(app, self.port);
-        let asked = timeout(self.within, self.answer(address)).await;
-        match asked.unwrap_or(Err(Unanswered::TooSlow)) {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::debug!(%address, %why, "a probe of the app failed");
-                false
-            }
+        let answer = timeout(self.within, self.answer(address)).await.unwrap_or(Err(Unanswered::TooSlow));
+        if let Err(why) = &answer {
+            tracing::debug!(%address, %why, "a probe of the app failed");
         }
+        answer.is_ok()
     }
 
     async fn answer(&self, address: SocketAddr) -> Result<(), Unanswered> {
-        let stream = TcpStream::connect(address).await?;
         match &self.how {
-            How::Tcp => Ok(()),
-            How::Http(request) => get(stream, addressed(request, address)).await,
-            How::Https(request, config) => {
-                let name = ServerName::IpAddress(address.ip().into());
-                let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
-                get(stream, addressed(request, address)).await
+            How::Tcp => TcpStream::connect(address).await.map(drop).map_err(Unanswered::from),
+            How::Http(get) => {
+                let status = get.ask(address).await?;
+                // A kubelet hears of a hook that it was answered, not what.
+                let is_good = self.is_hook() || status.is_success() || status.is_redirection();
+                if is_good { Ok(()) } else { Err(Unanswered::Status(status)) }
             }
-            How::Grpc(service) => grpc::check(stream, address, service).await,
+            How::Grpc(service) => grpc::check(TcpStream::connect(address).await?, address, service).await,
         }
     }
-}
-
-fn how(probe: &HttpProbe) -> Result<How, InvalidProbe> {
-    // The kubelet takes a path without its slash too.
-    let slash = if probe.path.starts_with('/') { "" } else { "/" };
-    let uri = Uri::try_from([slash, &probe.path].concat()).map_err(http::Error::from)?;
-    let mut request = Request::get(uri).body(())?;
-    request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
-    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-    for (at, given) in probe.headers.iter().enumerate() {
-        let name = HeaderName::try_from(&given.name).map_err(http::Error::from)?;
-        let value = HeaderValue::try_from(&given.value).map_err(http::Error::from)?;
-        // The first of a name takes the place of ours.
-        if probe.headers.iter().take(at).any(|other| other.name.eq_ignore_ascii_case(&given.name)) {
-            request.headers_mut().append(name, value);
-        } else {
-            request.headers_mut().insert(name, value);
-        }
-    }
-    Ok(match probe.scheme {
-        Scheme::Http => How::Http(request),
-        Scheme::Https => How::Https(request, Arc::new(unverified_client_config()?)),
-    })
-}
-
-fn addressed(request: &Request<()>, address: SocketAddr) -> Request<Empty<Bytes>> {
-    let mut request = request.clone().map(|()| Empty::new());
-    if !request.headers().contains_key(header::HOST)
-        && let Ok(host) = HeaderValue::try_from(address.to_string())
-    {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    request
-}
-
-/// Good is what a kubelet takes for good; a redirection is, and is not followed.
-async fn get<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<(), Unanswered>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-    let status = answer_over(connection, sender.send_request(request)).await?.status();
-    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(Unanswered::Status(status)) }
 }

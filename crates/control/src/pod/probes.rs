@@ -110,7 +110,7 @@ impl<'a> Place<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Probe {
-    /// `httpGet`: good is a status from 200 to 399.
+    /// `httpGet`: good is a status from 200 to 399, and for a hook any answer.
     Http(HttpProbe),
     /// `tcpSocket`: good is a connection.
     Tcp(TcpProbe),
@@ -124,7 +124,7 @@ pub enum Probe {
 pub struct HttpProbe {
     /// The port.
     pub port: u16,
-    /// Path and query.
+    /// Path and query as the pod's author wrote them; whoever asks encodes what has to be.
     pub path: String,
     /// Plain or over TLS.
     #[serde(default)]
