@@ -92,6 +92,11 @@ impl Get {
         Ok(Self { first, headers, tls: Arc::new(unverified_client_config()?) })
     }
 
+    /// What is asked for, without its query: that is the app's business alone.
+    pub(super) fn url(&self, address: SocketAddr) -> String {
+        format!("{}://{address}{}", name(self.first.scheme), self.first.target.path())
+    }
+
     /// The status of the app at this address. A redirection within it is followed.
     pub(super) async fn ask(&self, address: SocketAddr) -> Result<StatusCode, Unanswered> {
         let mut step = self.first.clone();
@@ -118,7 +123,7 @@ impl Get {
             Scheme::Https => {
                 let name = ServerName::IpAddress(address.ip().into());
                 let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
-                exchange(stream?, request).await
+                exchange(stream.map_err(Unanswered::Tls)?, request).await
             }
         }
     }

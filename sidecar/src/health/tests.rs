@@ -2,6 +2,7 @@
 
 mod forms;
 mod hooks;
+mod told;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
