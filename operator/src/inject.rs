@@ -21,6 +21,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use control::pod::SIDECAR_ID;
+use control::pod::probes::HookSecret;
 pub use crds::mesh::Loosening;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
@@ -30,6 +31,7 @@ pub use self::patch::{Operation, diff};
 pub use self::refusal::{Refusal, Skip};
 pub use self::settings::{Allowed, Image, Interception, Namespace, Settings};
 use self::strip::Stripped;
+use crate::crypto;
 
 /// The label of a namespace or pod, and the annotation of a pod, that asks for a sidecar (`enabled`) or against one
 /// (`disabled`).
@@ -63,8 +65,14 @@ pub struct Injected {
     pub warnings: Vec<String>,
 }
 
-/// Brings the sidecar into a pod that asked for one.
-pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome {
+/// 16 random bytes for [`inject`]. Without randomness the process ends.
+pub fn random() -> [u8; 16] {
+    crypto::random()
+}
+
+/// Brings the sidecar into a pod that asked for one. `random` is what the paths of its hooks are made of, unless it has such paths
+/// already: other bytes for each pod.
+pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace, random: [u8; 16]) -> Outcome {
     match annotations::wish(pod, settings, namespace) {
         Ok(None) => {}
         Ok(Some(skip)) => return Outcome::Skipped(skip),
@@ -74,7 +82,7 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome 
     let mut refusals = Vec::new();
     let asked = annotations::read(&pod, settings, namespace, &mut refusals);
     fit::check(&pod, &asked, namespace, &mut refusals);
-    let probes = probes::rewrite(&mut pod, probes, &mut refusals);
+    let probes = probes::rewrite(&mut pod, &probes, HookSecret::new(random), &mut refusals);
     match asked.interception {
         Interception::Proxy => proxy::set(&mut pod, &mut refusals),
         // Left by an earlier injection that was asked for the other mode.

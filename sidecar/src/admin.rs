@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use crate::{
-    small_http::{Answers, Ends, respond, text},
+    small_http::{Answers, Asked, Silence, respond, text},
     state::Shared,
     stop::Stop,
 };
@@ -24,16 +24,16 @@ pub(crate) struct Admin {
 }
 
 impl Answers for Admin {
-    async fn answer(&self, path: &str, ends: Ends) -> Response<Full<Bytes>> {
+    async fn answer(&self, asked: Asked<'_>) -> Result<Response<Full<Bytes>>, Silence> {
         let Self { shared, stop } = self;
-        match path {
+        Ok(match asked.path {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => readiness(shared, stop),
             "/metrics" => metrics(shared),
-            "/config" if ends.from.ip().to_canonical().is_loopback() => respond(StatusCode::OK, JSON, config(shared)),
+            "/config" if asked.from.ip().to_canonical().is_loopback() => respond(StatusCode::OK, JSON, config(shared)),
             "/config" => text(StatusCode::FORBIDDEN, "only for callers on this machine\n"),
             _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /config\n"),
-        }
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
-use control::pod::probes::Probes;
-use fapi::{SpiffeId, TrustDomain};
+use control::pod::probes::{Place, Probes};
+use fapi::{SpiffeId, TokenHash, TrustDomain};
 
 pub use crate::health::InvalidProbe;
 use crate::{
@@ -79,10 +79,10 @@ pub enum ArgsError {
     #[error("--probes: {0}; they are written by the injector, so use an injector of the sidecar's version")]
     Probes(#[from] serde_json::Error),
     /// A probe that cannot be asked.
-    #[error("--probes: {path}: {problem}; correct the probe in the pod")]
+    #[error("--probes: {probe}: {problem}; correct the probe in the pod")]
     Probe {
         /// Which one.
-        path: String,
+        probe: String,
         /// What is wrong with it.
         problem: InvalidProbe,
     },
@@ -129,11 +129,15 @@ impl Args {
     /// The flag holds no probes, or one that cannot be asked.
     pub(crate) fn questions(&self) -> Result<Questions, ArgsError> {
         let probes: Probes = serde_json::from_str(self.probes.as_deref().unwrap_or("{}"))?;
-        let question = |(path, probe)| match Question::new(&probe) {
-            Ok(question) => Ok((path, question)),
-            Err(problem) => Err(ArgsError::Probe { path, problem }),
+        let question = |(path, probe): (&String, _)| match Question::new(path, probe) {
+            Ok(question) => Ok((TokenHash::of(path), question)),
+            Err(problem) => {
+                let known =
+                    Place::at(path).map(|place| format!("{} of container {}", place.kind.name(), place.container));
+                Err(ArgsError::Probe { probe: known.unwrap_or_else(|| path.clone()), problem })
+            }
         };
-        probes.into_iter().map(question).collect()
+        probes.iter().map(question).collect()
     }
 
     /// How long calls in progress have to finish.

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     hash::{BuildHasher as _, RandomState},
+    pin::pin,
     rc::Rc,
     sync::Arc,
 };
@@ -74,6 +75,18 @@ where
 {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+/// Waits for an answer while its connection moves the bytes. Many servers end a connection with the answer, so its end is none of
+/// the answer's: what broke it shows there.
+pub(crate) async fn answer_over<T>(connection: impl Future, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    // Dropped as soon as it is over, so that an answer which still waits for it fails.
+    let connection = async move { drop(connection.await) };
+    tokio::select! {
+        answer = answer.as_mut() => answer,
+        () = connection => answer.await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Plain HTTP/1.1 for those who ask about the sidecar: a kubelet, a scraper, a person. Served by the control thread.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use control::OpenConnections;
+use control::{OpenConnections, pod::probes::LONGEST};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
@@ -21,22 +21,41 @@ const CONNECTIONS: usize = 64;
 /// From one address. A kubelet probes all containers of a pod from one; who wants more loses its own oldest.
 const CONNECTIONS_FROM_ONE: usize = 16;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// The longest that an answer may take, probes of a slow app among them.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(300);
+/// The longest that a connection may take: hooks and probes of a slow app take so long, and the rest is little.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(LONGEST as u64 + 60);
 const PAUSE: Duration = Duration::from_millis(50);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Both ends of a connection.
+/// What is asked, and both ends of the connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
+pub(crate) struct Asked<'a> {
+    /// `GET` or `HEAD`.
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
     pub(crate) from: SocketAddr,
     pub(crate) at: SocketAddr,
 }
 
+/// There is no answer: the connection ends.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer")]
+pub(crate) struct Silence;
+
 /// What a server answers to `GET` and `HEAD`; everything else is refused before it is asked.
 pub(crate) trait Answers {
-    fn answer(&self, path: &str, ends: Ends) -> impl Future<Output = Response<Full<Bytes>>>;
+    fn answer(&self, asked: Asked<'_>) -> impl Future<Output = Result<Response<Full<Bytes>>, Silence>>;
+
+    /// Whether only who is trusted can ask this: his connection goes last where others need room.
+    fn is_trusted(&self, _: Asked<'_>) -> bool {
+        false
+    }
+}
+
+/// An open connection.
+struct Open {
+    task: AbortHandle,
+    is_trusted: Rc<Cell<bool>>,
 }
 
 /// Serves until it is dropped.
@@ -45,10 +64,13 @@ pub(crate) async fn serve<A: Answers + 'static>(listener: TcpListener, answers: 
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let answers = Rc::clone(&answers);
-                let connection = spawn_local(async move { connection(stream, from, &*answers).await });
-                if let Some(oldest) = open.take_in(from.ip(), connection.abort_handle(), AbortHandle::is_finished) {
-                    oldest.abort();
+                let (answers, is_trusted) = (Rc::clone(&answers), Rc::new(Cell::new(false)));
+                let trusted = Rc::clone(&is_trusted);
+                let task = spawn_local(async move { connection(stream, from, &*answers, &trusted).await });
+                let new = Open { task: task.abort_handle(), is_trusted };
+                let (is_over, is_busy) = (|open: &Open| open.task.is_finished(), |open: &Open| open.is_trusted.get());
+                if let Some(gone) = open.take_in_sparing(from.ip(), new, is_over, is_busy) {
+                    gone.task.abort();
                 }
             }
             Err(error) => {
@@ -59,23 +81,28 @@ pub(crate) async fn serve<A: Answers + 'static>(listener: TcpListener, answers: 
     }
 }
 
-async fn connection<A: Answers>(stream: TcpStream, from: SocketAddr, answers: &A) {
+async fn connection<A: Answers>(stream: TcpStream, from: SocketAddr, answers: &A, is_trusted: &Cell<bool>) {
     let Ok(at) = stream.local_addr() else { return };
     let service = service_fn(|request: Request<Incoming>| async move {
-        let is_question = request.method() == Method::GET || request.method() == Method::HEAD;
-        Ok::<_, Infallible>(if is_question {
-            answers.answer(request.uri().path(), Ends { from, at }).await
-        } else {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            refused
-        })
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return Ok(not_allowed("GET, HEAD"));
+        }
+        let asked = Asked { method: request.method(), path: request.uri().path(), from, at };
+        is_trusted.set(answers.is_trusted(asked));
+        answers.answer(asked).await
     });
     let mut builder = http1::Builder::new();
     // One question each: a connection that nothing is asked on is worth nothing to anybody else.
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(64).keep_alive(false);
     // A peer that goes away is no event.
     let _ = timeout(CONNECTION_WITHIN, builder.serve_connection(TokioIo::new(stream), service)).await;
+}
+
+/// The refusal of a method where these would do.
+pub(crate) fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    refused
 }
 
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -91,8 +118,6 @@ pub(crate) fn respond(status: StatusCode, kind: HeaderValue, body: impl Into<Byt
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpSocket,
@@ -110,12 +135,16 @@ mod tests {
     }
 
     impl Answers for Slow {
-        async fn answer(&self, path: &str, _: Ends) -> Response<Full<Bytes>> {
-            if path == "/slow" {
+        async fn answer(&self, asked: Asked<'_>) -> Result<Response<Full<Bytes>>, Silence> {
+            if ["/slow", "/trusted"].contains(&asked.path) {
                 self.asked.set(self.asked.get() + 1);
                 self.go.notified().await;
             }
-            text(StatusCode::OK, "ok\n")
+            Ok(text(StatusCode::OK, "ok\n"))
+        }
+
+        fn is_trusted(&self, asked: Asked<'_>) -> bool {
+            asked.path == "/trusted"
         }
     }
 
@@ -166,6 +195,26 @@ mod tests {
                 held.push(ask(address, 10 + (at % 20) as u8, "/slow").await);
             }
             assert!(read(ask(address, 2, "/readyz").await).await.ends_with("ok\n"));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn nobody_ends_what_only_who_is_trusted_asks() {
+        local(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (address, answers) = (listener.local_addr().unwrap(), Rc::<Slow>::default());
+            spawn_local(serve(listener, Rc::clone(&answers)));
+            let hook = ask(address, 2, "/trusted").await;
+            until("the hook has come", || answers.asked.get() == 1).await;
+            let mut held = Vec::new();
+            // From where the hook comes, as calls by a port of the node do, and from many places.
+            for at in 0..2 * CONNECTIONS {
+                held.push(ask(address, [2, 10 + (at % 40) as u8][at % 2], "/slow").await);
+            }
+            assert!(read(ask(address, 3, "/readyz").await).await.ends_with("ok\n"));
+            answers.go.notify_waiters();
+            assert!(read(hook).await.ends_with("ok\n"));
         })
         .await;
     }

@@ -14,7 +14,7 @@ pub(crate) fn inject(args: InjectArgs) -> Result<(), Failure> {
     let allowed = inject::Allowed::everywhere(&allow);
     let image = Image { name: image, pull_policy };
     let settings = Settings { image, control, trust_domain, operator_namespace, allowed };
-    print(&each(&documents, |text| inject::inject_stream(text, &settings, &documents.namespace))?);
+    print(&each(&documents, |text| inject::inject_stream(text, &settings, &documents.namespace, inject::random))?);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ mod tests {
             operator_namespace: "fapi-mesh".to_owned(),
             allowed: inject::Allowed::default(),
         };
-        let inject = |text: &str| inject::inject_stream(text, &settings, "bank");
+        let inject = |text: &str| inject::inject_stream(text, &settings, "bank", inject::random);
         let documents = |files: &[&Path]| DocumentArgs {
             files: files.iter().map(|file| file.to_path_buf()).collect(),
             namespace: "bank".to_owned(),

@@ -47,15 +47,20 @@ pub enum StreamError {
 }
 
 /// Brings the sidecar into every workload of a stream of YAML documents. Whoever gives them asks for it; pods that say
-/// `disabled` go without. `namespace` is that of documents that name none.
+/// `disabled` go without. `namespace` is that of documents that name none, `random` what [`inject`] wants for each workload.
 ///
 /// # Errors
 /// A document cannot be read, or one of its workloads cannot have a sidecar.
-pub fn inject_stream(text: &str, settings: &Settings, namespace: &str) -> Result<Done, StreamError> {
+pub fn inject_stream(
+    text: &str,
+    settings: &Settings,
+    namespace: &str,
+    random: impl Fn() -> [u8; 16],
+) -> Result<Done, StreamError> {
     each_workload(text, namespace, |workload, pod, notes| {
         let labels = [(INJECT.to_owned(), "enabled".to_owned())].into();
         let namespace = Namespace { name: workload.namespace.clone(), labels };
-        match inject(pod, settings, &namespace) {
+        match inject(pod, settings, &namespace, random()) {
             Outcome::Injected(injected) => {
                 notes.push(format!("{workload}: injected"));
                 notes.extend(injected.warnings.iter().map(|warning| format!("{workload}: {warning}")));

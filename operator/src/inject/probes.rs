@@ -1,11 +1,15 @@
 //! Probes and hooks of the app: the kubelet asks the sidecar, which asks the app and tells the status alone.
 //!
-//! A probe of another host than the pod is none of the sidecar's business; commands run inside the app's container.
+//! A probe of another host than the pod is none of the sidecar's business; commands run inside the app's container. The path of a
+//! hook has a part that nobody guesses, as everybody may ask at the health port.
 
 use std::collections::BTreeMap;
 
 use control::pod::HEALTH_PORT;
-use control::pod::probes::{GrpcProbe, HttpProbe, Probe, ProbeHeader, ProbeKind, Probes, Scheme, TcpProbe};
+use control::pod::probes::{
+    self, GrpcProbe, HookSecret, HttpProbe, LONGEST, Probe, ProbeHeader, ProbeKind, Probes, Scheme, TcpProbe,
+};
+use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::{
     self as api, Container, ContainerPort, GRPCAction, HTTPGetAction, HTTPHeader, LifecycleHandler, Pod,
     TCPSocketAction,
@@ -16,29 +20,22 @@ use super::Refusal;
 
 /// What Kubernetes gives a pod to end, if it asks for nothing else.
 const GRACE: i64 = 30;
-/// The kubelet waits for a hook after the start for ever; nothing of ours does.
-const HOUR: u32 = 3600;
 
 /// Sends every probe to the sidecar. Returns what the sidecar has to perform; `known` is what it was told before, for the
-/// probes that were sent to it already.
-pub(super) fn rewrite(pod: &mut Pod, known: Probes, refusals: &mut Vec<Refusal>) -> Probes {
+/// probes that were sent to it already. Hooks get the secret that the pod has, else `fresh`.
+pub(super) fn rewrite(pod: &mut Pod, known: &Probes, fresh: HookSecret, refusals: &mut Vec<Refusal>) -> Probes {
+    let secret = known.keys().find_map(|path| probes::Place::at(path)?.secret).unwrap_or(fresh);
     let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(GRACE);
     let mut probes = Probes::new();
     visit(pod, |place, ports, mut site| {
-        let path = place.kind.path(place.container);
-        if site.is_rewritten(&path) {
-            let known = known.get(&path).cloned();
-            probes.extend(known.map(|probe| (path, probe)));
-            return;
-        }
-        let default = match place.kind {
-            ProbeKind::PostStart => HOUR,
-            ProbeKind::PreStop => u32::try_from(grace).unwrap_or(1).clamp(1, HOUR),
-            _ => 1,
+        let probe = match site.rewritten(&place) {
+            Some(path) => Ok(known.get(path).cloned()),
+            None => site.read(&place, ports, place.default_timeout(grace)),
         };
-        match site.read(&place, ports, default) {
+        match probe {
             Ok(None) => {}
             Ok(Some(probe)) => {
+                let path = place.kind.path(place.container, &secret);
                 site.write(&Probe::Http(on_health_port(&path)));
                 probes.insert(path, probe);
             }
@@ -51,8 +48,7 @@ pub(super) fn rewrite(pod: &mut Pod, known: Probes, refusals: &mut Vec<Refusal>)
 /// Puts the probes back as they were.
 pub(super) fn restore(pod: &mut Pod, probes: &Probes) {
     visit(pod, |place, _, mut site| {
-        let path = place.kind.path(place.container);
-        if let (true, Some(probe)) = (site.is_rewritten(&path), probes.get(&path)) {
+        if let Some(probe) = site.rewritten(&place).and_then(|path| probes.get(path)) {
             site.write(probe);
         }
     });
@@ -67,6 +63,21 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Seconds for the app, where its author says none.
+    fn default_timeout(&self, grace: i64) -> u32 {
+        match self.kind {
+            // The kubelet waits for ever; nothing of ours does.
+            ProbeKind::PostStart => LONGEST,
+            ProbeKind::PreStop => u32::try_from(grace).unwrap_or(1).clamp(1, LONGEST),
+            _ => 1,
+        }
+    }
+
+    fn unsendable(&self, header: &str) -> Refusal {
+        let (container, probe) = (self.container.to_owned(), self.field);
+        Refusal::ProbeHeader { container, probe, header: header.to_owned() }
+    }
+
     fn unspoken(&self, protocol: &str) -> Refusal {
         let (container, probe) = (self.container.to_owned(), self.field);
         Refusal::ProbeProtocol { container, probe, protocol: protocol.to_owned() }
@@ -115,11 +126,12 @@ impl Site<'_> {
         }
     }
 
-    fn is_rewritten(&self, path: &str) -> bool {
-        let ours = |action: &HTTPGetAction| {
-            action.path.as_deref() == Some(path) && action.port == IntOrString::Int(i32::from(HEALTH_PORT))
-        };
-        self.http().is_some_and(ours)
+    /// The path that an injection wrote here, be it an earlier one whose hooks had no secret.
+    fn rewritten(&self, place: &Place<'_>) -> Option<&str> {
+        let action = self.http().filter(|action| action.port == IntOrString::Int(i32::from(HEALTH_PORT)))?;
+        let path = action.path.as_deref()?;
+        let names = probes::Place::at(path)?;
+        ((names.container, names.kind) == (place.container, place.kind)).then_some(path)
     }
 
     /// What is asked of the app; `None` if nothing is that the sidecar could ask.
@@ -173,13 +185,16 @@ fn http(place: &Place<'_>, action: &HTTPGetAction, port: u16, timeout: u32) -> R
     if let Some(protocol) = &action.protocol {
         return Err(place.unspoken(protocol));
     }
-    // As the kubelet takes it: what begins with no slash gets one.
-    let given = action.path.as_deref().unwrap_or_default();
-    let path = if given.starts_with('/') { given.to_owned() } else { format!("/{given}") };
+    // As it is given: the sidecar makes of it what a kubelet would.
+    let path = action.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
     let scheme = if action.scheme.as_deref() == Some("HTTPS") { Scheme::Https } else { Scheme::Http };
     let headers = action.http_headers.iter().flatten();
-    let header = |header: &HTTPHeader| ProbeHeader { name: header.name.clone(), value: header.value.clone() };
-    Ok(HttpProbe { port, path, scheme, headers: headers.map(header).collect(), timeout })
+    let header = |header: &HTTPHeader| match (HeaderName::try_from(&header.name), HeaderValue::try_from(&header.value))
+    {
+        (Ok(_), Ok(_)) => Ok(ProbeHeader { name: header.name.clone(), value: header.value.clone() }),
+        _ => Err(place.unsendable(&header.name)),
+    };
+    Ok(HttpProbe { port, path, scheme, headers: headers.map(header).collect::<Result<_, _>>()?, timeout })
 }
 
 /// Every field that the API server would fill in is there, so that it changes nothing.

@@ -97,6 +97,18 @@ pub enum Refusal {
     /// A container that is the node's root.
     #[error("container {0} is privileged and can go past its sidecar; remove securityContext.privileged")]
     Privileged(String),
+    /// A header that no probe can send.
+    #[error(
+        "container {container}: {probe} sends the header {header:?}, whose name or value no HTTP request can hold; correct it in httpHeaders"
+    )]
+    ProbeHeader {
+        /// The container.
+        container: String,
+        /// The path of the field.
+        probe: &'static str,
+        /// Its name.
+        header: String,
+    },
     /// A probe whose port does not exist.
     #[error(
         "container {container}: {probe} names port {port:?}, which the container does not declare; add it to its ports, or write the number"
@@ -172,6 +184,7 @@ impl Refusal {
             Self::PodSecurity { .. } => "pod_security",
             Self::PortTaken { .. } => "port_taken",
             Self::Privileged(_) => "privileged",
+            Self::ProbeHeader { .. } => "probe_header",
             Self::ProbePort { .. } => "probe_port",
             Self::ProbeProtocol { .. } => "probe_protocol",
             Self::ProxyVariable { .. } => "proxy_variable",

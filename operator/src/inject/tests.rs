@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use control::pod::HEALTH_PORT;
-use control::pod::probes::{PROBES_ENV, Probes};
+use control::pod::probes::{PROBES_ENV, Place, Probes};
 use fapi::TrustDomain;
 use serde_json::{Value as Json, json};
 
@@ -24,6 +24,11 @@ pub(super) fn settings() -> Settings {
         operator_namespace: "fapi-mesh".to_owned(),
         allowed: Allowed::default(),
     }
+}
+
+/// Always with the same randomness.
+fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome {
+    super::inject(pod, settings, namespace, [7; 16])
 }
 
 fn allowing(loosening: Loosening) -> Settings {
@@ -107,7 +112,8 @@ fn injecting_twice_is_injecting_once_and_it_can_be_undone() {
             Outcome::Skipped(skip) => panic!("{seed}: {skip:?}"),
         };
         good += 1;
-        let twice = injected(inject(&once, &settings(), &opted_in())).pod;
+        // Whatever the randomness: what has its secret keeps it.
+        let twice = injected(super::inject(&once, &settings(), &opted_in(), [8; 16])).pod;
         assert_eq!(twice, once, "seed {seed}");
         check_shape(&before, &once, seed);
         let undone = uninject(&once).unwrap();
@@ -136,6 +142,8 @@ fn check_shape(before: &Pod, after: &Pod, seed: u64) {
     let told: Probes = told.map(|text| serde_json::from_str(text).unwrap()).unwrap_or_default();
     let json = serde_json::to_value(spec).unwrap().to_string();
     for path in told.keys() {
+        let place = Place::at(path).unwrap();
+        assert_eq!(place.kind.is_hook(), place.secret.is_some(), "seed {seed}: anybody guesses {path}");
         assert!(json.contains(&format!("\"path\":\"{path}\"")), "seed {seed}: nobody asks for {path}");
     }
     assert!(!json.contains("\"tcpSocket\":{\"port\"") && !json.contains("\"grpc\":{\"port\""), "seed {seed}: {json}");
@@ -171,6 +179,7 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
     };
     let context = |context: Json| app(json!({ "securityContext": context }));
     let token = json!({"serviceAccountToken": {"audience": "fapi-mesh.dev", "path": "t"}});
+    let with_header = |name, value| json!({"httpGet": {"port": 80, "httpHeaders": [{"name": name, "value": value}]}});
     let cases = [
         ("host_network", json!({"hostNetwork": true})),
         ("host_pid", json!({"hostPID": true})),
@@ -192,6 +201,8 @@ fn pods_that_cannot_be_guarded_are_refused_with_a_stable_reason() {
         ("port_taken", app(json!({"ports": [{"containerPort": 15006}]}))),
         ("probe_port", app(json!({"livenessProbe": {"httpGet": {"port": "http"}}}))),
         ("probe_port", app(json!({"livenessProbe": {"tcpSocket": {"port": 70000}}}))),
+        ("probe_header", app(json!({"readinessProbe": with_header("a b", "1")}))),
+        ("probe_header", app(json!({"lifecycle": {"preStop": with_header("a", "1\n2")}}))),
         ("probe_protocol", app(json!({"livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP2"}}}))),
     ];
     let by_the_kernel = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_MODULE", "CAP_SYS_RAWIO"];
@@ -325,4 +336,32 @@ fn what_is_asked_for_the_sidecar_holds_for_every_container_of_ours() {
         pod.spec.unwrap().init_containers.unwrap().into_iter().map(|ours| (ours.name, ours.resources)).collect();
     let expected = serde_json::from_value(json!({"requests": all, "limits": all})).unwrap();
     assert_eq!(ours, [REDIRECT, SIDECAR].map(|name| (name.to_owned(), Some(Clone::clone(&expected)))));
+}
+
+#[test]
+fn the_paths_of_hooks_are_nobodys_guess() {
+    let hooks = json!({"preStop": {"httpGet": {"port": 8080, "path": "/drain"}}, "postStart": {"httpGet": {"port": 8080, "path": "/warm"}}});
+    let pod = pod(json!({}), json!({"containers": [{"name": "app", "image": "app", "lifecycle": hooks}]}));
+    let path = |pod: &Pod, hook: &str| {
+        let lifecycle = serde_json::to_value(pod).unwrap()["spec"]["containers"][0]["lifecycle"].take();
+        lifecycle[hook]["httpGet"]["path"].as_str().unwrap().to_owned()
+    };
+    let [one, other] =
+        [[1; 16], [2; 16]].map(|random| injected(super::inject(&pod, &settings(), &opted_in(), random)).pod);
+    assert_eq!(path(&one, "preStop"), "/probes/app/prestop/01010101010101010101010101010101");
+    assert_eq!(path(&one, "postStart"), "/probes/app/poststart/01010101010101010101010101010101");
+    assert_ne!(path(&other, "preStop"), path(&one, "preStop"), "each pod has its own");
+
+    // What an injection left that knew no secret, or somebody wrote for one, gets one now and still does what it did.
+    for guessable in ["", "/", "/01"] {
+        let text = serde_json::to_string(&one).unwrap().replace("/01010101010101010101010101010101", guessable);
+        let mended =
+            injected(super::inject(&serde_json::from_str(&text).unwrap(), &settings(), &opted_in(), [2; 16])).pod;
+        assert_eq!(mended, other, "{guessable}");
+    }
+    // A hook that comes later, by another webhook, gets the secret that the pod has.
+    let mut json = serde_json::to_value(&one).unwrap();
+    json["spec"]["containers"][0]["lifecycle"]["postStart"] = hooks["postStart"].clone();
+    let again = injected(super::inject(&serde_json::from_value(json).unwrap(), &settings(), &opted_in(), [2; 16])).pod;
+    assert_eq!(again, one);
 }

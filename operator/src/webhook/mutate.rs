@@ -28,7 +28,7 @@ pub(super) async fn decide(webhook: &Webhook, request: &Request) -> Verdict {
     let owner = About::owner(&pod, &request.namespace).filter(|_| is_told);
     let tell = |reason, note: String| owner.into_iter().for_each(|owner| webhook.events.tell(owner, reason, &*note));
     let settings = webhook.settings();
-    match inject::inject(&pod, &settings, &namespace) {
+    match inject::inject(&pod, &settings, &namespace, inject::random()) {
         Outcome::Injected(injected) => match patch(&pod, &injected.pod) {
             Ok(patch) => {
                 log(request, &name, "injected", "");

@@ -9,8 +9,8 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::probe::Unanswered;
-use crate::local::LocalExecutor;
+use super::{http_get::PROBE, probe::Unanswered};
+use crate::local::{LocalExecutor, answer_over};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 /// An answer is a few bytes.
@@ -23,8 +23,7 @@ const SERVING: u64 = 1;
 /// Asks for the health of a service.
 pub(super) async fn check(stream: TcpStream, address: SocketAddr, service: &str) -> Result<(), Unanswered> {
     let (mut sender, connection) = http2::Builder::new(LocalExecutor).handshake(TokioIo::new(stream)).await?;
-    let mut connection = std::pin::pin!(connection);
-    let asked = async {
+    let answer = async {
         let answer = sender.send_request(request(address, service)).await?;
         if answer.status() != StatusCode::OK {
             return Err(Unanswered::Status(answer.status()));
@@ -35,10 +34,7 @@ pub(super) async fn check(stream: TcpStream, address: SocketAddr, service: &str)
         let is_ok = body.trailers().and_then(|trailers| trailers.get("grpc-status")).is_some_and(|code| code == "0");
         if is_ok && is_serving(&body.to_bytes()) { Ok(()) } else { Err(Unanswered::NotServing) }
     };
-    tokio::select! {
-        answer = asked => answer,
-        ended = connection.as_mut() => ended.map_err(Unanswered::from).and(Err(Unanswered::NotServing)),
-    }
+    answer_over(connection, answer).await
 }
 
 fn request(address: SocketAddr, service: &str) -> Request<Full<Bytes>> {
@@ -48,6 +44,7 @@ fn request(address: SocketAddr, service: &str) -> Request<Full<Bytes>> {
     // An address and a constant are a URL.
     *request.uri_mut() = format!("http://{address}{PATH}").parse().unwrap_or_default();
     request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(header::USER_AGENT, PROBE);
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     request
 }

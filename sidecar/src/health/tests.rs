@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod forms;
+mod hooks;
+mod told;
+
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use control::pod::probes::{GrpcProbe, HttpProbe, Probe, ProbeHeader, Scheme, TcpProbe};
@@ -27,15 +31,22 @@ use crate::{
     },
 };
 
+const LIVENESS: &str = "/probes/app/liveness";
+const PRE_STOP: &str = "/probes/app/prestop/0123456789abcdef0123456789abcdef";
+
 /// The health port of a pod with this probe.
 async fn pod(probe: Probe) -> (App, StopSource) {
+    pod_with(LIVENESS, probe).await
+}
+
+async fn pod_with(path: &str, probe: Probe) -> (App, StopSource) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let app = App::new(listener.local_addr().unwrap());
     let (source, stop) = StopSource::new();
     let health = Health {
         shared: Shared::new(trust_domain(), Interception::Redirect).unwrap().0,
         stop,
-        questions: [("/probes/app/liveness".to_owned(), Question::new(&probe).unwrap())].into(),
+        questions: [(TokenHash::of(path), Question::new(path, &probe).unwrap())].into(),
         interception: Interception::Redirect,
     };
     tokio::task::spawn_local(small_http::serve(listener, Rc::new(health)));
@@ -44,7 +55,7 @@ async fn pod(probe: Probe) -> (App, StopSource) {
 
 /// The status of the probe, which is all that there is to see.
 async fn status(pod: App) -> u16 {
-    let answer = pod.call(get("/probes/app/liveness")).await;
+    let answer = pod.call(get(LIVENESS)).await;
     assert!(answer.text == "ok\n" || answer.text == "the probe failed\n", "{}", answer.text);
     assert!(answer.header("x-secret").is_none());
     answer.status.as_u16()
@@ -71,7 +82,9 @@ async fn http_app(tls: Option<TlsAcceptor>) -> (SocketAddr, Seen) {
                 seen.borrow_mut().push((target, request.headers().clone()));
                 let mut response = text(status.try_into().unwrap(), "secret");
                 response.headers_mut().insert("x-secret", HeaderValue::from_static("yes"));
-                response.headers_mut().insert("location", HeaderValue::from_static("/500"));
+                // Where it leads if it is a redirection.
+                let location = HeaderValue::from_str(request.uri().query().unwrap_or_default()).unwrap();
+                response.headers_mut().insert("location", location);
                 async move { Ok::<_, std::convert::Infallible>(response) }
             });
             match &tls {
@@ -94,17 +107,50 @@ async fn an_http_probe_tells_the_status_and_nothing_else() {
             let (pod, _source) = pod(Probe::Http(http(address.port(), path))).await;
             assert_eq!(status(pod).await, expected, "{path}");
         }
-        assert_eq!(seen.borrow().len(), 4, "a redirection is not followed");
+        assert_eq!(seen.borrow().len(), 4, "a redirection that leads nowhere is good");
         let header = |name: &str, value: &str| ProbeHeader { name: name.to_owned(), value: value.to_owned() };
         let headers = vec![header("Host", "app.example"), header("X-Ask", "1"), header("x-ask", "2")];
-        let (pod, _source) = pod(Probe::Http(HttpProbe { headers, ..http(address.port(), "/200?full=1") })).await;
+        let (pod, _source) = pod(Probe::Http(HttpProbe { headers, ..http(address.port(), "/200?full=1 2") })).await;
         assert_eq!(status(pod).await, 200);
         let (target, headers) = seen.borrow_mut().pop().unwrap();
-        assert_eq!(target, "/200?full=1");
+        assert_eq!(target, "/200?full=1%202");
         assert_eq!(headers["host"], "app.example");
         assert!(headers["user-agent"].to_str().unwrap().starts_with("kube-probe/"));
+        assert_eq!(headers["connection"], "close");
         assert_eq!(headers.get_all("x-ask").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert!(seen.borrow()[0].1["host"].to_str().unwrap().starts_with("127.0.0.1:"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_redirection_within_the_app_is_followed_as_a_kubelet_does() {
+    local(async {
+        let (address, seen) = http_app(None).await;
+        let here = |path: &str| format!("http://{address}{path}");
+        for (path, expected, requests) in [
+            ("/302?/200".to_owned(), 200, 2),
+            ("/307?/500".to_owned(), 503, 2),
+            ("/301?404".to_owned(), 503, 2),
+            (format!("/308?{}", here("/500#there")), 503, 2),
+            (format!("/303?//{address}/404"), 503, 2),
+            (format!("/302?/302?{}", here("/200")), 200, 3),
+            ("/302?http://elsewhere.example/500".to_owned(), 200, 1),
+            ("/304?/500".to_owned(), 200, 1),
+            ("/302?ftp://elsewhere.example/".to_owned(), 503, 1),
+        ] {
+            seen.borrow_mut().clear();
+            let host = vec![ProbeHeader { name: "Host".to_owned(), value: "app.example".to_owned() }];
+            let (pod, _source) = pod(Probe::Http(HttpProbe { headers: host, ..http(address.port(), &path) })).await;
+            assert_eq!((status(pod).await, seen.borrow().len()), (expected, requests), "{path}");
+            let last = seen.borrow().last().unwrap().1["host"].clone();
+            let leads_by_address = path.contains(&address.to_string());
+            assert_eq!(last == "app.example", !leads_by_address, "{path}");
+        }
+        let round = b"HTTP/1.1 302 Found\r\nlocation: /\r\nconnection: close\r\n\r\n";
+        let (pod, _source) =
+            pod(Probe::Http(http(forms::app(b"\r\n\r\n", round.into(), forms::Closes).await, "/"))).await;
+        assert_eq!(status(pod).await, 503, "round and round");
     })
     .await;
 }
@@ -206,8 +252,8 @@ async fn nobody_can_ask_for_anything_else() {
         {
             assert_eq!(pod.call(get(path)).await.status, 404, "{path}");
         }
-        let mut post = get("/probes/app/liveness");
-        *post.method_mut() = http::Method::POST;
+        let mut post = get(LIVENESS);
+        *post.method_mut() = Method::POST;
         assert_eq!(pod.call(post).await.status, 405);
         assert_eq!(seen.borrow().len(), 0);
         let answer = pod.call(get("/readyz")).await;
@@ -221,7 +267,12 @@ async fn nobody_can_ask_for_anything_else() {
 
 #[test]
 fn what_cannot_be_asked_is_told_at_the_start() {
-    assert!(Question::new(&Probe::Http(http(80, "/a b"))).is_err());
+    let of = |path: &str, probe: HttpProbe| Question::new(path, &Probe::Http(probe));
+    assert!(of(LIVENESS, http(80, "/a b")).is_ok(), "it is encoded");
     let headers = vec![ProbeHeader { name: "x".to_owned(), value: "a\nb".to_owned() }];
-    assert!(Question::new(&Probe::Http(HttpProbe { headers, ..http(80, "/") })).is_err());
+    assert!(matches!(of(LIVENESS, HttpProbe { headers, ..http(80, "/") }), Err(InvalidProbe::Request(_))));
+    assert!(of(PRE_STOP, http(80, "/")).is_ok());
+    for path in ["/probes/app/prestop", "/probes/app/prestop/01", "/readyz", "/probes/app/liveness/x", ""] {
+        assert!(matches!(of(path, http(80, "/")), Err(InvalidProbe::Path)), "{path}");
+    }
 }

@@ -18,7 +18,10 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
-use crate::control_client::dial::{self, DialError};
+use crate::{
+    control_client::dial::{self, DialError},
+    local::answer_over,
+};
 
 const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -189,12 +192,7 @@ async fn get(url: &str, config: &Arc<ClientConfig>) -> Result<Bytes, ServerError
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
         Ok(body.map_err(|_| ServerError::Body { url: url.to_owned() })?.to_bytes())
     };
-    tokio::pin!(connection, answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        // What broke the connection shows at the answer, unless that is there already.
-        _ = &mut connection => answer.await,
-    }
+    answer_over(connection, answer).await
 }
 
 #[cfg(test)]

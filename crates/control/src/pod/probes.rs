@@ -4,6 +4,7 @@
 //! The kubelet then needs no way past the sidecar, so none has to be left open for whoever has its address.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ pub const PROBES_ENV: &str = "FAPI_PROBES";
 
 /// What to ask of the app, by the path that the kubelet gets on [`super::HEALTH_PORT`].
 pub type Probes = BTreeMap<String, Probe>;
+
+/// Seconds that an app has to answer at most, whatever a probe or hook says.
+pub const LONGEST: u32 = 3600;
 
 /// Where a kind of probe stands in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +33,76 @@ pub enum ProbeKind {
 }
 
 impl ProbeKind {
-    /// The path on the health port for this probe of a container.
-    pub fn path(self, container: &str) -> String {
-        let kind = match self {
+    const ALL: [Self; 5] = [Self::Liveness, Self::Readiness, Self::Startup, Self::PostStart, Self::PreStop];
+
+    /// Its name in paths and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Liveness => "liveness",
             Self::Readiness => "readiness",
             Self::Startup => "startup",
             Self::PostStart => "poststart",
             Self::PreStop => "prestop",
-        };
-        format!("/probes/{container}/{kind}")
+        }
+    }
+
+    /// Whether it is a hook: the app does something, where a probe only asks how it is.
+    pub const fn is_hook(self) -> bool {
+        matches!(self, Self::PostStart | Self::PreStop)
+    }
+
+    /// The path on the health port for this probe of a container. That of a hook ends in the secret of its pod.
+    pub fn path(self, container: &str, secret: &HookSecret) -> String {
+        let path = format!("/probes/{container}/{}", self.name());
+        if self.is_hook() { format!("{path}/{}", secret.0) } else { path }
+    }
+}
+
+/// The part of a hook's path that nobody guesses: the health port is open to everybody who reaches the pod, and a hook may drain
+/// or stop the app. Known to whoever may read the pod.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookSecret(String);
+
+impl HookSecret {
+    /// Made of randomness.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(format!("{:032x}", u128::from_be_bytes(random)))
+    }
+
+    /// Reads one again: 32 hexadecimal digits, the letters small.
+    fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 32 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for HookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookSecret")
+    }
+}
+
+/// Whose probe a path of the health port stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The container.
+    pub container: &'a str,
+    /// Which of its probes.
+    pub kind: ProbeKind,
+    /// What its path ends in. A hook's without it is not to be performed for anybody.
+    pub secret: Option<HookSecret>,
+}
+
+impl<'a> Place<'a> {
+    /// Reads a path; `None` if it is no probe's.
+    pub fn at(path: &'a str) -> Option<Self> {
+        let (container, rest) = path.strip_prefix("/probes/")?.split_once('/')?;
+        let (kind, secret) = rest.split_once('/').map_or((rest, None), |(kind, secret)| (kind, Some(secret)));
+        let kind = ProbeKind::ALL.into_iter().find(|known| known.name() == kind)?;
+        if container.is_empty() || (secret.is_some() && !kind.is_hook()) {
+            return None;
+        }
+        Some(Self { container, kind, secret: secret.and_then(HookSecret::parse) })
     }
 }
 
@@ -46,7 +110,7 @@ impl ProbeKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Probe {
-    /// `httpGet`: good is a status from 200 to 399.
+    /// `httpGet`: good is a status from 200 to 399, and for a hook any answer.
     Http(HttpProbe),
     /// `tcpSocket`: good is a connection.
     Tcp(TcpProbe),
@@ -60,7 +124,7 @@ pub enum Probe {
 pub struct HttpProbe {
     /// The port.
     pub port: u16,
-    /// Path and query.
+    /// Path and query as the pod's author wrote them; whoever asks encodes what has to be.
     pub path: String,
     /// Plain or over TLS.
     #[serde(default)]
@@ -138,7 +202,32 @@ mod tests {
         });
         let read: Probes = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), json);
-        assert!(read.contains_key(&ProbeKind::Readiness.path("app")));
+        assert!(read.contains_key(&ProbeKind::Readiness.path("app", &HookSecret::new([0; 16]))));
+    }
+
+    #[test]
+    fn a_path_is_read_as_it_was_written() {
+        let secret = HookSecret::new([0x0a; 16]);
+        for kind in ProbeKind::ALL {
+            let path = kind.path("app", &secret);
+            let expected = Place { container: "app", kind, secret: kind.is_hook().then(|| secret.clone()) };
+            assert_eq!(Place::at(&path), Some(expected), "{path}");
+        }
+        assert_eq!(ProbeKind::PreStop.path("app", &secret), "/probes/app/prestop/0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a");
+    }
+
+    #[test]
+    fn what_could_be_guessed_is_no_secret() {
+        let long = "0a".repeat(17);
+        for text in
+            ["", "/0a", "/0A0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a", "/0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0g", &format!("/{long}")]
+        {
+            let path = format!("/probes/app/prestop{text}");
+            assert_eq!(Place::at(&path).map(|place| place.secret), Some(None), "{path}");
+        }
+        for path in ["/probes/app/liveness/x", "/probes//liveness", "/probes/app", "/probes/app/exec", "/readyz", ""] {
+            assert_eq!(Place::at(path), None, "{path}");
+        }
     }
 
     #[test]

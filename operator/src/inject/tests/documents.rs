@@ -1,5 +1,9 @@
 use super::*;
-use crate::inject::{StreamError, inject_stream, uninject_stream};
+use crate::inject::{StreamError, uninject_stream};
+
+fn inject_stream(text: &str, settings: &Settings, namespace: &str) -> Result<Done, StreamError> {
+    crate::inject::inject_stream(text, settings, namespace, || [7; 16])
+}
 
 const STREAM: &str = "# the bank
 apiVersion: v1

@@ -121,7 +121,7 @@ fn hook(dice: &mut Dice) -> Json {
 fn http(dice: &mut Dice) -> Json {
     let mut action = json!({"port": dice.pick(&[json!(8080), json!(9090), json!("http"), json!("gone")])});
     if dice.one_in(2) {
-        action["path"] = json!(dice.pick(&["/", "/healthz?x=1", ""]));
+        action["path"] = json!(dice.pick(&["/", "/healthz?x=1", "", "he alth"]));
     }
     if dice.one_in(3) {
         action["scheme"] = json!(dice.pick(&["HTTP", "HTTPS"]));
