@@ -24,6 +24,7 @@ pub(crate) use self::issuers::Issuers;
 use self::namespace::Namespace;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
 use crate::cluster_domain::ClusterDomain;
+use crate::inject::Loosening;
 use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes, whatever came before them.
@@ -115,6 +116,14 @@ impl Index {
     /// Whether calls to what is known and not in the mesh are refused.
     pub(crate) fn refuses_unmeshed(&self) -> bool {
         self.model.mesh.as_ref().is_some_and(|mesh| mesh.unmeshed_refused)
+    }
+
+    /// Whether a pod is never called in plaintext: it has a sidecar, or is to have one. That it says no to one counts where
+    /// authors of pods may say so, as at its injection.
+    pub(crate) fn is_of_the_mesh(&self, pod: &Pod) -> bool {
+        let mesh = self.model.mesh.as_ref();
+        let may_stay_out = || mesh.is_some_and(|mesh| mesh.allowed.allows(Loosening::OptOut, &pod.namespace));
+        pod.meshed || pod.opted_in && !(pod.opted_out && may_stay_out())
     }
 
     /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.

@@ -104,6 +104,14 @@ fn sidecar(spec: &PodSpec) -> Option<&Container> {
     init.find(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
 }
 
+/// The mode that the sidecar of a pod was given; redirection where there is none.
+pub(crate) fn interception(spec: &PodSpec) -> Interception {
+    let variables = sidecar(spec).into_iter().flat_map(|sidecar| sidecar.env.iter().flatten());
+    let mut modes = variables.filter(|variable| variable.name == containers::INTERCEPTION_ENV);
+    let is_proxy = modes.any(|mode| mode.value.as_deref() == Some(Interception::Proxy.name()));
+    if is_proxy { Interception::Proxy } else { Interception::Redirect }
+}
+
 /// Everything that keeps the ephemeral containers that a pod is to get out of it: nothing, where there is no sidecar. What it has
 /// already stays, as it can be neither changed nor removed.
 pub(crate) fn refuse_ephemeral(before: &Pod, after: &Pod) -> Vec<Refusal> {

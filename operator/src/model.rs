@@ -46,6 +46,8 @@ pub(crate) struct Pod {
     pub(crate) meshed: bool,
     /// Whether it asked for one: it is never called in plaintext, also while it has none.
     pub(crate) opted_in: bool,
+    /// Whether it says no to one, which counts where the FapiMesh lets it.
+    pub(crate) opted_out: bool,
     /// The machine that it runs on, if there are several.
     pub(crate) node: Option<String>,
     /// Whether it is on its way out.

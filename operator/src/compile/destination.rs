@@ -93,7 +93,7 @@ impl<'a> Lookup<'a> {
         let mut pods = self.index.pods_behind(&service.key).map(|(_, pod)| pod).peekable();
         let answered = pods.peek().is_some() || !service.others.is_empty();
         answered
-            && !pods.any(|pod| pod.meshed || pod.opted_in)
+            && !pods.any(|pod| self.index.is_of_the_mesh(pod))
             && service.others.iter().all(|(_, address)| self.is_free(*address))
             && !self.is_named(&service.key)
     }
@@ -101,7 +101,7 @@ impl<'a> Lookup<'a> {
     /// Whether no pod of the mesh can be at an address.
     fn is_free(self, address: SocketAddr) -> bool {
         match self.index.holder(address) {
-            Some(Holder::Pod(pod)) => !pod.meshed && !pod.opted_in,
+            Some(Holder::Pod(pod)) => !self.index.is_of_the_mesh(pod),
             Some(Holder::Several) => false,
             Some(Holder::Service(_)) | None => true,
         }
@@ -132,7 +132,7 @@ impl<'a> Lookup<'a> {
             // Any of them could be meant, and each has an audience of its own.
             _ => None,
         };
-        if !pod.meshed && !pod.opted_in {
+        if !self.index.is_of_the_mesh(pod) {
             let wanted = fronts.iter().any(|service| self.is_named(service));
             return (!wanted).then(|| unmeshed([address]));
         }

@@ -67,6 +67,7 @@ pub(crate) fn pod(namespace: &str, name: &str, account: &str) -> Pod {
         addresses: Vec::new(),
         meshed: true,
         opted_in: true,
+        opted_out: false,
         node: None,
         terminating: false,
     }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::facts::{Interception, PodFact, ServiceFact, ServicePortFact, SliceFact, TargetPort};
+use super::facts::{PodFact, ServiceFact, ServicePortFact, SliceFact, TargetPort};
+use crate::inject::Interception;
 use crate::model::{Endpoint, EndpointState, Key, Pod, PodPort, Service, ServicePort};
 
 /// What is known of one namespace, by name.
@@ -215,6 +216,7 @@ pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSe
         labels: BTreeMap::new(),
         meshed: fact.meshed,
         opted_in: fact.opted_in(false),
+        opted_out: fact.opted_out,
         node: fact.node.clone(),
         terminating: fact.terminating,
     }

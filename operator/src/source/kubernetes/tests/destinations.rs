@@ -168,15 +168,39 @@ fn what_a_client_names_or_what_asked_for_a_sidecar_is_never_outside() {
         ("disabled", "outside 10.96.0.9:80", "outside 10.0.0.9:8080"),
         ("enabled", "old.bank", "old.bank"),
     ] {
-        world.put(&format!("kind: Namespace\nmetadata: {{name: bank, labels: {{fapi-mesh.dev/inject: {word}}}}}\n"));
+        world.put(&namespace(word));
         assert_eq!((&*of(&mut world, "old"), &*of(&mut world, "10.0.0.9:8080")), (service, address), "{word}");
     }
-    let refuses = "labels: {fapi-mesh.dev/inject: disabled, ";
-    world.put(&bare("old-1", "old", "10.0.0.9").replace("labels: {", refuses));
-    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080", "unless it said no itself");
-    world.put(&bare("old-1", "old", "10.0.0.9"));
     world.remove(Watched::Namespace, "", "bank");
     assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+}
+
+fn namespace(word: &str) -> String {
+    format!("kind: Namespace\nmetadata: {{name: bank, labels: {{fapi-mesh.dev/inject: {word}}}}}\n")
+}
+
+#[test]
+fn a_pod_that_runs_says_no_to_a_sidecar_only_where_it_may() {
+    let allowing = |namespace: &str| {
+        let allowed = format!("{{podAnnotations: [{{allow: [OptOut], namespaces: [{namespace}]}}]}}");
+        format!("apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {{name: default}}\nspec: {allowed}\n")
+    };
+    for word in
+        ["labels: {fapi-mesh.dev/inject: disabled, ", "annotations: {fapi-mesh.dev/inject: disabled}, labels: {"]
+    {
+        let mut world = bank();
+        world.put(&namespace("enabled"));
+        world.put(&bare("old-1", "old", "10.0.0.9").replace("labels: {", word));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "nobody said that it may");
+        world.put(&allowing("web"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "others may");
+        world.put(&allowing("bank"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+        world.remove(Watched::Mesh, "", "default");
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "and may no longer");
+        world.put(&namespace("disabled"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080", "nobody asked");
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub(super) fn read(id: &ObjectId, spec: WorkloadSpec, labels: &Json) -> Result<W
         addresses: Vec::new(),
         meshed: true,
         opted_in: true,
+        opted_out: false,
         node: None,
         terminating: false,
     };
