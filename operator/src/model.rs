@@ -40,6 +40,8 @@ pub(crate) struct Pod {
     pub(crate) ports: Vec<PodPort>,
     /// The addresses that are its own; none where addresses tell nobody apart.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What it is called below a Service; most pods are called nothing there.
+    pub(crate) hostname: Option<Hostname>,
     /// Labels, for display only: no rule is made of them.
     pub(crate) labels: BTreeMap<String, String>,
     /// Whether it runs a sidecar.
@@ -52,6 +54,15 @@ pub(crate) struct Pod {
     pub(crate) node: Option<String>,
     /// Whether it is on its way out.
     pub(crate) terminating: bool,
+}
+
+/// The name of a pod below a Service before it, such as `vault-0` below `vault`: a StatefulSet gives its pods one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hostname {
+    /// The name of the Service, in the pod's namespace.
+    pub(crate) service: String,
+    /// The name.
+    pub(crate) name: String,
 }
 
 /// A port of a pod behind its sidecar, at one of the pod's addresses: a pod with two has each port twice.

@@ -2,6 +2,7 @@
 
 mod authority;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use control::destination::Meshed;
@@ -20,10 +21,12 @@ use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, P
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
     let lookup = Lookup { index, caller };
     let asked = Authority::parse(authority, &caller.namespace, index.cluster_domain());
-    let kind = asked.and_then(|Authority { host, port }| match host {
-        Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
-        Host::Address(address) => lookup.address(address, port),
-    });
+    let kind =
+        asked.and_then(|Authority { hosts, port }| match hosts.into_iter().find(|host| lookup.is_there(host))? {
+            Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
+            Host::Pod { name, service } => lookup.pod_named(&name, &service, port),
+            Host::Address(address) => lookup.address(address, port),
+        });
     let kind = match kind.unwrap_or(DestinationKind::Unknown) {
         DestinationKind::Unmeshed { .. } if index.refuses_unmeshed() => DestinationKind::Refused,
         kind => kind,
@@ -39,6 +42,16 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
+    /// Whether DNS has the name. It does not have that of a pod that is gone, but below a Service that the caller's FapiClient names
+    /// it means nobody else for that.
+    fn is_there(self, host: &Host) -> bool {
+        match host {
+            Host::Service(key) => self.index.model().services.contains_key(key),
+            Host::Pod { name, service } => self.pods_named(name, service).next().is_some() || self.is_named(service),
+            Host::Address(_) => true,
+        }
+    }
+
     fn address(self, address: IpAddr, number: u16) -> Option<DestinationKind> {
         match self.index.holder(SocketAddr::new(address, number)) {
             Some(Holder::Service(service)) => self.service(service, number),
@@ -146,6 +159,31 @@ impl<'a> Lookup<'a> {
             .collect();
         ports.dedup();
         self.meshed(service, &ports, here)
+    }
+
+    /// Who has this name below a Service: one pod of a StatefulSet, or all of one that gives its pods one name.
+    fn pods_named(self, name: &str, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
+        self.index.pods_behind(service).filter(move |(endpoint, pod)| {
+            let hostname = pod.hostname.as_ref();
+            hostname.is_some_and(|hostname| hostname.name == name && hostname.service == *endpoint.service.name)
+        })
+    }
+
+    /// Those pods and no others of the Service, which gives the audience. The number is one of the pods' own, as the name stands for
+    /// their addresses.
+    fn pod_named(self, name: &str, service: &Key, number: u16) -> Option<DestinationKind> {
+        if !self.pods_named(name, service).any(|(_, pod)| self.index.is_of_the_mesh(pod)) {
+            let addresses = self.pods_named(name, service).map(|(endpoint, _)| endpoint.address.ip());
+            let addresses: BTreeSet<SocketAddr> = addresses.map(|address| SocketAddr::new(address, number)).collect();
+            return (!self.is_named(service)).then(|| unmeshed(addresses));
+        }
+        let pods = self.pods_named(name, service).map(|(endpoint, _)| endpoint);
+        let here: Vec<&Endpoint> = pods.filter(|endpoint| endpoint.address.port() == number).collect();
+        let ports: Vec<&str> = here.iter().map(|endpoint| endpoint.service_port.as_str()).collect();
+        if ports.is_empty() {
+            return None;
+        }
+        self.meshed(service, &ports, |endpoint| here.contains(&endpoint))
     }
 
     fn answers_at(self, service: &Key, pod: &Pod, address: SocketAddr) -> bool {

@@ -213,6 +213,7 @@ pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSe
         service_account: fact.service_account.clone(),
         ports: ports.collect(),
         addresses: if fact.on_host { Vec::new() } else { fact.addresses.clone() },
+        hostname: fact.hostname.clone(),
         labels: BTreeMap::new(),
         meshed: fact.meshed,
         opted_in: fact.opted_in(false),

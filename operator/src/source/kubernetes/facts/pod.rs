@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 use super::{DISABLED, ENABLED, INJECT};
 use crate::inject::{self, Interception, SIDECAR, has_sidecar};
+use crate::model::Hostname;
 
 /// A pod that lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) struct PodFact {
     pub(crate) labels: BTreeMap<String, String>,
     /// The first one is the one that is told to others.
     pub(crate) addresses: Vec<IpAddr>,
+    /// As the Service of this name knows it, if that is before it.
+    pub(crate) hostname: Option<Hostname>,
     /// Its addresses are its machine's.
     pub(crate) on_host: bool,
     /// Declared TCP ports: number and name, in the order in which Kubernetes looks for a name. Containers know nothing of each
@@ -44,6 +47,7 @@ impl PodFact {
             node: spec.node_name.clone(),
             terminating: metadata.deletion_timestamp.is_some(),
             addresses: addresses(&status),
+            hostname: hostname(&spec),
             on_host: spec.host_network.unwrap_or_default(),
             ports: ports(&spec),
             meshed: has_sidecar(&spec),
@@ -97,6 +101,11 @@ fn ports(spec: &PodSpec) -> Vec<(u16, Option<String>)> {
 pub(crate) fn number(port: i32) -> Option<u16> {
     const OWN: [u16; 5] = [pod::ADMIN_PORT, pod::OUTBOUND_PORT, pod::PROXY_PORT, pod::INBOUND_PORT, pod::HEALTH_PORT];
     u16::try_from(port).ok().filter(|port| *port != 0 && !OWN.contains(port))
+}
+
+fn hostname(spec: &PodSpec) -> Option<Hostname> {
+    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Some(Hostname { service: filled(&spec.subdomain)?, name: filled(&spec.hostname)? })
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {

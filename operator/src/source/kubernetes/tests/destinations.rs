@@ -252,3 +252,68 @@ fn an_address_of_load_balancers_is_told_apart_by_port() {
     world.put(&CLIENT.replace("NAME", "payments"));
     assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
 }
+
+/// A StatefulSet `vault` of two pods behind the usual pair of Services, of which neither is named by a FapiClient.
+fn vault() -> World {
+    let replica = |pod: String| pod.replace("spec:\n", "spec:\n  hostname: HOST\n  subdomain: vault\n");
+    let all = [
+        pod("shop-1", "shop", "10.0.0.5"),
+        replica(pod("vault-0", "vault", "10.0.0.20")).replace("HOST", "vault-0"),
+        replica(pod("vault-1", "vault", "10.0.0.21")).replace("HOST", "vault-1"),
+        service("vault", "vault", "None"),
+        service("vault-active", "vault", "10.96.0.20"),
+        slice("vault", "vault-0", "10.0.0.20", READY),
+        slice("vault", "vault-1", "10.0.0.21", READY),
+        slice("vault-active", "vault-0", "10.0.0.20", READY),
+    ];
+    World::of(&all.join("---\n"))
+}
+
+#[test]
+fn the_name_of_a_pod_below_a_service_is_that_pod_alone() {
+    let mut world = vault();
+    for authority in [
+        "vault-0.vault:8080",
+        "VAULT-0.vault.bank:8080",
+        "vault-0.vault.bank.svc:8080",
+        "vault-0.vault.bank.svc.cluster.local.:8080",
+    ] {
+        assert_eq!(of(&mut world, authority), "vault.bank 10.0.0.20:8080", "{authority}");
+    }
+    assert_eq!(of(&mut world, "vault-1.vault:8080"), "vault.bank 10.0.0.21:8080");
+    assert_eq!(of(&mut world, "10.0.0.20:8080"), "unknown", "two Services are before it");
+    for authority in [
+        "vault-2.vault:8080",
+        "vault-0.vault-active:8080",
+        "vault-0.vault.web:8080",
+        "vault-0.vault.bank.svc.example.com:8080",
+        // The name stands for the pod's own address, where nobody knows the Service's number.
+        "vault-0.vault:80",
+        "vault-0.vault:81",
+    ] {
+        assert_eq!(of(&mut world, authority), "unknown", "{authority}");
+    }
+    world.put(&slice("vault", "vault-0", "10.0.0.20", "ready: false, serving: false"));
+    assert_eq!(of(&mut world, "vault-0.vault:8080"), "vault.bank", "never another pod");
+    // Without a sidecar it is called as its address is.
+    let bare = bare("vault-1", "vault", "10.0.0.21");
+    world.put(&bare.replace("spec:\n", "spec:\n  hostname: vault-1\n  subdomain: vault\n"));
+    assert_eq!(of(&mut world, "vault-1.vault:9"), "outside 10.0.0.21:9");
+    world.put(&CLIENT.replace("NAME", "vault"));
+    assert_eq!(of(&mut world, "vault-1.vault:8080"), "unknown", "a FapiClient names the Service");
+}
+
+#[test]
+fn a_pod_of_the_own_namespace_comes_before_a_service_of_another() {
+    let mut world = vault();
+    let other = service("vault-0", "other", "10.96.0.99").replace("namespace: bank", "namespace: vault");
+    let elsewhere = bare("other-1", "other", "10.0.0.99").replace("namespace: bank", "namespace: vault");
+    world.put(&[other, elsewhere].join("---\n"));
+    assert_eq!(of(&mut world, "vault-0.vault:8080"), "vault.bank 10.0.0.20:8080");
+    assert_eq!(of(&mut world, "vault-0.vault:80"), "unknown", "also at a port that it does not have");
+    assert_eq!(of(&mut world, "vault-0.vault.svc"), "outside 10.96.0.99:80");
+    world.remove(Watched::Pod, "bank", "vault-0");
+    assert_eq!(of(&mut world, "vault-0.vault"), "outside 10.96.0.99:80");
+    world.put(&CLIENT.replace("NAME", "vault"));
+    assert_eq!(of(&mut world, "vault-0.vault"), "unknown", "a pod that will be back");
+}

@@ -41,6 +41,7 @@ pub(super) fn read(id: &ObjectId, spec: WorkloadSpec, labels: &Json) -> Result<W
         // All share the addresses of one machine.
         addresses: Vec::new(),
         meshed: true,
+        hostname: None,
         opted_in: true,
         opted_out: false,
         node: None,
