@@ -198,7 +198,9 @@ impl<'a> Lookup<'a> {
         let wanted = least(behind.iter().map(|(endpoint, _)| *endpoint));
         let endpoints = behind.iter().filter_map(|(endpoint, pod)| {
             let spiffe_id = self.index.identity(pod)?.to_string();
-            Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.state >= wanted })
+            let others = pod.addresses.iter().map(|address| SocketAddr::new(*address, endpoint.address.port()));
+            let others = others.filter(|address| *address != endpoint.address).collect();
+            Some(EndpointDoc { address: endpoint.address, others, spiffe_id, ready: endpoint.state >= wanted })
         });
         let opaque = is_opaque(self.index, behind.iter().map(|(endpoint, _)| *endpoint));
         Some(DestinationKind::Meshed(Box::new(Meshed {

@@ -36,6 +36,8 @@ pub(crate) struct Meshed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
+    /// Where it is reached too.
+    others: Vec<SocketAddr>,
     /// Exactly this identity must be in its certificate.
     pub(crate) spiffe_id: SpiffeId,
 }
@@ -94,7 +96,13 @@ impl Meshed {
 
 impl Endpoint {
     fn new(document: &EndpointDoc) -> Result<Self, fapi::InvalidValue> {
-        Ok(Self { address: document.address, spiffe_id: SpiffeId::parse(&document.spiffe_id)? })
+        let EndpointDoc { address, others, spiffe_id, ready: _ } = document;
+        Ok(Self { address: *address, others: others.clone(), spiffe_id: SpiffeId::parse(spiffe_id)? })
+    }
+
+    /// Whether it is the pod at this address.
+    pub(crate) fn is_at(&self, address: SocketAddr) -> bool {
+        self.address == address || self.others.contains(&address)
     }
 }
 

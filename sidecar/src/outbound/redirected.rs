@@ -232,7 +232,7 @@ impl Outbound {
         }
         let peers = match &**resolved {
             Resolved::Meshed(meshed) => {
-                let here = meshed.endpoints.iter().filter(|found| !is_named || found.address == dialled.address);
+                let here = meshed.endpoints.iter().filter(|found| !is_named || found.is_at(dialled.address));
                 here.map(|endpoint| self.peer(endpoint.address, Some(&endpoint.spiffe_id))).collect()
             }
             Resolved::Unmeshed(_) if !is_named => vec![self.peer(dialled.address, None)],

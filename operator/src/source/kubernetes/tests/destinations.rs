@@ -317,3 +317,14 @@ fn a_pod_of_the_own_namespace_comes_before_a_service_of_another() {
     world.put(&CLIENT.replace("NAME", "vault"));
     assert_eq!(of(&mut world, "vault-0.vault"), "unknown", "a pod that will be back");
 }
+
+#[test]
+fn an_endpoint_has_all_addresses_of_its_pod() {
+    let mut world = bank();
+    world
+        .put(&pod("payments-1", "payments", "10.0.0.7").replace("{ip: 10.0.0.7}", "{ip: 10.0.0.7}, {ip: \"fd00::7\"}"));
+    let DestinationKind::Meshed(meshed) = world.view().destination("uid-of-shop-1", "payments").kind else { panic!() };
+    let endpoint = meshed.endpoints.iter().find(|endpoint| endpoint.ready).unwrap();
+    assert_eq!(endpoint.address, "10.0.0.7:8080".parse().unwrap());
+    assert_eq!(endpoint.others, ["[fd00::7]:8080".parse().unwrap()]);
+}
