@@ -129,6 +129,7 @@ fn an_earlier_sidecar_is_answered_in_its_own_words() {
     let meshed = |meshed: Meshed| DestinationKind::Meshed(Box::new(meshed));
     for (kind, then) in [
         (DestinationKind::Refused, DestinationKind::Unknown),
+        (DestinationKind::Ambiguous { services: vec!["a.bank".into(), "b.bank".into()] }, DestinationKind::Unknown),
         (meshed(dual), meshed(self::meshed())),
         (DestinationKind::Unknown, DestinationKind::Unknown),
     ] {

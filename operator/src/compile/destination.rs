@@ -14,6 +14,9 @@ use super::external::{self, External, external};
 use crate::index::{Holder, Index};
 use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, Pod, Service};
 
+/// The most Services that one answer says are before a pod.
+const TOLD: usize = 16;
+
 /// What `authority` stands for, as seen by `caller`.
 ///
 /// A name that no Service has is [`DestinationKind::Unknown`], and what is not known is never called in plaintext. Nor is what
@@ -142,14 +145,17 @@ impl<'a> Lookup<'a> {
         let service = match (fronts.as_slice(), named.next(), named.next()) {
             ([one], _, _) => Some(*one),
             (_, one, None) => one,
-            // Any of them could be meant, and each has an audience of its own.
             _ => None,
         };
         if !self.index.is_of_the_mesh(pod) {
             let wanted = fronts.iter().any(|service| self.is_named(service));
             return (!wanted).then(|| unmeshed([address]));
         }
-        let service = service?;
+        let Some(service) = service else {
+            // Any of them could be meant, and each has an audience of its own.
+            let services = fronts.iter().take(TOLD).map(|key| format!("{}.{}", key.name, key.namespace)).collect();
+            return (!fronts.is_empty()).then_some(DestinationKind::Ambiguous { services });
+        };
         let here = |endpoint: &Endpoint| endpoint.pod_uid == pod.uid && endpoint.address.port() == address.port();
         let mut ports: Vec<&str> = self
             .index

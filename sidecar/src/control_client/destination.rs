@@ -13,6 +13,8 @@ use crate::tokens::{AuthorizationServer, Exchanger, Place, TokenKey, TokenSlot, 
 pub(crate) enum Resolved {
     /// Nobody knows it.
     Unknown,
+    /// Several Services stand before the pod at this address.
+    Ambiguous,
     /// Positively not in the mesh, and not called.
     Refused,
     /// Positively not in the mesh: called as it is, without identity and token.
@@ -66,6 +68,7 @@ impl Resolved {
     ) -> Result<Self, fapi::InvalidValue> {
         Ok(match &document.kind {
             DestinationKind::Unknown => Self::Unknown,
+            DestinationKind::Ambiguous { .. } => Self::Ambiguous,
             DestinationKind::Refused => Self::Refused,
             DestinationKind::Unmeshed { addresses } => Self::Unmeshed(addresses.clone()),
             DestinationKind::Meshed(meshed) => Self::Meshed(Meshed::new(meshed, mesh, tokens)?),

@@ -114,6 +114,28 @@ async fn where_the_address_does_not_tell_the_name_does() {
 }
 
 #[tokio::test]
+async fn where_neither_address_nor_name_tell_the_app_learns_what_to_do() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = mesh.peer("payments", Mtls).await;
+        let address = payments.address.to_string();
+        let services = vec!["payments.bank".to_owned(), "queue.bank".to_owned()];
+        mesh.operator.set_destination(&address, DestinationKind::Ambiguous { services });
+        mesh.operator.set_destination("payments.bank", meshed("payments", Mtls, &[&payments]));
+        mesh.operator.set_destination("queue.bank", meshed("queue", Mtls, &[]));
+        let app = dialling(&mesh, &address).await;
+        for host in ["queue.bank", "192.0.2.1", "nobody.bank"] {
+            let answer = app.call(plain("GET", host, "/a", "")).await;
+            assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_ambiguous"), "{host}");
+            assert!(answer.text.contains("name one of them in a FapiClient"), "{}", answer.text);
+        }
+        assert_eq!(app.call(plain("GET", "payments.bank", "/a", "")).await.status, 200);
+        assert_eq!(said(app, b"SSH-2.0-OpenSSH_9.2\r\n").await, b"", "not a byte");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_may_be_dialled_by_any_of_its_addresses() {
     local(async {
         let mesh = Mesh::start(Between::H2).await;

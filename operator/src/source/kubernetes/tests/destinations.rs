@@ -32,6 +32,7 @@ fn of(world: &mut World, authority: &str) -> String {
     match world.view().destination("uid-of-shop-1", authority).kind {
         DestinationKind::Unknown => "unknown".to_owned(),
         DestinationKind::Refused => "refused".to_owned(),
+        DestinationKind::Ambiguous { services } => format!("ambiguous {}", services.join(" ")),
         DestinationKind::Unmeshed { addresses } => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             format!("outside {}", addresses.join(" "))
@@ -91,8 +92,8 @@ fn pods_that_end_are_called_only_where_nobody_is_ready() {
 #[test]
 fn a_pods_own_address_is_the_one_service_that_it_can_mean() {
     let mut world = bank();
-    // payments and queue stand before the same port of it.
-    assert_eq!(of(&mut world, "10.0.0.7:8080"), "unknown");
+    // Both stand before the same port of it.
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "ambiguous payments.bank queue.bank");
     world.put(&CLIENT.replace("NAME", "payments"));
     assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
     world.put(&CLIENT.replace("NAME", "queue"));
@@ -281,7 +282,7 @@ fn the_name_of_a_pod_below_a_service_is_that_pod_alone() {
         assert_eq!(of(&mut world, authority), "vault.bank 10.0.0.20:8080", "{authority}");
     }
     assert_eq!(of(&mut world, "vault-1.vault:8080"), "vault.bank 10.0.0.21:8080");
-    assert_eq!(of(&mut world, "10.0.0.20:8080"), "unknown", "two Services are before it");
+    assert_eq!(of(&mut world, "10.0.0.20:8080"), "ambiguous vault.bank vault-active.bank");
     for authority in [
         "vault-2.vault:8080",
         "vault-0.vault-active:8080",
