@@ -73,7 +73,7 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace) -> Outcome 
     let Stripped { mut pod, injected, probes, resources } = strip::strip(pod);
     let mut refusals = Vec::new();
     let asked = annotations::read(&pod, settings, namespace, &mut refusals);
-    fit::check(&pod, &asked, namespace, &mut refusals);
+    fit::check(&pod, &asked, settings, namespace, &mut refusals);
     let probes = probes::rewrite(&mut pod, probes, &mut refusals);
     match asked.interception {
         Interception::Proxy => proxy::set(&mut pod, &mut refusals),

@@ -228,6 +228,29 @@ fn annotations_are_read_strictly() {
 }
 
 #[test]
+fn a_pod_has_name_servers_of_its_own_only_where_ports_may_be_skipped() {
+    let asking = |servers: Json| json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": servers}});
+    let own = || pod(json!({}), asking(json!(["169.254.20.10", "10.1.2.3", "10.1.2.4"])));
+    let refused = inject(&own(), &settings(), &opted_in());
+    let Outcome::Refused(refusals) = &refused else { panic!("{refused:?}") };
+    let text = refusals[0].to_string();
+    assert_eq!(ids(&refused), ["name_server"]);
+    assert!(text.contains("10.1.2.3") && text.contains("dnsPolicy") && text.contains("SkipPorts"), "{text}");
+    injected(inject(&own(), &allowing(Loosening::SkipPorts), &opted_in()));
+    for servers in [json!(["fd00::a"]), json!(["nobody"])] {
+        assert_eq!(ids(&inject(&pod(json!({}), asking(servers)), &settings(), &opted_in())), ["name_server"]);
+    }
+    // The cache of the node, and searches and options alone, weaken nothing; nor is there redirection in proxy mode.
+    for (annotations, spec) in [
+        (json!({}), asking(json!(["169.254.20.10", "fe80::a", "127.0.0.1"]))),
+        (json!({}), json!({"dnsConfig": {"searches": ["bank.example"], "options": [{"name": "ndots", "value": "2"}]}})),
+        (json!({"fapi-mesh.dev/interception": "proxy"}), asking(json!(["10.1.2.3"]))),
+    ] {
+        injected(inject(&pod(json!({ "annotations": annotations }), spec), &settings(), &opted_in()));
+    }
+}
+
+#[test]
 fn a_sidecar_has_the_user_and_group_that_it_may_have() {
     let annotated = |id: &str, spec: Json| pod(json!({"annotations": {"fapi-mesh.dev/uid": id}}), spec);
     let settings = allowing(Loosening::Uid);
