@@ -107,6 +107,7 @@ fn injecting_twice_is_injecting_once_and_it_can_be_undone() {
             Outcome::Skipped(skip) => panic!("{seed}: {skip:?}"),
         };
         good += 1;
+        check_patch(&before, &once, seed);
         let twice = injected(inject(&once, &settings(), &opted_in())).pod;
         assert_eq!(twice, once, "seed {seed}");
         check_shape(&before, &once, seed);
@@ -117,6 +118,14 @@ fn injecting_twice_is_injecting_once_and_it_can_be_undone() {
     }
     assert!(good > 150, "only {good} pods could be injected");
     assert!(refused.len() > 5, "only {refused:?} were refused");
+}
+
+/// That what the API server is told makes the one of the other.
+fn check_patch(before: &Pod, after: &Pod, seed: u64) {
+    let (mut document, after) = (serde_json::to_value(before).unwrap(), serde_json::to_value(after).unwrap());
+    let patch = diff(&document, &after);
+    patch::apply(&mut document, patch).unwrap();
+    assert_eq!(document, after, "seed {seed}: the patch makes another pod");
 }
 
 /// What must hold in every pod with a sidecar.
