@@ -12,7 +12,7 @@ mod plan;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use control::{ClientAuthentication, GrantType};
@@ -24,8 +24,7 @@ pub(crate) use self::issuers::Issuers;
 use self::namespace::Namespace;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
 use crate::cluster_domain::ClusterDomain;
-use crate::inject::Loosening;
-use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
+use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Left, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes, whatever came before them.
 #[derive(Debug)]
@@ -35,6 +34,7 @@ pub(crate) struct Index {
     model: Model,
     namespaces: HashMap<Arc<str>, Arc<Namespace>>,
     addresses: Arc<Addresses>,
+    left: Left,
 }
 
 impl Index {
@@ -46,6 +46,7 @@ impl Index {
             model: Model::default(),
             namespaces: HashMap::new(),
             addresses: Arc::default(),
+            left: Left::default(),
         };
         nothing.next(model)
     }
@@ -73,7 +74,17 @@ impl Index {
         let moved = model.services != self.model.services || model.pods != self.model.pods;
         let addresses = if moved { Arc::new(Addresses::new(&model)) } else { self.addresses.clone() };
         let (trust_domain, cluster_domain) = (self.trust_domain.clone(), self.cluster_domain.clone());
-        Self { trust_domain, cluster_domain, model, namespaces, addresses }
+        Self { trust_domain, cluster_domain, model, namespaces, addresses, left: self.left.clone() }
+    }
+
+    /// The same with these addresses that pods of the mesh have left.
+    pub(crate) fn remembering(self, left: Left) -> Self {
+        Self { left, ..self }
+    }
+
+    /// The addresses that pods of the mesh have left.
+    pub(crate) fn left(&self) -> &Left {
+        &self.left
     }
 
     /// The namespaces of which another model says something else, or in which a FapiIssuer may mean something else.
@@ -118,12 +129,9 @@ impl Index {
         self.model.mesh.as_ref().is_some_and(|mesh| mesh.unmeshed_refused)
     }
 
-    /// Whether a pod is never called in plaintext: it has a sidecar, or is to have one. That it says no to one counts where
-    /// authors of pods may say so, as at its injection.
-    pub(crate) fn is_of_the_mesh(&self, pod: &Pod) -> bool {
-        let mesh = self.model.mesh.as_ref();
-        let may_stay_out = || mesh.is_some_and(|mesh| mesh.allowed.allows(Loosening::OptOut, &pod.namespace));
-        pod.meshed || pod.opted_in && !(pod.opted_out && may_stay_out())
+    /// Whether a pod of the mesh had this address until a moment ago: whoever looked it up may still mean that pod.
+    pub(crate) fn was_left(&self, address: IpAddr) -> bool {
+        self.left.contains(&address)
     }
 
     /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.

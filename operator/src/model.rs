@@ -4,7 +4,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -344,6 +344,19 @@ pub(crate) struct Model {
     pub(crate) policies: Table<Key, Policy>,
     /// Whether pods and Services are all that the mesh could mean: an address that is none of theirs is outside it, for sure.
     pub(crate) complete: bool,
+}
+
+/// Addresses that pods of the mesh had until a moment ago. No part of a [`Model`]: they depend on the past.
+pub(crate) type Left = Arc<BTreeSet<IpAddr>>;
+
+impl Model {
+    /// Whether a pod is never called in plaintext: it has a sidecar, or is to have one. That it says no to one counts where
+    /// authors of pods may say so, as at its injection.
+    pub(crate) fn is_of_the_mesh(&self, pod: &Pod) -> bool {
+        let mesh = self.mesh.as_ref();
+        let may_stay_out = || mesh.is_some_and(|mesh| mesh.allowed.allows(inject::Loosening::OptOut, &pod.namespace));
+        pod.meshed || pod.opted_in && !(pod.opted_out && may_stay_out())
+    }
 }
 
 impl Endpoint {

@@ -91,6 +91,11 @@ impl Publisher {
         let catches_up =
             self.behind.order().is_some_and(|theirs| now.order() < theirs && desired.order >= Some(theirs));
         if is_same && !catches_up {
+            if now.index().left() != &desired.left {
+                // Its snapshots are the same, so it is no newer.
+                let view = now.next(now.order(), desired.model.clone()).remembering(desired.left.clone());
+                self.view.send_replace(Arc::new(view));
+            }
             return Ok(());
         }
         let order = match (desired.order, &mut self.order) {
@@ -98,7 +103,7 @@ impl Publisher {
             (None, Some(order)) => order.next()?,
             (None, None) => now.order() + 1,
         };
-        let view = now.next(order, desired.model.clone());
+        let view = now.next(order, desired.model.clone()).remembering(desired.left.clone());
         tracing::info!(event = "view", order, pods = view.pods().count(), "published");
         self.view.send_replace(Arc::new(view));
         Ok(())
@@ -164,6 +169,23 @@ mod tests {
         assert_eq!(publish(25), 10, "they still know more");
         assert_eq!(publish(31), 31);
         assert_eq!(publish(40), 31);
+    }
+
+    #[test]
+    fn what_is_remembered_of_addresses_makes_no_snapshot_newer() {
+        let mut publisher = Publisher::new(View::empty(domain()), None, Behind::default());
+        let mut view = publisher.subscribe();
+        let mut desired =
+            Desired { order: Some(10), left: Arc::new(["10.0.0.7".parse().unwrap()].into()), ..Desired::default() };
+        publisher.publish(&desired).unwrap();
+        let seen = |view: &View| (view.order(), view.index().was_left("10.0.0.7".parse().unwrap()));
+        assert_eq!(seen(&view.borrow_and_update()), (10, true));
+        desired.left = Arc::default();
+        publisher.publish(&desired).unwrap();
+        assert!(view.has_changed().unwrap());
+        assert_eq!(seen(&view.borrow_and_update()), (10, false));
+        publisher.publish(&desired).unwrap();
+        assert!(!view.has_changed().unwrap());
     }
 
     #[test]

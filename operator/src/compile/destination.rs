@@ -60,6 +60,8 @@ impl<'a> Lookup<'a> {
             Some(Holder::Service(service)) => self.service(service, number),
             Some(Holder::Pod(pod)) => self.pod(pod, SocketAddr::new(address, number)),
             Some(Holder::Several) => None,
+            // A pod of the mesh may be meant that is gone.
+            None if self.index.was_left(address) => None,
             // The pod itself, in a way that has nothing to do with the mesh.
             None if address.is_loopback() || address.is_unspecified() => None,
             None if self.index.model().complete => Some(unmeshed([SocketAddr::new(address, number)])),
@@ -109,7 +111,7 @@ impl<'a> Lookup<'a> {
         let mut pods = self.index.pods_behind(&service.key).map(|(_, pod)| pod).peekable();
         let answered = pods.peek().is_some() || !service.others.is_empty();
         answered
-            && !pods.any(|pod| self.index.is_of_the_mesh(pod))
+            && !pods.any(|pod| self.index.model().is_of_the_mesh(pod))
             && service.others.iter().all(|(_, address)| self.is_free(*address))
             && !self.is_named(&service.key)
     }
@@ -117,7 +119,7 @@ impl<'a> Lookup<'a> {
     /// Whether no pod of the mesh can be at an address.
     fn is_free(self, address: SocketAddr) -> bool {
         match self.index.holder(address) {
-            Some(Holder::Pod(pod)) => !self.index.is_of_the_mesh(pod),
+            Some(Holder::Pod(pod)) => !self.index.model().is_of_the_mesh(pod),
             Some(Holder::Several) => false,
             Some(Holder::Service(_)) | None => true,
         }
@@ -147,9 +149,9 @@ impl<'a> Lookup<'a> {
             (_, one, None) => one,
             _ => None,
         };
-        if !self.index.is_of_the_mesh(pod) {
-            let wanted = fronts.iter().any(|service| self.is_named(service));
-            return (!wanted).then(|| unmeshed([address]));
+        if !self.index.model().is_of_the_mesh(pod) {
+            let another = self.index.was_left(address.ip()) || fronts.iter().any(|service| self.is_named(service));
+            return (!another).then(|| unmeshed([address]));
         }
         let Some(service) = service else {
             // Any of them could be meant, and each has an audience of its own.
@@ -178,7 +180,7 @@ impl<'a> Lookup<'a> {
     /// Those pods and no others of the Service, which gives the audience. The number is one of the pods' own, as the name stands for
     /// their addresses.
     fn pod_named(self, name: &str, service: &Key, number: u16) -> Option<DestinationKind> {
-        if !self.pods_named(name, service).any(|(_, pod)| self.index.is_of_the_mesh(pod)) {
+        if !self.pods_named(name, service).any(|(_, pod)| self.index.model().is_of_the_mesh(pod)) {
             let addresses = self.pods_named(name, service).map(|(endpoint, _)| endpoint.address.ip());
             let addresses: BTreeSet<SocketAddr> = addresses.map(|address| SocketAddr::new(address, number)).collect();
             return (!self.is_named(service)).then(|| unmeshed(addresses));
