@@ -12,7 +12,7 @@ mod plan;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use control::{ClientAuthentication, GrantType};
@@ -24,7 +24,7 @@ pub(crate) use self::issuers::Issuers;
 use self::namespace::Namespace;
 pub(crate) use self::plan::{Governor, PortPlan, check, check_issuer};
 use crate::cluster_domain::ClusterDomain;
-use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Model, Pod, PodPort, PolicyTarget, Seniority};
+use crate::model::{ClientSpec, ClientTarget, Endpoint, Key, Left, Model, Pod, PodPort, PolicyTarget, Seniority};
 
 /// A model with its cross-references. Immutable; equal models give equal indexes, whatever came before them.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub(crate) struct Index {
     model: Model,
     namespaces: HashMap<Arc<str>, Arc<Namespace>>,
     addresses: Arc<Addresses>,
+    left: Left,
 }
 
 impl Index {
@@ -45,6 +46,7 @@ impl Index {
             model: Model::default(),
             namespaces: HashMap::new(),
             addresses: Arc::default(),
+            left: Left::default(),
         };
         nothing.next(model)
     }
@@ -72,7 +74,17 @@ impl Index {
         let moved = model.services != self.model.services || model.pods != self.model.pods;
         let addresses = if moved { Arc::new(Addresses::new(&model)) } else { self.addresses.clone() };
         let (trust_domain, cluster_domain) = (self.trust_domain.clone(), self.cluster_domain.clone());
-        Self { trust_domain, cluster_domain, model, namespaces, addresses }
+        Self { trust_domain, cluster_domain, model, namespaces, addresses, left: self.left.clone() }
+    }
+
+    /// The same with these addresses that pods of the mesh have left.
+    pub(crate) fn remembering(self, left: Left) -> Self {
+        Self { left, ..self }
+    }
+
+    /// The addresses that pods of the mesh have left.
+    pub(crate) fn left(&self) -> &Left {
+        &self.left
     }
 
     /// The namespaces of which another model says something else, or in which a FapiIssuer may mean something else.
@@ -115,6 +127,11 @@ impl Index {
     /// Whether calls to what is known and not in the mesh are refused.
     pub(crate) fn refuses_unmeshed(&self) -> bool {
         self.model.mesh.as_ref().is_some_and(|mesh| mesh.unmeshed_refused)
+    }
+
+    /// Whether a pod of the mesh had this address until a moment ago: whoever looked it up may still mean that pod.
+    pub(crate) fn was_left(&self, address: IpAddr) -> bool {
+        self.left.contains(&address)
     }
 
     /// The identity of a pod; `None` if its names cannot be in one, which the sources refuse.

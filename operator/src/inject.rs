@@ -81,7 +81,7 @@ pub fn inject(pod: &Pod, settings: &Settings, namespace: &Namespace, random: [u8
     let Stripped { mut pod, injected, probes, resources } = strip::strip(pod);
     let mut refusals = Vec::new();
     let asked = annotations::read(&pod, settings, namespace, &mut refusals);
-    fit::check(&pod, &asked, namespace, &mut refusals);
+    fit::check(&pod, &asked, settings, namespace, &mut refusals);
     let probes = probes::rewrite(&mut pod, &probes, HookSecret::new(random), &mut refusals);
     match asked.interception {
         Interception::Proxy => proxy::set(&mut pod, &mut refusals),
@@ -110,6 +110,14 @@ pub fn has_sidecar(spec: &PodSpec) -> bool {
 fn sidecar(spec: &PodSpec) -> Option<&Container> {
     let mut init = spec.init_containers.iter().flatten();
     init.find(|container| container.name == SIDECAR && container.restart_policy.as_deref() == Some("Always"))
+}
+
+/// The mode that the sidecar of a pod was given; redirection where there is none.
+pub(crate) fn interception(spec: &PodSpec) -> Interception {
+    let variables = sidecar(spec).into_iter().flat_map(|sidecar| sidecar.env.iter().flatten());
+    let mut modes = variables.filter(|variable| variable.name == containers::INTERCEPTION_ENV);
+    let is_proxy = modes.any(|mode| mode.value.as_deref() == Some(Interception::Proxy.name()));
+    if is_proxy { Interception::Proxy } else { Interception::Redirect }
 }
 
 /// Everything that keeps the ephemeral containers that a pod is to get out of it: nothing, where there is no sidecar. What it has

@@ -4,7 +4,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -40,16 +40,29 @@ pub(crate) struct Pod {
     pub(crate) ports: Vec<PodPort>,
     /// The addresses that are its own; none where addresses tell nobody apart.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What it is called below a Service; most pods are called nothing there.
+    pub(crate) hostname: Option<Hostname>,
     /// Labels, for display only: no rule is made of them.
     pub(crate) labels: BTreeMap<String, String>,
     /// Whether it runs a sidecar.
     pub(crate) meshed: bool,
     /// Whether it asked for one: it is never called in plaintext, also while it has none.
     pub(crate) opted_in: bool,
+    /// Whether it says no to one, which counts where the FapiMesh lets it.
+    pub(crate) opted_out: bool,
     /// The machine that it runs on, if there are several.
     pub(crate) node: Option<String>,
     /// Whether it is on its way out.
     pub(crate) terminating: bool,
+}
+
+/// The name of a pod below a Service before it, such as `vault-0` below `vault`: a StatefulSet gives its pods one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hostname {
+    /// The name of the Service, in the pod's namespace.
+    pub(crate) service: String,
+    /// The name.
+    pub(crate) name: String,
 }
 
 /// A port of a pod behind its sidecar, at one of the pod's addresses: a pod with two has each port twice.
@@ -331,6 +344,19 @@ pub(crate) struct Model {
     pub(crate) policies: Table<Key, Policy>,
     /// Whether pods and Services are all that the mesh could mean: an address that is none of theirs is outside it, for sure.
     pub(crate) complete: bool,
+}
+
+/// Addresses that pods of the mesh had until a moment ago. No part of a [`Model`]: they depend on the past.
+pub(crate) type Left = Arc<BTreeSet<IpAddr>>;
+
+impl Model {
+    /// Whether a pod is never called in plaintext: it has a sidecar, or is to have one. That it says no to one counts where
+    /// authors of pods may say so, as at its injection.
+    pub(crate) fn is_of_the_mesh(&self, pod: &Pod) -> bool {
+        let mesh = self.mesh.as_ref();
+        let may_stay_out = || mesh.is_some_and(|mesh| mesh.allowed.allows(inject::Loosening::OptOut, &pod.namespace));
+        pod.meshed || pod.opted_in && !(pod.opted_out && may_stay_out())
+    }
 }
 
 impl Endpoint {

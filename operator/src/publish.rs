@@ -91,6 +91,11 @@ impl Publisher {
         // Sidecars that come from another operator take nothing that is behind what they have.
         let catches_up = self.behind.is_awaited() && now.order().versions != desired.versions;
         if is_same && !catches_up {
+            if now.index().left() != &desired.left {
+                // Its snapshots are the same, so it is no newer.
+                let view = now.next(now.order().clone(), desired.model.clone()).remembering(desired.left.clone());
+                self.view.send_replace(Arc::new(view));
+            }
             return Ok(());
         }
         let next = now.order().number + 1;
@@ -100,7 +105,7 @@ impl Publisher {
             None => desired.versions.iter().fold(0, |sum: u64, version| sum.saturating_add(*version)).max(next),
         };
         let order = Order { number, versions: desired.versions.clone() };
-        let view = now.next(order, desired.model.clone());
+        let view = now.next(order, desired.model.clone()).remembering(desired.left.clone());
         tracing::info!(event = "view", order = number, pods = view.pods().count(), "published");
         self.view.send_replace(Arc::new(view));
         Ok(())
@@ -168,6 +173,23 @@ mod tests {
         assert_eq!(publish(&[4, 7]), order(11, &[4, 7]), "nothing more is known");
         // Of a cluster that counts anew.
         assert_eq!(publish(&[1, 2]), order(12, &[1, 2]));
+    }
+
+    #[test]
+    fn what_is_remembered_of_addresses_makes_no_snapshot_newer() {
+        let mut publisher = Publisher::new(View::empty(domain()), None, Behind::default());
+        let mut view = publisher.subscribe();
+        let left = Arc::new(["10.0.0.7".parse().unwrap()].into());
+        let mut desired = Desired { versions: vec![10], left, ..Desired::default() };
+        publisher.publish(&desired).unwrap();
+        let seen = |view: &View| (view.order().number, view.index().was_left("10.0.0.7".parse().unwrap()));
+        assert_eq!(seen(&view.borrow_and_update()), (10, true));
+        desired.left = Arc::default();
+        publisher.publish(&desired).unwrap();
+        assert!(view.has_changed().unwrap());
+        assert_eq!(seen(&view.borrow_and_update()), (10, false));
+        publisher.publish(&desired).unwrap();
+        assert!(!view.has_changed().unwrap());
     }
 
     #[test]

@@ -35,13 +35,15 @@ pub(crate) use self::object::{Kind, ObjectId, Schemas};
 pub(crate) use self::problem::Problem;
 use self::settle::{Good, ReadFile, Settled};
 use crate::behind::Behind;
-use crate::model::Model;
+use crate::model::{Left, Model};
 
 /// What a source wants to be so.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Desired {
     /// What is in force.
     pub(crate) model: Model,
+    /// Addresses that pods of the mesh had until a moment ago.
+    pub(crate) left: Left,
     /// What is to be revoked, now and for good, by the object that says so.
     pub(crate) revocations: BTreeMap<ObjectId, Revoking>,
     /// What is wrong, by place.

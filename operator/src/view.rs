@@ -11,7 +11,7 @@ use fapi::{Audience, KeySet, SpiffeId, TrustDomain};
 use crate::cluster_domain::ClusterDomain;
 use crate::compile::{self, Compiled};
 use crate::index::Index;
-use crate::model::{Key, Model, Pod};
+use crate::model::{Key, Left, Model, Pod};
 
 /// What the mesh looks like at one moment.
 #[derive(Debug)]
@@ -84,6 +84,11 @@ impl View {
         }
         snapshots.extend(changed.into_iter().map(|(namespace, of_it)| (namespace.into(), Arc::new(of_it))));
         Self { synced: true, order: order.into(), index, snapshots }
+    }
+
+    /// The same with these addresses that pods of the mesh have left. No snapshot depends on them.
+    pub(crate) fn remembering(self, left: Left) -> Self {
+        Self { index: self.index.remembering(left), ..self }
     }
 
     /// Whether every source was read once. Until then everything is refused.

@@ -6,6 +6,7 @@ use fapi::SenderConstraint;
 use serde::{Deserialize, Serialize};
 
 use crate::ExternalIssuer;
+use crate::features::{ALL_ADDRESSES, AMBIGUOUS, UNMESHED_REFUSED};
 
 /// What an authority stands for, as seen by one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,12 @@ pub enum DestinationKind {
     Refused,
     /// Nobody knows it.
     Unknown,
+    /// The address of a pod of the mesh before which several Services stand. Only for sidecars with the feature
+    /// [`AMBIGUOUS`](crate::features::AMBIGUOUS).
+    Ambiguous {
+        /// Some of them, `<service>.<namespace>`.
+        services: Vec<String>,
+    },
     /// A service of the mesh.
     Meshed(Box<Meshed>),
 }
@@ -59,6 +66,10 @@ pub struct Meshed {
 pub struct EndpointDoc {
     /// Where its sidecar listens.
     pub address: SocketAddr,
+    /// Where it listens too: those of the other family of addresses. An app may have dialled one of them. Only for sidecars with the
+    /// feature [`ALL_ADDRESSES`](crate::features::ALL_ADDRESSES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<SocketAddr>,
     /// The identity that its certificate must name.
     pub spiffe_id: String,
     /// Whether it takes new calls.
@@ -125,6 +136,35 @@ pub enum ClientAuthentication {
     TlsClientAuth,
     /// `private_key_jwt` (RFC 7523), with a key that the sidecar has made.
     PrivateKeyJwt,
+}
+
+/// What a sidecar can read of answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    refused: bool,
+    all_addresses: bool,
+    ambiguous: bool,
+}
+
+impl Reader {
+    /// A sidecar with these features.
+    pub fn with(features: &[String]) -> Self {
+        let has = |name: &str| features.iter().any(|feature| feature == name);
+        Self { refused: has(UNMESHED_REFUSED), all_addresses: has(ALL_ADDRESSES), ambiguous: has(AMBIGUOUS) }
+    }
+
+    /// An answer in the words that it knows; none of them lets more pass.
+    pub fn worded(self, mut answer: Destination) -> Destination {
+        match &mut answer.kind {
+            DestinationKind::Refused if !self.refused => answer.kind = DestinationKind::Unknown,
+            DestinationKind::Ambiguous { .. } if !self.ambiguous => answer.kind = DestinationKind::Unknown,
+            DestinationKind::Meshed(meshed) if !self.all_addresses => {
+                meshed.endpoints.iter_mut().for_each(|endpoint| endpoint.others.clear());
+            }
+            _ => {}
+        }
+        answer
+    }
 }
 
 impl TokenSource {

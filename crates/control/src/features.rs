@@ -31,6 +31,12 @@ pub const EXEMPT: &str = "exempt/1";
 /// unknown, which refuses the call, too.
 pub const UNMESHED_REFUSED: &str = "unmeshed-refused/1";
 
+/// Endpoints with all of their addresses. No snapshot needs it: whoever lacks it is told the first of each.
+pub const ALL_ADDRESSES: &str = "all-addresses/1";
+
+/// Addresses that several Services stand behind. No snapshot needs it: whoever lacks it is told that they are unknown.
+pub const AMBIGUOUS: &str = "ambiguous/1";
+
 /// Everything that this build enforces.
 pub const SUPPORTED: &[&str] = &[
     RULES,
@@ -44,6 +50,8 @@ pub const SUPPORTED: &[&str] = &[
     TCP,
     EXEMPT,
     UNMESHED_REFUSED,
+    ALL_ADDRESSES,
+    AMBIGUOUS,
 ];
 
 /// What a sidecar must be able to enforce to run `snapshot`: what is used there, so that older sidecars keep working until
@@ -57,7 +65,7 @@ pub fn required(snapshot: &Snapshot) -> Vec<&'static str> {
     let needed = |feature: &&str| match *feature {
         // They hold on every connection, also those that a pure caller makes.
         REVOCATIONS => true,
-        UNMESHED_REFUSED => false,
+        UNMESHED_REFUSED | ALL_ADDRESSES | AMBIGUOUS => false,
         TOKEN_EXCHANGE => snapshot.token_exchange,
         TCP => snapshot.ports.iter().any(|port| matches!(port.policy, PortPolicyDoc::Tcp(_))),
         feature => policies.iter().any(|policy| uses(policy, feature)),

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use control::destination::Meshed;
+use control::destination::{Meshed, Reader};
 use control::pb::{self, operator_message::Kind as FromOperator, sidecar_message::Kind as FromSidecar};
 use control::{
     Destination, DestinationKind, EndpointDoc, MeshIssuer, Port, PortPolicyDoc, Snapshot, TokenDoc, WorkloadName,
@@ -121,6 +121,26 @@ fn what_an_earlier_sidecar_cannot_enforce_is_demanded_of_it() {
     assert_eq!(pb::OperatorMessage::decode(&*tomorrow).unwrap().kind, None);
 }
 
+/// A sidecar keeps the last answer that it can read, so it is told nothing that it cannot.
+#[test]
+fn an_earlier_sidecar_is_answered_in_its_own_words() {
+    let earlier = Reader::with(&["rules/1".to_owned(), "revocations/1".to_owned()]);
+    let today: Vec<String> = features::SUPPORTED.iter().map(|&feature| feature.to_owned()).collect();
+    let mut dual = meshed();
+    dual.endpoints[0].others.push("[fd00::8]:8080".parse().unwrap());
+    let meshed = |meshed: Meshed| DestinationKind::Meshed(Box::new(meshed));
+    for (kind, then) in [
+        (DestinationKind::Refused, DestinationKind::Unknown),
+        (DestinationKind::Ambiguous { services: vec!["a.bank".into(), "b.bank".into()] }, DestinationKind::Unknown),
+        (meshed(dual), meshed(self::meshed())),
+        (DestinationKind::Unknown, DestinationKind::Unknown),
+    ] {
+        let answer = Destination { authority: "ledger.bank:80".into(), kind };
+        assert_eq!(Reader::with(&today).worded(answer.clone()), answer);
+        assert_eq!(earlier.worded(answer).kind, then);
+    }
+}
+
 fn snapshot() -> Snapshot {
     let caller = |namespace: &str, account: Option<&str>| WireCaller {
         namespace: namespace.into(),
@@ -179,6 +199,7 @@ fn meshed() -> Meshed {
         audience: "https://ledger.bank".into(),
         endpoints: vec![EndpointDoc {
             address: "10.1.0.8:8080".parse().unwrap(),
+            others: Vec::new(),
             spiffe_id: "spiffe://bank.example/ns/bank/sa/ledger".into(),
             ready: true,
         }],

@@ -141,6 +141,8 @@ rejections! {
         "too many proofs in a short time; slow down and try again";
     DestinationUnknown, "destination_unknown", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,
         "no answer about this destination; check its name and that the operator runs";
+    DestinationAmbiguous, "destination_ambiguous", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,
+        "several Services stand before the pod that was dialled by its address; name one of them in a FapiClient, or call it by name";
     DestinationUnmeshed, "destination_unmeshed", "RFC 9110 15.6.4", Some(503), Tell::Plain(UNAVAILABLE), false,
         "this destination is not in the mesh, and unmeshedDestinations of the FapiMesh is Refuse; bring it into the mesh";
     PeerIdentityMismatch, "peer_identity_mismatch", "RFC 9525 6", Some(503), Tell::Plain(UNAVAILABLE), false,

@@ -94,7 +94,7 @@ mod tests {
     }
 
     /// What another part refuses, or what enters with a later rule.
-    const ELSEWHERE: [Rejection; 13] = [
+    const ELSEWHERE: [Rejection; 14] = [
         Rejection::PeerCertificateMissing,
         Rejection::PeerCertificateUntrusted,
         Rejection::TrustDomainNotAllowed,
@@ -103,6 +103,7 @@ mod tests {
         Rejection::HeaderTooLarge,
         Rejection::PlaintextNotAllowed,
         Rejection::DestinationUnknown,
+        Rejection::DestinationAmbiguous,
         Rejection::DestinationUnmeshed,
         Rejection::PeerIdentityMismatch,
         Rejection::TokenUnavailable,

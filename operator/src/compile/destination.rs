@@ -2,6 +2,7 @@
 
 mod authority;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use control::destination::Meshed;
@@ -13,6 +14,9 @@ use super::external::{self, External, external};
 use crate::index::{Holder, Index};
 use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, Pod, Service};
 
+/// The most Services that one answer says are before a pod.
+const TOLD: usize = 16;
+
 /// What `authority` stands for, as seen by `caller`.
 ///
 /// A name that no Service has is [`DestinationKind::Unknown`], and what is not known is never called in plaintext. Nor is what
@@ -20,10 +24,12 @@ use crate::model::{ClientTarget, Endpoint, EndpointState, ExternalClient, Key, P
 pub(crate) fn destination(index: &Index, caller: &Pod, authority: &str) -> Destination {
     let lookup = Lookup { index, caller };
     let asked = Authority::parse(authority, &caller.namespace, index.cluster_domain());
-    let kind = asked.and_then(|Authority { host, port }| match host {
-        Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
-        Host::Address(address) => lookup.address(address, port),
-    });
+    let kind =
+        asked.and_then(|Authority { hosts, port }| match hosts.into_iter().find(|host| lookup.is_there(host))? {
+            Host::Service(key) => lookup.service(index.model().services.get(&key)?, port),
+            Host::Pod { name, service } => lookup.pod_named(&name, &service, port),
+            Host::Address(address) => lookup.address(address, port),
+        });
     let kind = match kind.unwrap_or(DestinationKind::Unknown) {
         DestinationKind::Unmeshed { .. } if index.refuses_unmeshed() => DestinationKind::Refused,
         kind => kind,
@@ -39,11 +45,23 @@ struct Lookup<'a> {
 }
 
 impl<'a> Lookup<'a> {
+    /// Whether DNS has the name. It does not have that of a pod that is gone, but below a Service that the caller's FapiClient names
+    /// it means nobody else for that.
+    fn is_there(self, host: &Host) -> bool {
+        match host {
+            Host::Service(key) => self.index.model().services.contains_key(key),
+            Host::Pod { name, service } => self.pods_named(name, service).next().is_some() || self.is_named(service),
+            Host::Address(_) => true,
+        }
+    }
+
     fn address(self, address: IpAddr, number: u16) -> Option<DestinationKind> {
         match self.index.holder(SocketAddr::new(address, number)) {
             Some(Holder::Service(service)) => self.service(service, number),
             Some(Holder::Pod(pod)) => self.pod(pod, SocketAddr::new(address, number)),
             Some(Holder::Several) => None,
+            // A pod of the mesh may be meant that is gone.
+            None if self.index.was_left(address) => None,
             // The pod itself, in a way that has nothing to do with the mesh.
             None if address.is_loopback() || address.is_unspecified() => None,
             None if self.index.model().complete => Some(unmeshed([SocketAddr::new(address, number)])),
@@ -93,7 +111,7 @@ impl<'a> Lookup<'a> {
         let mut pods = self.index.pods_behind(&service.key).map(|(_, pod)| pod).peekable();
         let answered = pods.peek().is_some() || !service.others.is_empty();
         answered
-            && !pods.any(|pod| pod.meshed || pod.opted_in)
+            && !pods.any(|pod| self.index.model().is_of_the_mesh(pod))
             && service.others.iter().all(|(_, address)| self.is_free(*address))
             && !self.is_named(&service.key)
     }
@@ -101,7 +119,7 @@ impl<'a> Lookup<'a> {
     /// Whether no pod of the mesh can be at an address.
     fn is_free(self, address: SocketAddr) -> bool {
         match self.index.holder(address) {
-            Some(Holder::Pod(pod)) => !pod.meshed && !pod.opted_in,
+            Some(Holder::Pod(pod)) => !self.index.model().is_of_the_mesh(pod),
             Some(Holder::Several) => false,
             Some(Holder::Service(_)) | None => true,
         }
@@ -129,14 +147,17 @@ impl<'a> Lookup<'a> {
         let service = match (fronts.as_slice(), named.next(), named.next()) {
             ([one], _, _) => Some(*one),
             (_, one, None) => one,
-            // Any of them could be meant, and each has an audience of its own.
             _ => None,
         };
-        if !pod.meshed && !pod.opted_in {
-            let wanted = fronts.iter().any(|service| self.is_named(service));
-            return (!wanted).then(|| unmeshed([address]));
+        if !self.index.model().is_of_the_mesh(pod) {
+            let another = self.index.was_left(address.ip()) || fronts.iter().any(|service| self.is_named(service));
+            return (!another).then(|| unmeshed([address]));
         }
-        let service = service?;
+        let Some(service) = service else {
+            // Any of them could be meant, and each has an audience of its own.
+            let services = fronts.iter().take(TOLD).map(|key| format!("{}.{}", key.name, key.namespace)).collect();
+            return (!fronts.is_empty()).then_some(DestinationKind::Ambiguous { services });
+        };
         let here = |endpoint: &Endpoint| endpoint.pod_uid == pod.uid && endpoint.address.port() == address.port();
         let mut ports: Vec<&str> = self
             .index
@@ -146,6 +167,31 @@ impl<'a> Lookup<'a> {
             .collect();
         ports.dedup();
         self.meshed(service, &ports, here)
+    }
+
+    /// Who has this name below a Service: one pod of a StatefulSet, or all of one that gives its pods one name.
+    fn pods_named(self, name: &str, service: &Key) -> impl Iterator<Item = (&'a Endpoint, &'a Pod)> {
+        self.index.pods_behind(service).filter(move |(endpoint, pod)| {
+            let hostname = pod.hostname.as_ref();
+            hostname.is_some_and(|hostname| hostname.name == name && hostname.service == *endpoint.service.name)
+        })
+    }
+
+    /// Those pods and no others of the Service, which gives the audience. The number is one of the pods' own, as the name stands for
+    /// their addresses.
+    fn pod_named(self, name: &str, service: &Key, number: u16) -> Option<DestinationKind> {
+        if !self.pods_named(name, service).any(|(_, pod)| self.index.model().is_of_the_mesh(pod)) {
+            let addresses = self.pods_named(name, service).map(|(endpoint, _)| endpoint.address.ip());
+            let addresses: BTreeSet<SocketAddr> = addresses.map(|address| SocketAddr::new(address, number)).collect();
+            return (!self.is_named(service)).then(|| unmeshed(addresses));
+        }
+        let pods = self.pods_named(name, service).map(|(endpoint, _)| endpoint);
+        let here: Vec<&Endpoint> = pods.filter(|endpoint| endpoint.address.port() == number).collect();
+        let ports: Vec<&str> = here.iter().map(|endpoint| endpoint.service_port.as_str()).collect();
+        if ports.is_empty() {
+            return None;
+        }
+        self.meshed(service, &ports, |endpoint| here.contains(&endpoint))
     }
 
     fn answers_at(self, service: &Key, pod: &Pod, address: SocketAddr) -> bool {
@@ -160,7 +206,9 @@ impl<'a> Lookup<'a> {
         let wanted = least(behind.iter().map(|(endpoint, _)| *endpoint));
         let endpoints = behind.iter().filter_map(|(endpoint, pod)| {
             let spiffe_id = self.index.identity(pod)?.to_string();
-            Some(EndpointDoc { address: endpoint.address, spiffe_id, ready: endpoint.state >= wanted })
+            let others = pod.addresses.iter().map(|address| SocketAddr::new(*address, endpoint.address.port()));
+            let others = others.filter(|address| *address != endpoint.address).collect();
+            Some(EndpointDoc { address: endpoint.address, others, spiffe_id, ready: endpoint.state >= wanted })
         });
         let opaque = is_opaque(self.index, behind.iter().map(|(endpoint, _)| *endpoint));
         Some(DestinationKind::Meshed(Box::new(Meshed {

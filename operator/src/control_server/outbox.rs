@@ -4,9 +4,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use control::features::UNMESHED_REFUSED;
+use control::destination::Reader;
 use control::pb::{self, operator_message::Kind};
-use control::{DestinationKind, MeshIssuer, Order};
+use control::{MeshIssuer, Order};
 
 use crate::behind::Behind;
 use crate::crypto;
@@ -49,8 +49,8 @@ pub(super) struct Outbox {
     told_behind: bool,
     snapshot_sent: Option<String>,
     check_snapshot: bool,
-    /// Whether the sidecar can read that what is not in the mesh is refused.
-    reads_refused: bool,
+    /// What the sidecar can read of answers.
+    reader: Reader,
     renew: bool,
     authorities: HashMap<Arc<str>, Watched>,
     check_authorities: VecDeque<Arc<str>>,
@@ -78,7 +78,7 @@ impl Outbox {
     pub(super) fn greet(&mut self, hello: &pb::Hello) {
         let applied = Order { number: hello.applied_order, versions: hello.applied_versions.clone() };
         (self.applied, self.revocations_sent) = (Some(applied), hello.revocation_epoch);
-        self.reads_refused = hello.features.iter().any(|feature| feature == UNMESHED_REFUSED);
+        self.reader = Reader::with(&hello.features);
         (self.check_revocations, self.check_snapshot) = (true, true);
     }
 
@@ -234,10 +234,7 @@ impl Outbox {
             let authority = self.check_authorities.pop_front()?;
             let Some(watched) = self.authorities.get_mut(&authority) else { continue };
             watched.queued = false;
-            let mut answer = now.view.destination(now.pod_uid, &authority);
-            if answer.kind == DestinationKind::Refused && !self.reads_refused {
-                answer.kind = DestinationKind::Unknown;
-            }
+            let answer = self.reader.worded(now.view.destination(now.pod_uid, &authority));
             // A document that cannot be written is none: the sidecar refuses the call.
             let Ok(document) = serde_json::to_vec(&answer) else { continue };
             let digest = crypto::digest(&document);

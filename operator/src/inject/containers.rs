@@ -27,6 +27,9 @@ pub(super) const TOKEN_VOLUME: &str = "fapi-mesh-token";
 /// The volume with the roots of the mesh, and the ConfigMap that the operator keeps in the namespace.
 pub(super) const BUNDLE_VOLUME: &str = names::TRUST_BUNDLE;
 
+/// The variable by which a sidecar is told its mode.
+pub(super) const INTERCEPTION_ENV: &str = "FAPI_INTERCEPTION";
+
 const TOKEN_FOLDER: &str = "/var/run/secrets/fapi-mesh.dev";
 const BUNDLE_FOLDER: &str = "/var/run/fapi-mesh.dev";
 /// The shortest that Kubernetes gives.
@@ -97,7 +100,7 @@ fn environment(settings: &Settings, asked: &Asked, probes: &Probes) -> Vec<EnvVa
         variable("FAPI_OPERATOR_NAMESPACE", &settings.operator_namespace),
         variable("FAPI_TRUST_BUNDLE", &format!("{BUNDLE_FOLDER}/{TRUST_BUNDLE_KEY}")),
         variable("FAPI_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
-        variable("FAPI_INTERCEPTION", asked.interception.name()),
+        variable(INTERCEPTION_ENV, asked.interception.name()),
     ];
     env.extend(asked.log_level.as_ref().map(|level| variable("FAPI_LOG", level)));
     // Texts and numbers under texts: it can always be written.

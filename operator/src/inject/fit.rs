@@ -1,11 +1,13 @@
 //! Whether a pod can be guarded by a sidecar at all.
 
+use std::net::IpAddr;
+
 use control::pod::{ADMIN_PORT, HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_PORT};
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, SecurityContext};
 
 use super::annotations::Asked;
 use super::containers::{AUDIENCE, BUNDLE_VOLUME, TOKEN_VOLUME};
-use super::{Interception, Namespace, REDIRECT, Refusal, SIDECAR};
+use super::{Interception, Loosening, Namespace, REDIRECT, Refusal, SIDECAR, Settings};
 use crate::names::POD_SECURITY;
 
 /// With these a container undoes the interception, or looks into the sidecar: itself, by the kernel (modules, programs, memory),
@@ -15,17 +17,34 @@ const CAPABILITIES: [&str; 9] =
 const OWN_PORTS: [u16; 5] = [ADMIN_PORT, OUTBOUND_PORT, PROXY_PORT, INBOUND_PORT, HEALTH_PORT];
 
 /// Everything that keeps a pod without our containers from getting them.
-pub(super) fn check(pod: &Pod, asked: &Asked, namespace: &Namespace, refusals: &mut Vec<Refusal>) {
+pub(super) fn check(pod: &Pod, asked: &Asked, settings: &Settings, namespace: &Namespace, refusals: &mut Vec<Refusal>) {
     let level = namespace.labels.get(POD_SECURITY).map_or("privileged", String::as_str);
     // A level that nobody knows is taken for the strictest, as Kubernetes does.
     if asked.interception == Interception::Redirect && level != "privileged" {
         refusals.push(Refusal::PodSecurity { level: level.to_owned() });
     }
     let Some(spec) = &pod.spec else { return };
+    if asked.interception == Interception::Redirect && !settings.allowed.allows(Loosening::SkipPorts, &namespace.name) {
+        refusals.extend(
+            own_name_server(spec)
+                .map(|address| Refusal::NameServer { address: address.to_owned(), namespace: namespace.name.clone() }),
+        );
+    }
     check_spec(spec, asked.id, refusals);
     for container in containers(spec) {
         check_container(container, asked.id, refusals);
     }
+}
+
+/// A name server of the pod's own choice: its port 53 is not redirected, whatever listens there. One on the link is the node's
+/// (NodeLocal DNSCache), and one on loopback the pod's.
+fn own_name_server(spec: &PodSpec) -> Option<&str> {
+    let here = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_loopback(),
+    };
+    let mut servers = spec.dns_config.iter().flat_map(|config| config.nameservers.iter().flatten());
+    servers.find(|server| !server.parse().is_ok_and(here)).map(String::as_str)
 }
 
 /// All containers that a pod is made with.

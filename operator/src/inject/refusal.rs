@@ -66,6 +66,16 @@ pub enum Refusal {
     /// Processes of the node see the pod's, and the other way round.
     #[error("spec.hostPID: the app could read the sidecar's keys; remove hostPID, or {INJECT}")]
     HostPid,
+    /// A resolver that is the pod's own choice.
+    #[error(
+        "spec.dnsConfig.nameservers has {address}, and nothing that goes to port 53 there is redirected; leave name servers to dnsPolicy, or have SkipPorts allowed for namespace {namespace} in spec.podAnnotations of the FapiMesh"
+    )]
+    NameServer {
+        /// The first of them.
+        address: String,
+        /// The namespace of the pod.
+        namespace: String,
+    },
     /// A name that the injector needs.
     #[error("the pod has a {what} {name} of its own; rename it")]
     NameTaken {
@@ -179,6 +189,7 @@ impl Refusal {
             Self::Capability { .. } => "capability",
             Self::HostNetwork => "host_network",
             Self::HostPid => "host_pid",
+            Self::NameServer { .. } => "name_server",
             Self::NameTaken { .. } => "name_taken",
             Self::OperatingSystem(_) => "operating_system",
             Self::PodSecurity { .. } => "pod_security",

@@ -112,6 +112,7 @@ fn injecting_twice_is_injecting_once_and_it_can_be_undone() {
             Outcome::Skipped(skip) => panic!("{seed}: {skip:?}"),
         };
         good += 1;
+        check_patch(&before, &once, seed);
         // Whatever the randomness: what has its secret keeps it.
         let twice = injected(super::inject(&once, &settings(), &opted_in(), [8; 16])).pod;
         assert_eq!(twice, once, "seed {seed}");
@@ -123,6 +124,14 @@ fn injecting_twice_is_injecting_once_and_it_can_be_undone() {
     }
     assert!(good > 150, "only {good} pods could be injected");
     assert!(refused.len() > 5, "only {refused:?} were refused");
+}
+
+/// That what the API server is told makes the one of the other.
+fn check_patch(before: &Pod, after: &Pod, seed: u64) {
+    let (mut document, after) = (serde_json::to_value(before).unwrap(), serde_json::to_value(after).unwrap());
+    let patch = diff(&document, &after);
+    patch::apply(&mut document, patch).unwrap();
+    assert_eq!(document, after, "seed {seed}: the patch makes another pod");
 }
 
 /// What must hold in every pod with a sidecar.
@@ -236,6 +245,29 @@ fn annotations_are_read_strictly() {
     let warnings = injected(inject(&misspelt, &settings(), &opted_in())).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].ends_with("did you mean fapi-mesh.dev/interception?"), "{warnings:?}");
+}
+
+#[test]
+fn a_pod_has_name_servers_of_its_own_only_where_ports_may_be_skipped() {
+    let asking = |servers: Json| json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": servers}});
+    let own = || pod(json!({}), asking(json!(["169.254.20.10", "10.1.2.3", "10.1.2.4"])));
+    let refused = inject(&own(), &settings(), &opted_in());
+    let Outcome::Refused(refusals) = &refused else { panic!("{refused:?}") };
+    let text = refusals[0].to_string();
+    assert_eq!(ids(&refused), ["name_server"]);
+    assert!(text.contains("10.1.2.3") && text.contains("dnsPolicy") && text.contains("SkipPorts"), "{text}");
+    injected(inject(&own(), &allowing(Loosening::SkipPorts), &opted_in()));
+    for servers in [json!(["fd00::a"]), json!(["nobody"])] {
+        assert_eq!(ids(&inject(&pod(json!({}), asking(servers)), &settings(), &opted_in())), ["name_server"]);
+    }
+    // The cache of the node, and searches and options alone, weaken nothing; nor is there redirection in proxy mode.
+    for (annotations, spec) in [
+        (json!({}), asking(json!(["169.254.20.10", "fe80::a", "127.0.0.1"]))),
+        (json!({}), json!({"dnsConfig": {"searches": ["bank.example"], "options": [{"name": "ndots", "value": "2"}]}})),
+        (json!({"fapi-mesh.dev/interception": "proxy"}), asking(json!(["10.1.2.3"]))),
+    ] {
+        injected(inject(&pod(json!({ "annotations": annotations }), spec), &settings(), &opted_in()));
+    }
 }
 
 #[test]

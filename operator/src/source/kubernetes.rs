@@ -5,6 +5,7 @@
 
 mod facts;
 mod join;
+mod left;
 mod objects;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use kube::Client;
 use kube::core::{ApiResource, DynamicObject};
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::facts::Fact;
 use self::objects::{News, Objects};
@@ -55,6 +56,7 @@ pub(crate) struct Cluster {
     objects: Objects,
     news: mpsc::Receiver<News>,
     desired: Desired,
+    left: left::Memory,
     trust_domain: TrustDomain,
     client: Client,
     behind: Behind,
@@ -94,7 +96,8 @@ impl Cluster {
         };
         objects.fix(trust_domain.clone());
         let desired = objects.desired();
-        Ok(Self { objects, news, desired, trust_domain, client, behind, _watches: watches })
+        let left = left::Memory::default();
+        Ok(Self { objects, news, desired, left, trust_domain, client, behind, _watches: watches })
     }
 
     /// The way to its API server.
@@ -130,7 +133,7 @@ impl Cluster {
             }
             // Joining a large namespace would hold up what shares this thread.
             let step = tokio::task::spawn_blocking(move || {
-                self.desired = self.objects.desired();
+                self.update(Instant::now());
                 self
             });
             let Ok(back) = step.await else {
@@ -144,9 +147,20 @@ impl Cluster {
         }
     }
 
-    /// Takes what comes together; whether it may have changed the model, or `None` when nothing will come any more.
+    /// What is to be so, after all that was told.
+    fn update(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.desired, self.objects.desired());
+        self.left.note(&before.model, &self.desired.model, now);
+        self.desired.left = self.left.look(now);
+    }
+
+    /// Takes what comes together; whether it may have changed what is to be so, as time does too, or `None` when nothing will come any
+    /// more.
     async fn change(&mut self) -> Option<bool> {
-        let next = self.news.recv().await?;
+        let next = tokio::select! {
+            next = self.news.recv() => next?,
+            () = until(self.left.next()) => return Some(true),
+        };
         let mut changed = self.objects.take(next);
         let latest = Instant::now() + PATIENCE;
         while Instant::now() < latest {
@@ -156,5 +170,13 @@ impl Cluster {
             }
         }
         Some(changed)
+    }
+}
+
+/// Returns then; never, if there is no such time.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }

@@ -66,7 +66,9 @@ pub(crate) fn pod(namespace: &str, name: &str, account: &str) -> Pod {
         labels: Default::default(),
         addresses: Vec::new(),
         meshed: true,
+        hostname: None,
         opted_in: true,
+        opted_out: false,
         node: None,
         terminating: false,
     }

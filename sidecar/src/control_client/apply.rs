@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use control::{
-    Destination, MeshIssuer, Order, Snapshot, features,
+    Destination, DestinationKind, MeshIssuer, Order, Snapshot, features,
     pb::{self, Ack, BundleAck, SidecarMessage, operator_message, sidecar_message},
     tls::TrustBundle,
 };
@@ -162,6 +162,14 @@ impl Applier {
         if document.authority != destination.authority {
             tracing::warn!(authority = destination.authority, "destination refused: it is about another authority");
             return;
+        }
+        if let DestinationKind::Ambiguous { services } = &document.kind {
+            tracing::info!(
+                address = document.authority,
+                services = services.join(" "),
+                "several Services stand before a pod that was dialled by its address: the Host of each call says which, \
+                 or a FapiClient that names one of them"
+            );
         }
         if let Some(resolved) = resolve(&document, self.mesh_issuer.as_ref(), &self.tokens) {
             self.lookups.answer(document, resolved);

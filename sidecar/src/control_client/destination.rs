@@ -13,6 +13,8 @@ use crate::tokens::{AuthorizationServer, Exchanger, Place, TokenKey, TokenSlot, 
 pub(crate) enum Resolved {
     /// Nobody knows it.
     Unknown,
+    /// Several Services stand before the pod at this address.
+    Ambiguous,
     /// Positively not in the mesh, and not called.
     Refused,
     /// Positively not in the mesh: called as it is, without identity and token.
@@ -36,6 +38,8 @@ pub(crate) struct Meshed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
+    /// Where it is reached too.
+    others: Vec<SocketAddr>,
     /// Exactly this identity must be in its certificate.
     pub(crate) spiffe_id: SpiffeId,
 }
@@ -64,6 +68,7 @@ impl Resolved {
     ) -> Result<Self, fapi::InvalidValue> {
         Ok(match &document.kind {
             DestinationKind::Unknown => Self::Unknown,
+            DestinationKind::Ambiguous { .. } => Self::Ambiguous,
             DestinationKind::Refused => Self::Refused,
             DestinationKind::Unmeshed { addresses } => Self::Unmeshed(addresses.clone()),
             DestinationKind::Meshed(meshed) => Self::Meshed(Meshed::new(meshed, mesh, tokens)?),
@@ -94,7 +99,13 @@ impl Meshed {
 
 impl Endpoint {
     fn new(document: &EndpointDoc) -> Result<Self, fapi::InvalidValue> {
-        Ok(Self { address: document.address, spiffe_id: SpiffeId::parse(&document.spiffe_id)? })
+        let EndpointDoc { address, others, spiffe_id, ready: _ } = document;
+        Ok(Self { address: *address, others: others.clone(), spiffe_id: SpiffeId::parse(spiffe_id)? })
+    }
+
+    /// Whether it is the pod at this address.
+    pub(crate) fn is_at(&self, address: SocketAddr) -> bool {
+        self.address == address || self.others.contains(&address)
     }
 }
 

@@ -198,7 +198,7 @@ impl Outbound {
     pub(super) async fn answered(&self, target: &Target) -> Result<(), Rejection> {
         target.cell.wait().await?;
         let Some(dialled) = &target.dialled else { return Ok(()) };
-        if !matches!(target.cell.get().as_deref(), Some(Resolved::Unknown)) {
+        if !matches!(target.cell.get().as_deref(), Some(Resolved::Unknown | Resolved::Ambiguous)) {
             return Ok(());
         }
         let by_name = match dialled.by_name.get() {
@@ -221,7 +221,7 @@ impl Outbound {
     ) -> Option<Rc<View>> {
         let named;
         let (resolved, is_named) = match &**by_address {
-            Resolved::Unknown => {
+            Resolved::Unknown | Resolved::Ambiguous => {
                 named = dialled.by_name.get()?.get();
                 (named.as_ref()?, true)
             }
@@ -232,11 +232,11 @@ impl Outbound {
         }
         let peers = match &**resolved {
             Resolved::Meshed(meshed) => {
-                let here = meshed.endpoints.iter().filter(|found| !is_named || found.address == dialled.address);
+                let here = meshed.endpoints.iter().filter(|found| !is_named || found.is_at(dialled.address));
                 here.map(|endpoint| self.peer(endpoint.address, Some(&endpoint.spiffe_id))).collect()
             }
             Resolved::Unmeshed(_) if !is_named => vec![self.peer(dialled.address, None)],
-            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown => Vec::new(),
+            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown | Resolved::Ambiguous => Vec::new(),
         };
         let view = Rc::new(View { resolved: resolved.clone(), peers });
         *target.view.borrow_mut() = Some(view.clone());

@@ -43,7 +43,7 @@ impl View {
     pub(super) fn meshed(&self) -> Option<&Meshed> {
         match &*self.resolved {
             Resolved::Meshed(meshed) => Some(meshed),
-            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown => None,
+            Resolved::Unmeshed(_) | Resolved::Refused | Resolved::Unknown | Resolved::Ambiguous => None,
         }
     }
 }
@@ -112,7 +112,7 @@ impl Outbound {
     /// The newest answer for a target, waiting for the first one.
     pub(super) async fn view(&self, target: &Target) -> Result<Rc<View>, Failure> {
         if let Some(view) = self.known_view(target) {
-            return self.checked(view);
+            return self.checked(target, view);
         }
         let answered = self.answered(target).await;
         let attempts = &self.local.shared.metrics.lookups;
@@ -120,16 +120,18 @@ impl Outbound {
         answered?;
         self.known_view(target)
             .ok_or(Failure::Rejected(Rejection::DestinationUnknown))
-            .and_then(|view| self.checked(view))
+            .and_then(|view| self.checked(target, view))
     }
 
     /// Nobody knows it, or nobody serves it: the answer is the same, and never plaintext.
-    fn checked(&self, view: Rc<View>) -> Result<Rc<View>, Failure> {
-        match &*view.resolved {
-            Resolved::Refused => Err(Failure::Rejected(Rejection::DestinationUnmeshed)),
-            _ if view.peers.is_empty() => Err(Failure::Rejected(Rejection::DestinationUnknown)),
-            _ => Ok(view),
-        }
+    fn checked(&self, target: &Target, view: Rc<View>) -> Result<Rc<View>, Failure> {
+        let why = match &*view.resolved {
+            Resolved::Refused => Rejection::DestinationUnmeshed,
+            _ if !view.peers.is_empty() => return Ok(view),
+            _ if matches!(target.cell.get().as_deref(), Some(Resolved::Ambiguous)) => Rejection::DestinationAmbiguous,
+            _ => Rejection::DestinationUnknown,
+        };
+        Err(why.into())
     }
 
     fn known_view(&self, target: &Target) -> Option<Rc<View>> {
@@ -142,7 +144,7 @@ impl Outbound {
             return Some(view.clone());
         }
         let peers = match &**newest {
-            Resolved::Refused | Resolved::Unknown => Vec::new(),
+            Resolved::Refused | Resolved::Unknown | Resolved::Ambiguous => Vec::new(),
             Resolved::Unmeshed(addresses) => addresses.iter().map(|&address| self.peer(address, None)).collect(),
             Resolved::Meshed(meshed) => {
                 meshed.endpoints.iter().map(|endpoint| self.peer(endpoint.address, Some(&endpoint.spiffe_id))).collect()

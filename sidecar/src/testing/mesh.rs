@@ -109,7 +109,12 @@ pub(crate) fn meshed_at(
     constraint: SenderConstraint,
     addresses: &[SocketAddr],
 ) -> DestinationKind {
-    let endpoint = |address: &SocketAddr| EndpointDoc { address: *address, spiffe_id: id.to_string(), ready: true };
+    let endpoint = |address: &SocketAddr| EndpointDoc {
+        address: *address,
+        others: Vec::new(),
+        spiffe_id: id.to_string(),
+        ready: true,
+    };
     DestinationKind::Meshed(Box::new(Meshed {
         service: format!("{name}.bank"),
         audience: format!("https://{name}.bank"),

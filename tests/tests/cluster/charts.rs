@@ -193,11 +193,8 @@ fn where_the_chart_forbids_audit_no_policy_may_begin_with_it() {
     let server = ApiServer::start("charts-audit");
     let kubectl = server.kubectl();
     let chart = repository().join("charts/fapi-mesh").display().to_string();
-    let of_policies = |documents: &[Value]| -> Vec<Value> {
-        let kind = |document: &Value| document["kind"].as_str().unwrap().starts_with("ValidatingAdmissionPolicy");
-        documents.iter().filter(|document| kind(document)).cloned().collect()
-    };
-    assert_eq!(of_policies(&rendered(kubectl, &chart, &[]).0), [Value::Null; 0], "it is offered, not given");
+    let no_audit = |more: &[&str]| admission_policy(kubectl, more, "no-audit.fapi-mesh.dev");
+    assert_eq!(no_audit(&[]), [Value::Null; 0], "it is offered, not given");
     helm(kubectl, &["install", "crds", &format!("{chart}-crds")]).unwrap();
     let policy = |name: &str, namespace: &str, mode: &str| {
         let metadata = json!({"name": name, "namespace": namespace});
@@ -212,7 +209,7 @@ fn where_the_chart_forbids_audit_no_policy_may_begin_with_it() {
     }
     kubectl.run(&["label", "namespace", "bank", "stage=production"]);
     let set = "policies.forbidAudit=true,policies.forbidAuditIn.matchLabels.stage=production";
-    let rules = of_policies(&rendered(kubectl, &chart, &["--set", set]).0);
+    let rules = no_audit(&["--set", set]);
     assert_eq!(rules.len(), 2, "{rules:?}");
     kubectl.apply(&json!({"apiVersion": "v1", "kind": "List", "items": rules}).to_string()).unwrap();
 
@@ -230,6 +227,55 @@ fn where_the_chart_forbids_audit_no_policy_may_begin_with_it() {
     kubectl.apply(&policy("old", "bank", "Enforce")).unwrap();
     assert!(kubectl.apply(&policy("old", "bank", "Audit")).is_err(), "nor does it come back");
     kubectl.run(&["delete", "fapipolicy", "old", "-n", "bank"]);
+}
+
+/// A ValidatingAdmissionPolicy of the chart, with its binding.
+fn admission_policy(kubectl: &Kubectl, more: &[&str], name: &str) -> Vec<Value> {
+    let chart = repository().join("charts/fapi-mesh").display().to_string();
+    let (documents, _) = rendered(kubectl, &chart, more);
+    let is_of_it = |document: &Value| {
+        let kind = document["kind"].as_str().unwrap();
+        kind.starts_with("ValidatingAdmissionPolicy") && document["metadata"]["name"] == name
+    };
+    documents.into_iter().filter(is_of_it).collect()
+}
+
+#[test]
+#[ignore = "needs an API server: make test-cluster"]
+fn the_images_of_our_containers_stay_in_a_pod_that_runs() {
+    let server = ApiServer::start("charts-images");
+    let kubectl = server.kubectl();
+    let rules = admission_policy(kubectl, &[], "images.fapi-mesh.dev");
+    assert_eq!(rules.len(), 2, "{rules:?}");
+    kubectl.apply(&json!({"apiVersion": "v1", "kind": "List", "items": rules}).to_string()).unwrap();
+    kubectl.run(&["create", "namespace", "bank"]);
+    kubectl.run(&["create", "serviceaccount", "default", "-n", "bank"]);
+    let container = |name: &str| json!({"name": name, "image": "first"});
+    let mut sidecar = container("fapi-sidecar");
+    sidecar["restartPolicy"] = "Always".into();
+    let ours = [container("fapi-redirect"), sidecar, container("setup")];
+    for (name, init) in [("meshed", json!(ours)), ("plain", json!([container("setup")])), ("bare", json!([]))] {
+        let spec = json!({"initContainers": init, "containers": [container("app")]});
+        let metadata = json!({"name": name, "namespace": "bank"});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        kubectl.apply(&pod.to_string()).unwrap();
+    }
+    let set = |pod: &str, image: &str| kubectl.attempt(&["set", "image", "-n", "bank", &format!("pod/{pod}"), image]);
+    for container in ["fapi-sidecar", "fapi-redirect"] {
+        let mut tried = 0;
+        let refused = wait_for("a refusal", 30, || {
+            tried += 1;
+            set("meshed", &format!("{container}=evil-{tried}")).err()
+        });
+        assert!(refused.contains("stay what injection made them") && refused.contains("delete the pod"), "{refused}");
+    }
+    // Everything else can be changed as ever.
+    for (pod, image) in
+        [("meshed", "app=next"), ("meshed", "setup=next"), ("plain", "setup=next"), ("bare", "app=next")]
+    {
+        set(pod, image).unwrap();
+    }
+    kubectl.run(&["label", "pod", "meshed", "-n", "bank", "a=b"]);
 }
 
 fn values_that_mean_nothing_are_refused(kubectl: &Kubectl, chart: &str) {

@@ -8,7 +8,7 @@ const IDS: &str = "peer_certificate_missing peer_certificate_untrusted trust_dom
     proof_key_mismatch proof_htm proof_htu proof_ath proof_stale proof_replayed proof_nonce_required proof_nonce_stale \
     revoked token_inactive introspection_unavailable issuer_unavailable edge_source_untrusted caller_not_allowed rule_not_matched \
     request_malformed header_too_large opaque_not_allowed plaintext_not_allowed policy_missing policy_invalid \
-    replay_store_full destination_unknown destination_unmeshed peer_identity_mismatch token_unavailable not_granted app_authorization_present";
+    replay_store_full destination_unknown destination_ambiguous destination_unmeshed peer_identity_mismatch token_unavailable not_granted app_authorization_present";
 
 #[test]
 fn the_ids_are_the_stable_ones() {

@@ -18,12 +18,14 @@ pub(super) struct Right {
 }
 
 /// What both charts make, and where Helm keeps what it made.
-pub(super) const RIGHTS: [Right; 15] = [
+pub(super) const RIGHTS: [Right; 17] = [
     Right { group: "apiextensions.k8s.io", resource: "customresourcedefinitions", at_home: false },
     Right { group: "rbac.authorization.k8s.io", resource: "clusterroles", at_home: false },
     Right { group: "rbac.authorization.k8s.io", resource: "clusterrolebindings", at_home: false },
     Right { group: "admissionregistration.k8s.io", resource: "mutatingwebhookconfigurations", at_home: false },
     Right { group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations", at_home: false },
+    Right { group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicies", at_home: false },
+    Right { group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicybindings", at_home: false },
     Right { group: "rbac.authorization.k8s.io", resource: "roles", at_home: true },
     Right { group: "rbac.authorization.k8s.io", resource: "rolebindings", at_home: true },
     Right { group: "apps", resource: "deployments", at_home: true },

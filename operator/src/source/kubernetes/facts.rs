@@ -12,7 +12,7 @@ use kube::core::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-pub(super) use self::pod::{Interception, PodFact};
+pub(super) use self::pod::PodFact;
 pub(super) use self::service::{ServiceFact, ServicePortFact, TargetPort};
 pub(super) use self::slice::SliceFact;
 use super::watched::Watched;

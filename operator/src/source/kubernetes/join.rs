@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::facts::{Interception, PodFact, ServiceFact, ServicePortFact, SliceFact, TargetPort};
+use super::facts::{PodFact, ServiceFact, ServicePortFact, SliceFact, TargetPort};
+use crate::inject::Interception;
 use crate::model::{Endpoint, EndpointState, Key, Pod, PodPort, Service, ServicePort};
 
 /// What is known of one namespace, by name.
@@ -212,9 +213,11 @@ pub(super) fn pod(namespace: &str, name: &str, fact: &PodFact, targets: &BTreeSe
         service_account: fact.service_account.clone(),
         ports: ports.collect(),
         addresses: if fact.on_host { Vec::new() } else { fact.addresses.clone() },
+        hostname: fact.hostname.clone(),
         labels: BTreeMap::new(),
         meshed: fact.meshed,
         opted_in: fact.opted_in(false),
+        opted_out: fact.opted_out,
         node: fact.node.clone(),
         terminating: fact.terminating,
     }

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::facts::{CustomFact, Fact};
 use super::join::{self, Namespace};
 use super::watched::Watched;
-use crate::model::{Key, Model, Table};
+use crate::model::{Key, Left, Model, Table};
 use crate::names::{SYSTEM_NAMESPACE, TRUST_BUNDLE};
 use crate::source::located::Node;
 use crate::source::object::{self, Kind, ObjectId, Schemas};
@@ -144,6 +144,7 @@ impl Objects {
         }
         Desired {
             model: self.model.clone(),
+            left: Left::default(),
             revocations: expand::revocations(&self.settled),
             problems: self.settled.problems.clone(),
             faults: self.faults(),

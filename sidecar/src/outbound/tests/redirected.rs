@@ -114,6 +114,51 @@ async fn where_the_address_does_not_tell_the_name_does() {
 }
 
 #[tokio::test]
+async fn where_neither_address_nor_name_tell_the_app_learns_what_to_do() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let payments = mesh.peer("payments", Mtls).await;
+        let address = payments.address.to_string();
+        let services = vec!["payments.bank".to_owned(), "queue.bank".to_owned()];
+        mesh.operator.set_destination(&address, DestinationKind::Ambiguous { services });
+        mesh.operator.set_destination("payments.bank", meshed("payments", Mtls, &[&payments]));
+        mesh.operator.set_destination("queue.bank", meshed("queue", Mtls, &[]));
+        let app = dialling(&mesh, &address).await;
+        for host in ["queue.bank", "192.0.2.1", "nobody.bank"] {
+            let answer = app.call(plain("GET", host, "/a", "")).await;
+            assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_ambiguous"), "{host}");
+            assert!(answer.text.contains("name one of them in a FapiClient"), "{}", answer.text);
+        }
+        assert_eq!(app.call(plain("GET", "payments.bank", "/a", "")).await.status, 200);
+        assert_eq!(said(app, b"SSH-2.0-OpenSSH_9.2\r\n").await, b"", "not a byte");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_may_be_dialled_by_any_of_its_addresses() {
+    local(async {
+        let mesh = Mesh::start(Between::H2).await;
+        let (payments, another) = (mesh.peer("payments", Mtls).await, mesh.peer("payments", Mtls).await);
+        let mut kind = meshed("payments", Mtls, &[&another, &payments]);
+        let DestinationKind::Meshed(meshed) = &mut kind else { panic!("{kind:?}") };
+        for (endpoint, address) in meshed.endpoints.iter_mut().zip(["[fd00::8]:8080", "[fd00::7]:8080"]) {
+            endpoint.others.push(address.parse().unwrap());
+        }
+        mesh.operator.set_destination("payments.bank", kind);
+        let app = dialling(&mesh, "[fd00::7]:8080").await;
+        for _ in 0..4 {
+            assert_eq!(app.call(plain("GET", "payments.bank", "/a", "")).await.status, 200);
+        }
+        assert_eq!((payments.served.get(), another.served.get()), (4, 0), "the pod that was dialled");
+        let elsewhere = dialling(&mesh, "[fd00::9]:8080").await;
+        let answer = elsewhere.call(plain("GET", "payments.bank", "/a", "")).await;
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (503, "destination_unknown"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_not_in_the_mesh_passes_as_it_is_until_it_may_not() {
     for not_any_more in [DestinationKind::Unknown, DestinationKind::Refused] {
         local(async {

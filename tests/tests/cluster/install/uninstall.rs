@@ -99,7 +99,8 @@ fn pods(platform: &Platform) -> Vec<Value> {
 
 /// The operator and its webhooks.
 fn gone(platform: &Platform) {
-    let kinds = "deployments,services,mutatingwebhookconfigurations,validatingwebhookconfigurations";
+    let kinds = "deployments,services,mutatingwebhookconfigurations,validatingwebhookconfigurations,\
+                 validatingadmissionpolicies,validatingadmissionpolicybindings";
     let left =
         platform.kubectl().run(&["get", kinds, "-n", HOME, "-l", "app.kubernetes.io/part-of=fapi-mesh", "-o", "name"]);
     assert_eq!(left, "");

@@ -5,9 +5,8 @@ use control::pod;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 
 use super::{DISABLED, ENABLED, INJECT};
-use crate::inject::{INTERCEPTION, SIDECAR, has_sidecar};
-
-const PROXY: &str = "proxy";
+use crate::inject::{self, Interception, SIDECAR, has_sidecar};
+use crate::model::Hostname;
 
 /// A pod that lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,24 +18,20 @@ pub(crate) struct PodFact {
     pub(crate) labels: BTreeMap<String, String>,
     /// The first one is the one that is told to others.
     pub(crate) addresses: Vec<IpAddr>,
+    /// As the Service of this name knows it, if that is before it.
+    pub(crate) hostname: Option<Hostname>,
     /// Its addresses are its machine's.
     pub(crate) on_host: bool,
     /// Declared TCP ports: number and name, in the order in which Kubernetes looks for a name. Containers know nothing of each
     /// other, so a name may stand for several numbers and a number have several names.
     pub(crate) ports: Vec<(u16, Option<String>)>,
     pub(crate) meshed: bool,
-    /// What its own labels and annotations say about a sidecar; `None`: what its namespace says.
-    wish: Option<bool>,
+    /// Whether its own labels or annotations ask for a sidecar.
+    asks: bool,
+    /// Whether one of them is against it.
+    pub(crate) opted_out: bool,
+    /// How calls come to its sidecar, by what that was told: annotations can be changed while it runs.
     pub(crate) interception: Interception,
-}
-
-/// How calls come to the sidecar of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interception {
-    /// The kernel redirects them.
-    Redirect,
-    /// The sidecar has the pod's ports, the app listens on loopback.
-    Proxy,
 }
 
 impl PodFact {
@@ -47,17 +42,18 @@ impl PodFact {
             return None;
         }
         let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
-        let proxy = annotations.get(INTERCEPTION).is_some_and(|value| value == PROXY);
         Some(Self {
             uid: metadata.uid.unwrap_or_default(),
             node: spec.node_name.clone(),
             terminating: metadata.deletion_timestamp.is_some(),
             addresses: addresses(&status),
+            hostname: hostname(&spec),
             on_host: spec.host_network.unwrap_or_default(),
             ports: ports(&spec),
             meshed: has_sidecar(&spec),
-            wish: wish(&labels, &annotations),
-            interception: if proxy { Interception::Proxy } else { Interception::Redirect },
+            asks: says(&labels, &annotations, ENABLED),
+            opted_out: says(&labels, &annotations, DISABLED),
+            interception: inject::interception(&spec),
             labels,
             service_account: spec
                 .service_account_name
@@ -69,7 +65,7 @@ impl PodFact {
     /// Whether it has a sidecar or asked for one, in a namespace that asks for its pods or does not. Injection is about new
     /// pods, and this is about those that are there: one that came before its namespace asked is no less opted in.
     pub(crate) fn opted_in(&self, namespace_asks: bool) -> bool {
-        self.meshed || self.wish.unwrap_or(namespace_asks)
+        self.meshed || self.asks || namespace_asks
     }
 
     /// The number of a port by its name: of several the first, as kube-proxy is told.
@@ -84,13 +80,8 @@ impl PodFact {
     }
 }
 
-/// As injection reads it: one word against a sidecar counts more than any for it.
-fn wish(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Option<bool> {
-    let words = [labels, annotations].map(|texts| texts.get(INJECT).map(String::as_str));
-    if words.contains(&Some(DISABLED)) {
-        return Some(false);
-    }
-    words.contains(&Some(ENABLED)).then_some(true)
+fn says(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>, word: &str) -> bool {
+    [labels, annotations].into_iter().any(|texts| texts.get(INJECT).is_some_and(|value| value == word))
 }
 
 /// Init containers that stay (KEP-753).
@@ -110,6 +101,11 @@ fn ports(spec: &PodSpec) -> Vec<(u16, Option<String>)> {
 pub(crate) fn number(port: i32) -> Option<u16> {
     const OWN: [u16; 5] = [pod::ADMIN_PORT, pod::OUTBOUND_PORT, pod::PROXY_PORT, pod::INBOUND_PORT, pod::HEALTH_PORT];
     u16::try_from(port).ok().filter(|port| *port != 0 && !OWN.contains(port))
+}
+
+fn hostname(spec: &PodSpec) -> Option<Hostname> {
+    let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Some(Hostname { service: filled(&spec.subdomain)?, name: filled(&spec.hostname)? })
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {

@@ -32,6 +32,7 @@ fn of(world: &mut World, authority: &str) -> String {
     match world.view().destination("uid-of-shop-1", authority).kind {
         DestinationKind::Unknown => "unknown".to_owned(),
         DestinationKind::Refused => "refused".to_owned(),
+        DestinationKind::Ambiguous { services } => format!("ambiguous {}", services.join(" ")),
         DestinationKind::Unmeshed { addresses } => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             format!("outside {}", addresses.join(" "))
@@ -91,8 +92,8 @@ fn pods_that_end_are_called_only_where_nobody_is_ready() {
 #[test]
 fn a_pods_own_address_is_the_one_service_that_it_can_mean() {
     let mut world = bank();
-    // payments and queue stand before the same port of it.
-    assert_eq!(of(&mut world, "10.0.0.7:8080"), "unknown");
+    // Both stand before the same port of it.
+    assert_eq!(of(&mut world, "10.0.0.7:8080"), "ambiguous payments.bank queue.bank");
     world.put(&CLIENT.replace("NAME", "payments"));
     assert_eq!(of(&mut world, "10.0.0.7:8080"), "payments.bank 10.0.0.7:8080");
     world.put(&CLIENT.replace("NAME", "queue"));
@@ -168,15 +169,39 @@ fn what_a_client_names_or_what_asked_for_a_sidecar_is_never_outside() {
         ("disabled", "outside 10.96.0.9:80", "outside 10.0.0.9:8080"),
         ("enabled", "old.bank", "old.bank"),
     ] {
-        world.put(&format!("kind: Namespace\nmetadata: {{name: bank, labels: {{fapi-mesh.dev/inject: {word}}}}}\n"));
+        world.put(&namespace(word));
         assert_eq!((&*of(&mut world, "old"), &*of(&mut world, "10.0.0.9:8080")), (service, address), "{word}");
     }
-    let refuses = "labels: {fapi-mesh.dev/inject: disabled, ";
-    world.put(&bare("old-1", "old", "10.0.0.9").replace("labels: {", refuses));
-    assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080", "unless it said no itself");
-    world.put(&bare("old-1", "old", "10.0.0.9"));
     world.remove(Watched::Namespace, "", "bank");
     assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+}
+
+fn namespace(word: &str) -> String {
+    format!("kind: Namespace\nmetadata: {{name: bank, labels: {{fapi-mesh.dev/inject: {word}}}}}\n")
+}
+
+#[test]
+fn a_pod_that_runs_says_no_to_a_sidecar_only_where_it_may() {
+    let allowing = |namespace: &str| {
+        let allowed = format!("{{podAnnotations: [{{allow: [OptOut], namespaces: [{namespace}]}}]}}");
+        format!("apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiMesh\nmetadata: {{name: default}}\nspec: {allowed}\n")
+    };
+    for word in
+        ["labels: {fapi-mesh.dev/inject: disabled, ", "annotations: {fapi-mesh.dev/inject: disabled}, labels: {"]
+    {
+        let mut world = bank();
+        world.put(&namespace("enabled"));
+        world.put(&bare("old-1", "old", "10.0.0.9").replace("labels: {", word));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "nobody said that it may");
+        world.put(&allowing("web"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "others may");
+        world.put(&allowing("bank"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+        world.remove(Watched::Mesh, "", "default");
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "old.bank", "and may no longer");
+        world.put(&namespace("disabled"));
+        assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080", "nobody asked");
+    }
 }
 
 #[test]
@@ -255,4 +280,80 @@ fn what_cannot_be_read_is_unknown_and_not_outside() {
     // One that has ended has none.
     world.put(&strange(&bare("old-1", "old", "10.0.0.9")).replace("Running", "Failed"));
     assert_eq!(of(&mut world, "10.0.0.9:8080"), "outside 10.0.0.9:8080");
+}
+
+/// A StatefulSet `vault` of two pods behind the usual pair of Services, of which neither is named by a FapiClient.
+fn vault() -> World {
+    let replica = |pod: String| pod.replace("spec:\n", "spec:\n  hostname: HOST\n  subdomain: vault\n");
+    let all = [
+        pod("shop-1", "shop", "10.0.0.5"),
+        replica(pod("vault-0", "vault", "10.0.0.20")).replace("HOST", "vault-0"),
+        replica(pod("vault-1", "vault", "10.0.0.21")).replace("HOST", "vault-1"),
+        service("vault", "vault", "None"),
+        service("vault-active", "vault", "10.96.0.20"),
+        slice("vault", "vault-0", "10.0.0.20", READY),
+        slice("vault", "vault-1", "10.0.0.21", READY),
+        slice("vault-active", "vault-0", "10.0.0.20", READY),
+    ];
+    World::of(&all.join("---\n"))
+}
+
+#[test]
+fn the_name_of_a_pod_below_a_service_is_that_pod_alone() {
+    let mut world = vault();
+    for authority in [
+        "vault-0.vault:8080",
+        "VAULT-0.vault.bank:8080",
+        "vault-0.vault.bank.svc:8080",
+        "vault-0.vault.bank.svc.cluster.local.:8080",
+    ] {
+        assert_eq!(of(&mut world, authority), "vault.bank 10.0.0.20:8080", "{authority}");
+    }
+    assert_eq!(of(&mut world, "vault-1.vault:8080"), "vault.bank 10.0.0.21:8080");
+    assert_eq!(of(&mut world, "10.0.0.20:8080"), "ambiguous vault.bank vault-active.bank");
+    for authority in [
+        "vault-2.vault:8080",
+        "vault-0.vault-active:8080",
+        "vault-0.vault.web:8080",
+        "vault-0.vault.bank.svc.example.com:8080",
+        // The name stands for the pod's own address, where nobody knows the Service's number.
+        "vault-0.vault:80",
+        "vault-0.vault:81",
+    ] {
+        assert_eq!(of(&mut world, authority), "unknown", "{authority}");
+    }
+    world.put(&slice("vault", "vault-0", "10.0.0.20", "ready: false, serving: false"));
+    assert_eq!(of(&mut world, "vault-0.vault:8080"), "vault.bank", "never another pod");
+    // Without a sidecar it is called as its address is.
+    let bare = bare("vault-1", "vault", "10.0.0.21");
+    world.put(&bare.replace("spec:\n", "spec:\n  hostname: vault-1\n  subdomain: vault\n"));
+    assert_eq!(of(&mut world, "vault-1.vault:9"), "outside 10.0.0.21:9");
+    world.put(&CLIENT.replace("NAME", "vault"));
+    assert_eq!(of(&mut world, "vault-1.vault:8080"), "unknown", "a FapiClient names the Service");
+}
+
+#[test]
+fn a_pod_of_the_own_namespace_comes_before_a_service_of_another() {
+    let mut world = vault();
+    let other = service("vault-0", "other", "10.96.0.99").replace("namespace: bank", "namespace: vault");
+    let elsewhere = bare("other-1", "other", "10.0.0.99").replace("namespace: bank", "namespace: vault");
+    world.put(&[other, elsewhere].join("---\n"));
+    assert_eq!(of(&mut world, "vault-0.vault:8080"), "vault.bank 10.0.0.20:8080");
+    assert_eq!(of(&mut world, "vault-0.vault:80"), "unknown", "also at a port that it does not have");
+    assert_eq!(of(&mut world, "vault-0.vault.svc"), "outside 10.96.0.99:80");
+    world.remove(Watched::Pod, "bank", "vault-0");
+    assert_eq!(of(&mut world, "vault-0.vault"), "outside 10.96.0.99:80");
+    world.put(&CLIENT.replace("NAME", "vault"));
+    assert_eq!(of(&mut world, "vault-0.vault"), "unknown", "a pod that will be back");
+}
+
+#[test]
+fn an_endpoint_has_all_addresses_of_its_pod() {
+    let mut world = bank();
+    world
+        .put(&pod("payments-1", "payments", "10.0.0.7").replace("{ip: 10.0.0.7}", "{ip: 10.0.0.7}, {ip: \"fd00::7\"}"));
+    let DestinationKind::Meshed(meshed) = world.view().destination("uid-of-shop-1", "payments").kind else { panic!() };
+    let endpoint = meshed.endpoints.iter().find(|endpoint| endpoint.ready).unwrap();
+    assert_eq!(endpoint.address, "10.0.0.7:8080".parse().unwrap());
+    assert_eq!(endpoint.others, ["[fd00::7]:8080".parse().unwrap()]);
 }

@@ -105,10 +105,24 @@ fn a_named_port_is_the_one_that_kubernetes_takes() {
 
 #[test]
 fn in_proxy_mode_the_app_is_on_loopback() {
-    let pod = pod("payments-1", "payments", "10.0.0.7")
-        .replace("labels:", "annotations: {fapi-mesh.dev/interception: proxy}, labels:");
-    let expected = ("http".to_owned(), 8080, "10.0.0.7:8080".to_owned(), "127.0.0.1:8080".to_owned());
-    assert_eq!(ports(&mut World::of(&pod), "payments-1"), [expected]);
+    let redirected = pod("payments-1", "payments", "10.0.0.7");
+    let proxied = redirected.replace(
+        "{name: fapi-sidecar,",
+        "{name: fapi-sidecar, env: [{name: FAPI_LOG, value: info}, {name: FAPI_INTERCEPTION, value: proxy}],",
+    );
+    // An annotation can be changed while a pod runs, and its sidecar not by that.
+    let annotated = |pod: &str, mode: &str| {
+        pod.replace("labels:", &format!("annotations: {{fapi-mesh.dev/interception: {mode}}}, labels:"))
+    };
+    for (pod, app) in [
+        (annotated(&proxied, "redirect"), "127.0.0.1:8080"),
+        (proxied, "127.0.0.1:8080"),
+        (annotated(&redirected, "proxy"), "10.0.0.7:8080"),
+        (redirected, "10.0.0.7:8080"),
+    ] {
+        let expected = ("http".to_owned(), 8080, "10.0.0.7:8080".to_owned(), app.to_owned());
+        assert_eq!(ports(&mut World::of(&pod), "payments-1"), [expected], "{pod}");
+    }
 }
 
 #[test]

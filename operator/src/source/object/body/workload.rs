@@ -41,7 +41,9 @@ pub(super) fn read(id: &ObjectId, spec: WorkloadSpec, labels: &Json) -> Result<W
         // All share the addresses of one machine.
         addresses: Vec::new(),
         meshed: true,
+        hostname: None,
         opted_in: true,
+        opted_out: false,
         node: None,
         terminating: false,
     };
