@@ -238,6 +238,9 @@ impl Revocations {
         let mut by_others = false;
         let (is_shared, mut look) = (self.shelf.is_shared(), Instant::now() + self.look);
         loop {
+            if by_others {
+                look = Instant::now() + self.look;
+            }
             let (revocations, wanted) = (self.clone(), desired.borrow_and_update().clone());
             let step = tokio::task::spawn_blocking(move || {
                 if by_others {
@@ -248,9 +251,6 @@ impl Revocations {
             let step = step.await;
             let failed = match step {
                 Ok(Ok(())) => {
-                    if by_others {
-                        look = Instant::now() + self.look;
-                    }
                     by_others = false;
                     false
                 }

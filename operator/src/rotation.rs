@@ -96,7 +96,9 @@ impl Rotator {
             self = back;
             led = leads && outcome.is_ok();
             // What is lost was told when that was found.
-            if let Err(error) = outcome.or_else(|error| self.authority.lost().map(drop).ok_or(error)) {
+            if let Err(error) = outcome
+                && self.authority.lost().is_none()
+            {
                 tracing::error!(event = "rotation", %error, "cannot go on with the root; it is tried again");
             }
             let goes_on = self.authority.rotation().is_some_and(|rotation| rotation.runs());
