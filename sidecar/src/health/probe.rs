@@ -34,7 +34,7 @@ pub(crate) struct Question {
 }
 
 enum How {
-    Http(Get),
+    Http(Box<Get>),
     Tcp,
     Grpc(String),
 }
@@ -88,7 +88,7 @@ impl Question {
         let place = Place::at(path).filter(|place| place.kind.is_hook() == place.secret.is_some());
         let Place { container, kind, .. } = place.ok_or(InvalidProbe::Path)?;
         let (port, seconds, how) = match probe {
-            Probe::Http(http) => (http.port, http.timeout, How::Http(Get::new(http, kind)?)),
+            Probe::Http(http) => (http.port, http.timeout, How::Http(Get::new(http, kind)?.into())),
             Probe::Tcp(tcp) => (tcp.port, tcp.timeout, How::Tcp),
             Probe::Grpc(grpc) => (grpc.port, grpc.timeout, How::Grpc(grpc.service.clone())),
         };

@@ -31,6 +31,8 @@ use crate::{
     },
 };
 
+/// Seconds, as much as a busy machine needs.
+const PATIENCE: u32 = 20;
 const LIVENESS: &str = "/probes/app/liveness";
 const PRE_STOP: &str = "/probes/app/prestop/0123456789abcdef0123456789abcdef";
 
@@ -62,7 +64,7 @@ async fn status(pod: App) -> u16 {
 }
 
 fn http(port: u16, path: &str) -> HttpProbe {
-    HttpProbe { port, path: path.to_owned(), scheme: Scheme::Http, headers: vec![], timeout: 1 }
+    HttpProbe { port, path: path.to_owned(), scheme: Scheme::Http, headers: vec![], timeout: PATIENCE }
 }
 
 type Seen = Rc<RefCell<Vec<(String, HeaderMap)>>>;
@@ -234,7 +236,8 @@ async fn an_app_that_does_not_answer_is_dead_after_its_timeout() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = silent.local_addr().unwrap().port();
         let grpc = GrpcProbe { port, service: String::new(), timeout: 1 };
-        for probe in [Probe::Http(http(port, "/200")), Probe::Grpc(grpc)] {
+        let http = HttpProbe { timeout: 1, ..http(port, "/200") };
+        for probe in [Probe::Http(http), Probe::Grpc(grpc)] {
             let (pod, _source) = pod(probe).await;
             assert_eq!(status(pod).await, 503);
         }

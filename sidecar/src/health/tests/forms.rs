@@ -124,7 +124,7 @@ async fn a_grpc_answer_counts_however_its_connection_ends() {
             (vec![], Resets, 503),
         ] {
             let probe =
-                GrpcProbe { port: app(&QUESTION, says.clone(), then).await, service: String::new(), timeout: 1 };
+                GrpcProbe { port: app(&QUESTION, says.clone(), then).await, service: String::new(), timeout: PATIENCE };
             let (pod, _source) = pod(Probe::Grpc(probe)).await;
             for _ in 0..TIMES {
                 assert_eq!(status(pod).await, expected, "{says:?}");

@@ -89,7 +89,7 @@ async fn a_kubelet_that_is_gone_when_the_time_is_over_leaves_a_line() {
         kubelet.write_all(format!("GET {LIVENESS} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
         let _asked = listener.accept().await.unwrap();
         tokio::time::pause();
-        tokio::time::advance(Duration::from_millis(900)).await;
+        tokio::time::advance(Duration::from_secs(u64::from(PATIENCE) - 1)).await;
         tokio::time::resume();
         drop(kubelet);
         until("it is told", || !log.lines().is_empty()).await;
