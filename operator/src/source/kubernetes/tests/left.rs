@@ -122,8 +122,7 @@ async fn a_pod_that_goes_is_remembered_and_forgotten_without_any_news() {
     for (memory, gone, expected) in [(Memory::default(), true, Some(address("10.0.0.1"))), (over, false, None)] {
         let (tell, news) = mpsc::channel(1);
         let (_end, shutdown) = watch::channel(false);
-        let mut before = Desired::default();
-        before.left = Arc::new([address("10.0.0.200")].into());
+        let before = Desired { left: Arc::new([address("10.0.0.200")].into()), ..Desired::default() };
         let (desired, mut told) = watch::channel(Arc::new(before));
         let running = tokio::spawn(cluster(world(), memory, news).run(desired, shutdown));
         if gone {
