@@ -25,8 +25,10 @@ fn workloads_of_every_kind_are_members() {
     let platform = Platform::new("workloads");
     platform.install();
     platform.open_the_bank();
+    // Both Services before the vault are named, so no address of its pods tells which is meant.
     let clients = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiClient\nmetadata: {name: default, namespace: bank}\n\
-                   spec: {serviceAccountName: default, targets: [{serviceName: payments}, {serviceName: vault}]}\n";
+                   spec:\n  serviceAccountName: default\n  \
+                   targets: [{serviceName: payments}, {serviceName: vault}, {serviceName: vault-any}]\n";
     platform.kubectl().apply(clients).unwrap();
     let shop = platform.pod("bank", "shop");
     let address = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
@@ -96,8 +98,11 @@ fn pods_are_called_by_their_own_names(platform: &Platform) {
     kubectl.run(&["rollout", "status", "-n", "bank", "statefulset/vault", "--timeout=120s"]);
     let payments = platform.pod("bank", "payments");
     let address = format!("{}:8080", payments["status"]["podIP"].as_str().unwrap());
-    let destinations: [(&str, &str, &[&str]); 6] = [
+    let destinations: [(&str, &str, &[&str]); 9] = [
         ("by-pod", "vault-1.vault.bank:8080", &["vault-1"]),
+        ("by-short-name", "vault-1.vault:8080", &["vault-1"]),
+        ("by-proxy", "vault-0.vault:8080", &["vault-0"]),
+        ("by-service", "vault-any", &["vault-0", "vault-1"]),
         ("by-headless", "vault.bank:8080", &["vault-0", "vault-1"]),
         ("by-long-name", "vault-0.vault.bank.svc.cluster.local:8080", &["vault-0"]),
         ("by-address", &address, &["payments"]),
@@ -109,7 +114,11 @@ fn pods_are_called_by_their_own_names(platform: &Platform) {
     plain["spec"]["containers"][0]["args"].as_array_mut().unwrap().pop();
     kubectl.apply(&plain.to_string()).unwrap();
     for (name, service, _) in destinations {
-        kubectl.apply(&caller(name, "bank", service, &json!({"fapi-mesh.dev/inject": "enabled"}))).unwrap();
+        let mode = if name == "by-proxy" { "proxy" } else { "redirect" };
+        let asks = json!({"fapi-mesh.dev/inject": "enabled", "fapi-mesh.dev/interception": mode});
+        // Behind a sidecar that no rules lead to, the app is alone on loopback.
+        let listen = if mode == "proxy" { "--listen=127.0.0.1" } else { "--listen=0.0.0.0" };
+        kubectl.apply(&caller(name, "bank", service, &asks).replace("--listen=0.0.0.0", listen)).unwrap();
     }
     for (name, service, apps) in destinations {
         platform.is("Ready", "bank", &format!("pod/{name}"));
@@ -250,6 +259,11 @@ apiVersion: v1
 kind: Service
 metadata: {name: vault, namespace: bank}
 spec: {clusterIP: None, selector: {app: vault}, ports: [{name: http, port: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: vault-any, namespace: bank}
+spec: {selector: {app: vault}, ports: [{name: http, port: 80, targetPort: http}]}
 ---
 apiVersion: apps/v1
 kind: StatefulSet
