@@ -113,7 +113,7 @@ fn sidecar(spec: &PodSpec) -> Option<&Container> {
 }
 
 /// The mode that the sidecar of a pod was given; redirection where there is none.
-pub(crate) fn interception(spec: &PodSpec) -> Interception {
+pub fn interception(spec: &PodSpec) -> Interception {
     let variables = sidecar(spec).into_iter().flat_map(|sidecar| sidecar.env.iter().flatten());
     let mut modes = variables.filter(|variable| variable.name == containers::INTERCEPTION_ENV);
     let is_proxy = modes.any(|mode| mode.value.as_deref() == Some(Interception::Proxy.name()));

@@ -23,6 +23,9 @@ pub const INJECTORS: [&str; 3] =
 /// The entries of the configuration that validates: objects of ours, and what is put into a pod that has a sidecar.
 pub const VALIDATORS: [&str; 2] = ["validate.fapi-mesh.dev", "ephemeral.fapi-mesh.dev"];
 
+/// The ValidatingAdmissionPolicy, and its binding, that keeps the images of our containers in pods that run.
+pub const IMAGES: &str = "images.fapi-mesh.dev";
+
 /// The label with which a namespace says what Pod Security enforces in it.
 pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 /// The namespace of the cluster's own parts, in which nothing is ever injected.

@@ -37,6 +37,7 @@ use crate::audits::{Audits, Counts, Pace};
 use crate::clock::Clock;
 use crate::files::FileError;
 use crate::kubernetes::Leadership;
+use crate::model::Pod;
 use crate::revocations::InForce;
 use crate::rotation::ToldAnchors;
 use crate::source::Desired;
@@ -173,7 +174,12 @@ impl Reporter {
             return Ok(());
         }
         let now = self.clock.now();
-        self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), &self.pods, now);
+        let in_force = self.in_force.borrow().clone();
+        let is_revoked = |pod: &Pod| {
+            let id = view.index().identity(pod);
+            id.is_some_and(|id| in_force.set.hit_workload(&id, Some(&pod.uid), now, now))
+        };
+        self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), is_revoked, &self.pods, now);
         if self.pace.is_due(now) {
             self.counts = self.audits.all();
         }
@@ -181,7 +187,7 @@ impl Reporter {
         let (pods, counts) = (&self.pods, &self.counts);
         let facts = Facts { view, pods, counts, issuer: &self.issuer, anchors: &anchors, now };
         let mut new = documents(&facts, &self.last);
-        self.since.look(&desired.revocations, &self.in_force.borrow());
+        self.since.look(&desired.revocations, &in_force);
         new.extend(revocations(&desired.revocations, &self.since, &self.pods, now, &self.last));
         self.last = new;
         match &mut self.place {

@@ -3,6 +3,7 @@
 mod before;
 mod definitions;
 mod finding;
+mod images;
 mod installed;
 mod objects;
 mod pods;

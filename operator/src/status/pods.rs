@@ -25,8 +25,8 @@ struct Progress {
     state: State,
     /// Since when its sidecar does not run what it should.
     waits_since: Option<UnixTime>,
-    /// The epoch of the revocations that it has in force.
-    revocations: u64,
+    /// The epoch of the revocations that it has in force. None where it is revoked itself: it is told nothing any more.
+    revocations: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,12 +55,13 @@ impl Pods {
         view: &View,
         issuer: &MeshIssuer,
         acks: impl Fn(&str) -> PodAcks,
+        is_revoked: impl Fn(&Pod) -> bool,
         before: &Self,
         now: UnixTime,
     ) -> Self {
         let progress = |pod: &Pod| {
             let acks = acks(&pod.uid);
-            let revocations = acks.revocations;
+            let revocations = (!is_revoked(pod)).then_some(acks.revocations);
             let state = state(view, issuer, pod, acks);
             let since = before.0.get(&pod.uid).and_then(|before| before.waits_since).unwrap_or(now);
             let waits_since = matches!(state, State::Refused(_) | State::Waits).then_some(since);
@@ -88,10 +89,11 @@ impl Pods {
         (condition, count.counts)
     }
 
-    /// How many pods have the revocations of this epoch in force, of all that have a sidecar.
+    /// How many pods have the revocations of this epoch in force, of all that have a sidecar and are not revoked themselves.
     pub(super) fn with_revocations(&self, epoch: u64) -> (usize, usize) {
-        let meshed = || self.0.values().filter(|progress| progress.state != State::NoSidecar);
-        (meshed().filter(|progress| progress.revocations >= epoch).count(), meshed().count())
+        let meshed = self.0.values().filter(|progress| progress.state != State::NoSidecar);
+        let epochs: Vec<u64> = meshed.filter_map(|progress| progress.revocations).collect();
+        (epochs.iter().filter(|known| **known >= epoch).count(), epochs.len())
     }
 
     fn count<'a>(&self, uids: impl IntoIterator<Item = &'a str>) -> Count<'_> {

@@ -22,7 +22,9 @@ use super::*;
 use crate::acks::{AckEvent, PodAcks};
 use crate::audits::tests::counted;
 use crate::index::Index;
-use crate::model::{Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Policy, PolicyTarget, Seniority};
+use crate::model::{
+    Client, ClientTarget, Issuer, IssuerRef, IssuerSpec, Key, Model, Pod, Policy, PolicyTarget, Seniority,
+};
 use crate::pki::Anchor;
 use crate::rotation::{Anchors, Oldest, Progress, Step};
 use crate::source::{Kind, ObjectId, Revoking};
@@ -57,7 +59,7 @@ impl Bench {
 
     fn report(&mut self, view: &View, now: UnixTime) {
         let acks = |uid: &str| self.acks.get(uid).cloned().unwrap_or_default();
-        self.pods = Pods::new(view, &self.issuer, acks, &self.pods, now);
+        self.pods = Pods::new(view, &self.issuer, acks, |_| false, &self.pods, now);
         let facts =
             Facts { view, pods: &self.pods, counts: &self.counts, issuer: &self.issuer, anchors: &self.anchors, now };
         self.last = documents(&facts, &self.last);

@@ -1,7 +1,10 @@
 //! `fapictl check`: whether a mesh that is installed is in order.
 
 use fapi::UnixTime;
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams};
@@ -12,7 +15,7 @@ use super::definitions::{self, Definitions};
 use super::finding::{Check, Finding};
 use super::probe::Attempt;
 use super::versions::{Skew, skew};
-use super::{objects, pods, webhooks};
+use super::{images, objects, pods, webhooks};
 use crate::clock;
 use crate::cluster::{Cluster, Kind, Scope, Seen, Unseen, Version, Workloads, ask, list, replicas};
 
@@ -24,6 +27,8 @@ pub(super) struct Installed {
     pub(super) injecting: Seen<MutatingWebhookConfiguration>,
     pub(super) validating: Seen<ValidatingWebhookConfiguration>,
     pub(super) attempt: Attempt,
+    pub(super) images: Seen<ValidatingAdmissionPolicy>,
+    pub(super) images_bound: Seen<ValidatingAdmissionPolicyBinding>,
     pub(super) bundles: Seen<Vec<ConfigMap>>,
     pub(super) workloads: Workloads,
 }
@@ -34,6 +39,8 @@ impl Installed {
         let workloads = Workloads::gather(cluster, scope, operator_namespace).await;
         let injecting: Api<MutatingWebhookConfiguration> = Api::all(cluster.client());
         let validating: Api<ValidatingWebhookConfiguration> = Api::all(cluster.client());
+        let images: Api<ValidatingAdmissionPolicy> = Api::all(cluster.client());
+        let images_bound: Api<ValidatingAdmissionPolicyBinding> = Api::all(cluster.client());
         let bundles: Api<ConfigMap> = match scope {
             Scope::All => Api::all(cluster.client()),
             Scope::Namespace(namespace) => Api::namespaced(cluster.client(), namespace),
@@ -46,6 +53,8 @@ impl Installed {
             injecting: ask(injecting.get(names::OPERATOR)).await,
             validating: ask(validating.get(names::OPERATOR)).await,
             attempt: Attempt::make(cluster, scope, &workloads).await,
+            images: ask(images.get(names::IMAGES)).await,
+            images_bound: ask(images_bound.get(names::IMAGES)).await,
             bundles: list(&bundles, &of_that_name).await,
             workloads,
         }
@@ -62,6 +71,7 @@ impl Installed {
         findings.extend(webhooks::validation(&self.validating));
         findings.extend(webhooks::certificate(&self.injecting, &self.validating, self.now));
         findings.push(self.attempt.judge());
+        findings.extend(images::judge(&self.images, &self.images_bound));
         findings.extend(pods::trust(workloads, &self.bundles));
         findings.extend(objects::judge(Check::Mesh, Kind::Mesh, &workloads.meshes));
         findings.extend(objects::judge(Check::Issuers, Kind::Issuer, &workloads.issuers));

@@ -87,6 +87,8 @@ fn installed() -> Installed {
         injecting: Ok(object(injecting(|_| {}))),
         validating: Ok(object(entries(&operator::names::VALIDATORS, &pem()))),
         attempt: Attempt { namespace: "bank".to_owned(), answer: Ok(Answer::Injected(control::VERSION.to_owned())) },
+        images: Ok(object(json!({"spec": {"failurePolicy": "Fail"}}))),
+        images_bound: Ok(object(json!({"spec": {"validationActions": ["Deny"]}}))),
         bundles: Ok(vec![bundle("bank", &pem())]),
         workloads: bank(),
     }
@@ -214,7 +216,7 @@ fn each_defect_of_a_cluster_is_named() {
 
 #[test]
 fn each_defect_of_the_control_plane_is_named() {
-    let defects: [Defect<Installed>; 19] = [
+    let defects: [Defect<Installed>; 22] = [
         (|it| it.definitions[3].1 = Err(Unseen::Absent), Check::Definitions, Outcome::Failed, "fapipolicies"),
         (
             |it| it.definitions[3].1.as_mut().unwrap().status = None,
@@ -266,6 +268,19 @@ fn each_defect_of_the_control_plane_is_named() {
             Check::InjectionWebhook,
             Outcome::Failed,
             "has no entry annotation",
+        ),
+        (|it| it.images = Err(Unseen::Absent), Check::ImagePolicy, Outcome::Failed, "images.fapi-mesh.dev"),
+        (
+            |it| it.images = Ok(object(json!({"spec": {"failurePolicy": "Ignore"}}))),
+            Check::ImagePolicy,
+            Outcome::Failed,
+            "failurePolicy is not Fail",
+        ),
+        (
+            |it| it.images_bound = Ok(object(json!({"spec": {"validationActions": ["Audit"]}}))),
+            Check::ImagePolicy,
+            Outcome::Failed,
+            "does not deny",
         ),
         (
             |it| it.validating = Ok(object(entries(&operator::names::VALIDATORS, ""))),

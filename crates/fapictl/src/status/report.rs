@@ -221,8 +221,7 @@ const PROXIED: &str = "interception proxy: what its app calls without the proxy 
 
 /// Whether nothing but its environment leads the calls of a pod to its sidecar.
 fn is_proxied(pod: &Pod) -> bool {
-    let mode = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(inject::INTERCEPTION));
-    mode.is_some_and(|mode| mode == inject::Interception::Proxy.name())
+    pod.spec.as_ref().is_some_and(|spec| inject::interception(spec) == inject::Interception::Proxy)
 }
 
 fn lets_pass(policy: &Custom) -> String {

@@ -16,8 +16,8 @@ fn show(output: Output) -> String {
     pods.push(pod("bank", "ledger-2", "ledger", false));
     let annotations = pods[0].metadata.annotations.as_mut().unwrap();
     annotations.insert("fapi-mesh.dev/skip-inbound-ports".to_owned(), "udp/53".to_owned());
-    let annotations = pods[1].metadata.annotations.as_mut().unwrap();
-    annotations.insert("fapi-mesh.dev/interception".to_owned(), "proxy".to_owned());
+    let sidecar = &mut pods[1].spec.as_mut().unwrap().init_containers.as_mut().unwrap()[0];
+    sidecar.env = serde_json::from_value(json!([{"name": "FAPI_INTERCEPTION", "value": "proxy"}])).unwrap();
     let mut lagging = policy("ledger");
     lagging["spec"]["exempt"] = json!([{"port": 9090, "paths": ["/metrics", "/stats"], "sources": ["10.8.0.0/16"]}]);
     lagging["spec"]["mode"] = "Audit".into();

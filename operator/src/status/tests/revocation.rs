@@ -17,13 +17,15 @@ fn a_revocation_tells_which_pods_have_it_and_once_all_do_it_stays_so() {
     let objects = BTreeMap::from([(name.clone(), stolen.clone())]);
     let (mut since, mut last) = (Since::default(), Documents::new());
     let have = std::cell::RefCell::new(HashMap::<String, u64>::new());
+    let shut_out = std::cell::RefCell::new(Vec::<String>::new());
     let mut said = |objects: &BTreeMap<ObjectId, Revoking>, in_force: &InForce, now: UnixTime| {
         let acks = |uid: &str| PodAcks {
             streams: 1,
             revocations: have.borrow().get(uid).copied().unwrap_or_default(),
             ..PodAcks::default()
         };
-        let pods = Pods::new(&view, &issuer, acks, &Pods::default(), now);
+        let is_revoked = |pod: &Pod| shut_out.borrow().contains(&pod.uid);
+        let pods = Pods::new(&view, &issuer, acks, is_revoked, &Pods::default(), now);
         since.look(objects, in_force);
         last = revocations(objects, &since, &pods, now, &last);
         let Some(Status::Revocation(status)) = last.get(&name) else { panic!("{last:?}") };
@@ -51,7 +53,11 @@ fn a_revocation_tells_which_pods_have_it_and_once_all_do_it_stays_so() {
         said(&objects, &later, NOW),
         owned("False", "PartiallyProgrammed", &format!("in force on 1 of {all} pods"))
     );
-    have.borrow_mut().extend(uids.iter().map(|uid| (uid.clone(), 6)));
+    // Whoever is revoked hears of nothing any more.
+    shut_out.borrow_mut().push(uids[2].clone());
+    assert_eq!(said(&objects, &later, NOW).2, format!("in force on 1 of {} pods", all - 1));
+    let others = uids.iter().filter(|uid| **uid != uids[2]);
+    have.borrow_mut().extend(others.map(|uid| (uid.clone(), 6)));
     let everywhere = owned("True", "Programmed", "every pod has it in force");
     assert_eq!(said(&objects, &later, NOW), everywhere);
     have.borrow_mut().clear();

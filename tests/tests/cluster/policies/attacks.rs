@@ -91,11 +91,11 @@ pub(super) fn whoever_is_revoked_is_refused_and_nobody_else(platform: &Platform,
     assert_ne!(call(shop, None)["status"], 200, "it stays so");
     let said = call(payments.address(), None);
     assert_eq!((&said["status"], &said["answer"]["told"]["caller"]), (&json!(200), &json!(PAYMENTS)), "{said}");
+    // The pod itself is told nothing any more, and nobody waits for it.
+    platform.is("Ready", "bank", "revocation/stolen");
 
     kubectl.run(&["delete", "pod", name, "-n", "bank"]);
     platform.rolled_out("bank", "shop");
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
     wait_for("what takes its place to call", 60, || passed(&call(shop.address(), None)).then_some(()));
-    // While it runs, the pod itself is one of those that do not say that they know.
-    platform.is("Ready", "bank", "revocation/stolen");
 }
