@@ -21,11 +21,9 @@ pub(super) fn judge(
         (!fails).then(|| Finding::failed(check, found, remedy)).into_iter().collect()
     });
     findings.extend(about(check, &named("ValidatingAdmissionPolicyBinding"), binding, |binding| {
-        let spec = binding.spec.as_ref();
-        let denies = spec
-            .and_then(|spec| spec.validation_actions.as_ref())
-            .is_some_and(|all| all.iter().any(|one| one == "Deny"));
-        let everywhere = spec.is_some_and(|spec| spec.match_resources.is_none());
+        let spec = &binding.spec;
+        let denies = spec.validation_actions.iter().any(|action| action == "Deny");
+        let everywhere = spec.match_resources.is_none();
         let found = format!("{} does not deny, or not everywhere", named("ValidatingAdmissionPolicyBinding"));
         (!(denies && everywhere)).then(|| Finding::failed(check, found, remedy)).into_iter().collect()
     }));

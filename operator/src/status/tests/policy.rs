@@ -43,7 +43,7 @@ fn some_pods_are_not_all() {
     let endpoint = model.endpoints.values().flatten().find(|endpoint| endpoint.pod_uid == pod.uid).unwrap().clone();
     for name in ["waiting", "bare"] {
         let uid = format!("uid-of-bank-{name}");
-        let new = crate::model::Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
+        let new = Pod { uid: uid.clone(), name: name.to_owned(), meshed: name != "bare", ..pod.clone() };
         model.pods.insert(uid.clone(), new);
         let endpoint = crate::model::Endpoint { pod_uid: uid, ..endpoint.clone() };
         model.endpoints.get_mut(&endpoint.service).unwrap().push(endpoint);

@@ -263,7 +263,7 @@ fn no_order_is_behind_an_earlier_one_and_it_grows_with_all_that_happens() {
 /// Two operators of one cluster, whose watches are not equally fast.
 #[test]
 fn whoever_has_not_heard_of_a_policy_is_behind_however_much_it_knows_of_pods() {
-    let mut cluster = Cluster::new(11);
+    let cluster = Cluster::new(11);
     let mut operators = [Objects::new(domain()), Objects::new(domain())];
     for kind in Watched::ALL {
         let listed = cluster.list(kind);
