@@ -28,12 +28,12 @@ pub enum DestinationKind {
         addresses: Vec<SocketAddr>,
     },
     /// Positively not in the mesh, and the mesh does not let such be called. Only for sidecars with the feature
-    /// [`UNMESHED_REFUSED`](crate::features::UNMESHED_REFUSED): others would keep the answer before it.
+    /// [`UNMESHED_REFUSED`]: others would keep the answer before it.
     Refused,
     /// Nobody knows it.
     Unknown,
     /// The address of a pod of the mesh before which several Services stand. Only for sidecars with the feature
-    /// [`AMBIGUOUS`](crate::features::AMBIGUOUS).
+    /// [`AMBIGUOUS`].
     Ambiguous {
         /// Some of them, `<service>.<namespace>`.
         services: Vec<String>,
@@ -67,7 +67,7 @@ pub struct EndpointDoc {
     /// Where its sidecar listens.
     pub address: SocketAddr,
     /// Where it listens too: those of the other family of addresses. An app may have dialled one of them. Only for sidecars with the
-    /// feature [`ALL_ADDRESSES`](crate::features::ALL_ADDRESSES).
+    /// feature [`ALL_ADDRESSES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<SocketAddr>,
     /// The identity that its certificate must name.

@@ -78,6 +78,8 @@ pub fn caller(name: &str, namespace: &str, service: &str, annotations: &Value) -
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
             "name": "app", "image": "fapi-mesh.dev/fapictl:0.1.0",
             "args": ["app", format!("--name={name}"), "--listen=0.0.0.0:8080", format!("--calls=http://{service}")],
+            // A forwarded port ends with the first connection that the app does not take.
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
         }]},
     })
     .to_string()

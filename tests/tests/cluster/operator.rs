@@ -86,13 +86,15 @@ fn roots_come_back_where_they_are_needed_and_go_where_they_are_not() {
     operator.end();
 }
 
-/// A client and a policy, of which the policy's target is there.
+/// A client, a policy of which the target is there, and an issuer that nobody uses.
 const OBJECTS: &str = "apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiClient\nmetadata: {name: shop, namespace: bank}\n\
     spec: {serviceAccountName: shop, targets: [{serviceName: ledger}]}\n---\n\
     apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiPolicy\nmetadata: {name: ledger, namespace: bank}\n\
     spec: {targetRefs: [{name: ledger}]}\n---\n\
     apiVersion: v1\nkind: Service\nmetadata: {name: ledger, namespace: bank}\n\
-    spec: {selector: {app: ledger}, ports: [{name: http, port: 80, targetPort: 8080}]}\n";
+    spec: {selector: {app: ledger}, ports: [{name: http, port: 80, targetPort: 8080}]}\n---\n\
+    apiVersion: fapi-mesh.dev/v1alpha1\nkind: FapiIssuer\nmetadata: {name: bank-as}\n\
+    spec: {issuer: https://login.bank.example, allow: [{namespace: bank, audiences: [\"https://api.bank.example\"]}]}\n";
 
 #[test]
 #[ignore = "needs an API server: make test-cluster"]
@@ -110,6 +112,7 @@ fn objects_say_what_became_of_them_and_nothing_is_written_while_nothing_changes(
     };
     let client = told("fapiclient", "shop");
     assert_eq!(client["status"]["clientId"], "spiffe://cluster.local/ns/bank/sa/shop");
+    told("fapiissuer", "bank-as");
     let policy = told("fapipolicy", "ledger");
     assert_eq!(condition(&policy, "Ready")["status"], "False", "there are no pods");
     let of_the_target = &policy["status"]["ancestors"][0]["conditions"];
@@ -327,6 +330,14 @@ fn pods_and_documents_are_told_what_is_wrong_with_them() {
     let event = told(kubectl, "bank", ["FapiClient", "batch"], "NotInForce");
     assert!(event["note"].as_str().unwrap().contains("spec.authentication.jwks"), "{event}");
 
+    // The same again is one Event, which tells a minute later how often it was.
+    let (thrice, _) = pods.sidecar("thrice", &pods.token(Some("shop-1"), good));
+    wait_for("the Event to say how often", 120, || {
+        let repeated = events(kubectl, "bank", "EnrolmentRepeated");
+        assert_eq!(repeated.len(), 1, "{repeated:?}");
+        (repeated[0]["series"]["count"].as_u64() >= Some(2)).then_some(())
+    });
+    drop(thrice);
     // While nothing happens, nothing is told.
     settle(kubectl);
     pods.operator.end();
