@@ -1,5 +1,7 @@
 mod assertion;
+mod connections;
 mod exchange;
+mod grants;
 mod introspect;
 mod known;
 mod limits;
@@ -67,6 +69,11 @@ fn error(reply: &Reply) -> (u16, String) {
     let text = body["error_description"].as_str().unwrap();
     assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'), "{text}");
     (reply.status, body["error"].as_str().unwrap().to_owned())
+}
+
+fn detail(kind: &str, actions: &[&str]) -> fapi::WireDetail {
+    let actions = actions.iter().map(|&action| action.to_owned()).collect();
+    fapi::WireDetail { kind: kind.to_owned(), actions, ..Default::default() }
 }
 
 fn claims(token: &str) -> Value {
@@ -230,144 +237,6 @@ async fn bad_proofs_are_told_as_such() {
 }
 
 #[tokio::test]
-async fn the_target_decides_about_the_binding() {
-    let mesh = Mesh::start().await;
-    let payments = mesh.member("payments-1");
-    let reply = ask(&mesh, &payments, &good(&payments, LEDGER)).await;
-    assert_eq!(error(&reply), (400, "invalid_request".into()), "ledger takes only DPoP");
-    assert!(reply.body.contains("DPoP proof"), "{}", reply.body);
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn scopes_are_within_the_grant() {
-    let mesh = Mesh::start().await;
-    let (shop, ledger) = (mesh.member("shop-1"), mesh.member("ledger-1"));
-    for (member, scope, outcome) in [
-        (&shop, "transfers:write", Ok("transfers:write")),
-        (&shop, "transfers:write accounts:read", Ok("accounts:read transfers:write")),
-        (&shop, "", Ok("accounts:read transfers:write")),
-        (&ledger, "", Ok("accounts:read")),
-        (&ledger, "transfers:write", Err("invalid_scope")),
-        (&ledger, "accounts:read transfers:write", Err("invalid_scope")),
-        (&shop, "everything", Err("invalid_scope")),
-        (&shop, "a  b", Err("invalid_scope")),
-        (&shop, "\"", Err("invalid_scope")),
-    ] {
-        let mut parameters = good(member, PAYMENTS);
-        parameters.push(("scope", scope));
-        let reply = ask(&mesh, member, &parameters).await;
-        match outcome {
-            Ok(granted) => assert_eq!(reply.json()["scope"], granted, "{scope}"),
-            Err(code) => assert_eq!(error(&reply), (400, code.into()), "{scope}"),
-        }
-    }
-    mesh.end().await;
-}
-
-/// A bank whose rule for transfers asks more of a token.
-fn demand(mesh: &Mesh, bend: impl Fn(&mut fapi::WireRule)) {
-    mesh.change(|model| {
-        let policy = model.policies.get_mut(&crate::model::Key::new("bank", "payments")).unwrap();
-        bend(&mut policy.spec.as_mut().unwrap().rules[0]);
-    });
-}
-
-fn detail(kind: &str, actions: &[&str]) -> fapi::WireDetail {
-    let actions = actions.iter().map(|&action| action.to_owned()).collect();
-    fapi::WireDetail { kind: kind.to_owned(), actions, ..Default::default() }
-}
-
-#[tokio::test]
-async fn authorization_details_are_within_the_grant() {
-    let mesh = Mesh::start().await;
-    demand(&mesh, |rule| rule.authorization_details = vec![detail("payment", &["initiate", "cancel"])]);
-    let (shop, ledger) = (mesh.member("shop-1"), mesh.member("ledger-1"));
-    let all = json!([{"type": "payment", "actions": ["initiate", "cancel"]}]);
-    let one = json!([{"type": "payment", "actions": ["cancel"]}]);
-    let more = json!([{"type": "payment", "actions": ["cancel", "read"]}]);
-    for (member, asked, outcome) in [
-        (&shop, String::new(), Ok(Some(&all))),
-        (&shop, all.to_string(), Ok(Some(&all))),
-        (&shop, one.to_string(), Ok(Some(&one))),
-        (&shop, more.to_string(), Err("invalid_authorization_details")),
-        (&shop, json!([{"type": "payment", "amount": 1}]).to_string(), Err("invalid_authorization_details")),
-        (&shop, "[]".to_owned(), Err("invalid_authorization_details")),
-        (&shop, "payment".to_owned(), Err("invalid_authorization_details")),
-        (&ledger, String::new(), Ok(None)),
-        (&ledger, one.to_string(), Err("invalid_authorization_details")),
-    ] {
-        let mut parameters = good(member, PAYMENTS);
-        parameters.push(("authorization_details", &asked));
-        let reply = ask(&mesh, member, &parameters).await;
-        match outcome {
-            Ok(granted) => {
-                let body = reply.json();
-                assert_eq!(body.get("authorization_details"), granted, "{asked}");
-                let token = body["access_token"].as_str().unwrap();
-                assert_eq!(claims(token).get("authorization_details"), granted, "{asked}");
-                assert_eq!(admitted(&mesh, member, token), granted == Some(&all), "{asked}");
-            }
-            Err(code) => assert_eq!(error(&reply), (400, code.into()), "{asked}"),
-        }
-    }
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn a_token_lives_no_longer_than_the_rules_take_it() {
-    let mesh = Mesh::start().await;
-    demand(&mesh, |rule| rule.max_token_age = Some(60));
-    let (shop, ledger) = (mesh.member("shop-1"), mesh.member("ledger-1"));
-    let body = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await.json();
-    assert_eq!(body["expires_in"], 60);
-    let token = body["access_token"].as_str().unwrap();
-    let claims = claims(token);
-    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 60);
-    assert!(admitted(&mesh, &shop, token));
-    let body = ask(&mesh, &ledger, &good(&ledger, PAYMENTS)).await.json();
-    assert_eq!(body["expires_in"], 3600, "the rule does not name it");
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn a_token_that_no_sidecar_would_take_is_not_given() {
-    let mesh = Mesh::start().await;
-    let shop = mesh.member("shop-1");
-    let long = "x".repeat(256);
-    demand(&mesh, |rule| rule.authorization_details = (0..16).map(|n| detail(&n.to_string(), &[&*long; 2])).collect());
-    let reply = ask(&mesh, &shop, &good(&shop, PAYMENTS)).await;
-    assert_eq!(error(&reply), (400, "invalid_request".into()));
-    let mut parameters = good(&shop, PAYMENTS);
-    let some = json!([{"type": "1", "actions": [long]}]).to_string();
-    parameters.push(("authorization_details", &some));
-    assert_eq!(ask(&mesh, &shop, &parameters).await.status, 200, "asking for less helps");
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn whom_the_target_does_not_name_gets_nothing() {
-    let mesh = Mesh::start().await;
-    let (web, payments) = (mesh.member("web-1"), mesh.member("payments-1"));
-    for (member, resource) in [
-        (&web, PAYMENTS),
-        (&web, LEDGER),
-        (&payments, PAYMENTS),
-        (&web, "https://nobody.bank"),
-        (&web, "https://payments.bank/"),
-        (&web, "HTTPS://payments.bank"),
-        (&web, "http://payments.bank"),
-        (&web, "payments"),
-    ] {
-        let reply = ask(&mesh, member, &good(member, resource)).await;
-        assert_eq!(error(&reply), (400, "invalid_target".into()), "{resource}");
-    }
-    let none = ask(&mesh, &web, &good(&web, "")).await;
-    assert_eq!(error(&none), (400, "invalid_target".into()), "no resource");
-    mesh.end().await;
-}
-
-#[tokio::test]
 async fn the_certificate_is_the_client() {
     let mesh = Mesh::start().await;
     let (shop, payments) = (mesh.member("shop-1"), mesh.member("payments-1"));
@@ -432,94 +301,6 @@ async fn no_token_outlives_its_certificate() {
 }
 
 #[tokio::test]
-async fn requests_of_another_form_are_refused() {
-    let mesh = Mesh::start().await;
-    let shop = mesh.member("shop-1");
-    let body = form(&good(&shop, PAYMENTS));
-    let request = post("", &body);
-    let json = request.replace("application/x-www-form-urlencoded", "application/json");
-    let charset = request.replace("urlencoded", "urlencoded; charset=UTF-8");
-    let large = post("", &format!("{body}&x={}", "x".repeat(20_000)));
-    let code = "invalid_request".to_owned();
-    for (request, status) in [
-        (json, 415),
-        (request.replace("Content-Type", "X-Type"), 415),
-        (request.replace("Content-Type", "Content-Type: application/json\r\nContent-Type"), 415),
-        (request.replace("Host", "X-Host"), 400),
-        (request.replace("Host", "Host: other\r\nHost"), 400),
-        (request.replace("Host: x", "Host: x y"), 400),
-        (request.replace("Host: x", "Host: shop@x"), 400),
-        (large, 413),
-        (request.replace("/token ", "/token?scope=x "), 400),
-        (post("", &format!("{body}&grant_type=client_credentials")), 400),
-        (post("", &format!("{body}&x=%zz")), 400),
-        (post("", &form(&good(&shop, PAYMENTS)[1..])), 400),
-        (get("/token"), 405),
-    ] {
-        assert_eq!(error(&mesh.http(Some(&shop), &request).await), (status, code.clone()), "{request}");
-    }
-    assert_eq!(mesh.http(Some(&shop), &charset).await.status, 200);
-    let many = format!("X: {}\r\n", "x".repeat(8_000)).repeat(5);
-    assert_eq!(error(&mesh.http(Some(&shop), &post(&many, &body)).await), (431, code.clone()));
-    assert_eq!(mesh.http(Some(&shop), &get("/token")).await.header("allow"), Some("POST"));
-    assert_eq!(mesh.http(Some(&shop), &get("/other")).await.status, 404);
-    for path in ["/jwks", "/other"] {
-        assert_eq!(mesh.http(Some(&shop), &get(path).replace("Host", "X-Host")).await.status, 400);
-    }
-    assert_eq!(mesh.http(Some(&shop), &get("/jwks").replace("GET", "DELETE")).await.status, 405);
-
-    for grant in ["password", "refresh_token", "authorization_code", "CLIENT_CREDENTIALS"] {
-        let mut parameters = good(&shop, PAYMENTS);
-        parameters[0] = ("grant_type", grant);
-        let reply = ask(&mesh, &shop, &parameters).await;
-        assert_eq!(error(&reply), (400, "unsupported_grant_type".into()), "{grant}");
-    }
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn http_2_is_spoken_too() {
-    let mesh = Mesh::start().await;
-    let shop = mesh.member("shop-1");
-    let stream = mesh.connect(mesh.issuer, Some(&shop.identity), &[b"h2"]).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let request = http::Request::post(format!("https://{}/token", mesh.issuer))
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(http_body_util::Full::<bytes::Bytes>::from(form(&good(&shop, PAYMENTS))))
-        .unwrap();
-    let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
-    assert_eq!(answer.status(), 200);
-    // `:authority` and `Host` are one name (RFC 9113 section 8.3.1).
-    for (host, status) in [(mesh.issuer.to_string(), 200), ("other".to_owned(), 400)] {
-        let request = http::Request::get(format!("https://{}/jwks", mesh.issuer)).header("host", host);
-        let request = request.body(http_body_util::Full::default()).unwrap();
-        let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
-        assert_eq!(answer.status(), status);
-    }
-    drop((answer, sender));
-    mesh.end().await;
-    driver.abort();
-}
-
-#[tokio::test]
-async fn strangers_do_not_get_past_the_handshake() {
-    let (mesh, other) = (Mesh::start().await, Mesh::start().await);
-    let stranger = other.member("shop-1");
-    // TLS 1.3: the client learns of the refusal when it reads.
-    let refused = async {
-        let mut stream = mesh.connect(mesh.issuer, Some(&stranger.identity), &[b"http/1.1"]).await?;
-        stream.write_all(get("/jwks").as_bytes()).await?;
-        stream.read_to_end(&mut Vec::new()).await
-    };
-    assert!(tokio::time::timeout(SOON, refused).await.unwrap().is_err());
-    mesh.end().await;
-    other.end().await;
-}
-
-#[tokio::test]
 async fn every_decision_is_logged_and_no_secret_is() {
     let (log, _guard) = capture_log();
     let mesh = Mesh::start().await;
@@ -553,40 +334,6 @@ async fn every_decision_is_logged_and_no_secret_is() {
     for secret in secrets {
         assert!(!text.contains(secret), "{secret}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn openssl_accepts_the_server_with_tls_1_3_only() {
-    let mesh = Mesh::start().await;
-    let address = mesh.issuer.to_string();
-    let dial = |version: &str, ip: &str| {
-        let arguments = ["s_client", "-brief", "-connect", &address, version, "-verify_return_error"];
-        let arguments = [&arguments[..], &["-CAfile", "trust-bundle.pem", "-verify_ip", ip]].concat();
-        tokio::task::block_in_place(|| openssl(mesh.dir.path(), &arguments).is_some())
-    };
-    assert!(dial("-tls1_3", "127.0.0.1"));
-    assert!(!dial("-tls1_3", "127.0.0.2"), "the certificate names the host");
-    assert!(!dial("-tls1_2", "127.0.0.1"));
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn a_caller_that_says_nothing_is_dropped() {
-    let mesh = Mesh::start().await;
-    let mut silent = tokio::net::TcpStream::connect(mesh.issuer).await.unwrap();
-    let read = tokio::time::timeout(SOON, silent.read(&mut [0])).await.expect("handshakes have a deadline");
-    assert_eq!(read.unwrap_or(0), 0);
-    mesh.end().await;
-}
-
-#[tokio::test]
-async fn the_end_does_not_wait_for_idle_connections() {
-    let mesh = Mesh::start().await;
-    let mut idle = mesh.connect(mesh.issuer, None, &[b"http/1.1"]).await.unwrap();
-    mesh.end().await;
-    let mut rest = Vec::new();
-    let _ = tokio::time::timeout(SOON, idle.read_to_end(&mut rest)).await.unwrap();
-    assert!(rest.is_empty());
 }
 
 #[tokio::test]
