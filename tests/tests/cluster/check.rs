@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use e2e::cluster::{ApiServer, Kubectl, WithWebhooks, pod_to_inject};
+use e2e::cluster::{ApiServer, Kubectl, WithWebhooks, helm, pod_to_inject};
 use e2e::{Scratch, program, repository};
 use serde_json::{Value, json};
 
@@ -139,12 +139,20 @@ fn a_user_with_few_rights_is_told_which_are_missing_and_sees_the_rest() {
     assert!(said.contains("no cluster is known") && said.contains("to do: "), "{said}");
 }
 
+/// Gives a cluster what of the chart keeps the images of sidecars.
+fn keep_images(kubectl: &Kubectl) {
+    let chart = repository().join("charts/fapi-mesh").display().to_string();
+    let policy = helm(kubectl, &["template", "fapi-mesh", &chart, "-n", "fapi-mesh", "-s", "templates/images.yaml"]);
+    kubectl.apply(&policy.unwrap()).unwrap();
+}
+
 /// A bank in a cluster whose operator runs here: a shop that calls a ledger, both with sidecars, and all that the chart and the
 /// operator of a cluster would have written.
 fn bank(name: &str) -> WithWebhooks {
     let setting = WithWebhooks::new(name);
     let kubectl = setting.kubectl();
     apply_definitions(kubectl);
+    keep_images(kubectl);
     // Without controllers nobody else makes it.
     kubectl.run(&["create", "serviceaccount", "default", "-n", "default"]);
     let labels = json!({"app": "fapi-operator"});
@@ -249,6 +257,13 @@ fn each_defect_of_a_mesh_is_named_and_none_where_there_is_none() {
     patch(kubectl, &configuration, &policy_of_first("Ignore"));
     one(kubectl, &[], "failed", "injection-webhook", "namespace.inject.fapi-mesh.dev");
     patch(kubectl, &configuration, &policy_of_first("Fail"));
+
+    let binding = ["validatingadmissionpolicybinding", "images.fapi-mesh.dev"];
+    patch(kubectl, &binding, &json!([{"op": "replace", "path": "/spec/validationActions", "value": ["Audit"]}]));
+    one(kubectl, &[], "failed", "image-policy", "does not deny");
+    kubectl.run(&[&["delete"], &binding[..]].concat());
+    one(kubectl, &[], "failed", "image-policy", "images.fapi-mesh.dev");
+    keep_images(kubectl);
 
     kubectl.run(&["delete", "configmap", "fapi-mesh-trust-bundle", "-n", "bank"]);
     one(kubectl, &[], "failed", "trust-bundle", "in bank");
