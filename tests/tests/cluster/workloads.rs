@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use e2e::cluster::Forward;
 use e2e::cluster::bank::{call, caller, check_passed, said_at};
 use e2e::cluster::load::Load;
 use e2e::cluster::loot::curl;
 use e2e::cluster::platform::{Platform, took};
+use e2e::cluster::{Forward, events};
 use e2e::wait_for;
 use serde_json::{Value, json};
 
@@ -43,6 +43,7 @@ fn workloads_of_every_kind_are_members() {
     scenario("jobs", &|| jobs_end(&platform));
     scenario("a StatefulSet and other destinations", &|| pods_are_called_by_their_own_names(&platform));
     scenario("probes", &|| probes_tell_who_is_dead(&platform));
+    scenario("hooks", &|| hooks_are_run_and_their_failures_told(&platform));
     scenario("a NodePort", &|| a_node_port_opens_nothing(&platform));
     scenario("rolling updates", &|| payments_is_updated_under_load(&platform, &shop));
     scenario("scaling", &|| payments_grows_and_shrinks_under_load(&platform, &shop));
@@ -187,6 +188,31 @@ fn probes_tell_who_is_dead(platform: &Platform) {
         assert_eq!(pod["status"]["phase"], "Running", "it is dead to its probe alone");
         kubectl.run(&["delete", "pod", name, "-n", "bank", "--wait=false"]);
     }
+}
+
+/// The kubelet runs a hook through the sidecar, at a path that it alone is told, and learns of one that fails.
+fn hooks_are_run_and_their_failures_told(platform: &Platform) {
+    let kubectl = platform.kubectl();
+    let hooks = [("hooked", 8080), ("hooked-to-nobody", 9)];
+    for (name, port) in hooks {
+        let annotations = json!({"fapi-mesh.dev/inject": "enabled"});
+        let mut pod: Value = serde_json::from_str(&caller(name, "bank", "payments.bank", &annotations)).unwrap();
+        pod["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"httpGet": {"path": "/healthz", "port": port}}});
+        kubectl.apply(&pod.to_string()).unwrap();
+    }
+    let [path, other] = hooks.map(|(name, _)| {
+        platform.is("Ready", "bank", &format!("pod/{name}"));
+        let hook = kubectl.get(&["pod", name, "-n", "bank"])["spec"]["containers"][0]["lifecycle"]["preStop"].clone();
+        assert_eq!(hook["httpGet"]["port"], 15020);
+        hook["httpGet"]["path"].as_str().unwrap().to_owned()
+    });
+    assert!(path.starts_with("/probes/app/prestop/") && path != other, "{path} {other}");
+    kubectl.run(&["delete", "pod", "hooked", "hooked-to-nobody", "-n", "bank"]);
+    let failed = || events(kubectl, "bank", "FailedPreStopHook");
+    wait_for("the kubelet to tell of the hook that failed", 30, || {
+        failed().iter().any(|event| event["regarding"]["name"] == "hooked-to-nobody").then_some(())
+    });
+    assert!(!failed().iter().any(|event| event["regarding"]["name"] == "hooked"));
 }
 
 /// Whoever comes by a port of the node meets the sidecar: at the app's port, and at the one where probes are asked.
