@@ -1,6 +1,8 @@
 //! The one file of the operator that names the crypto library for itself; certificates, TLS and tokens
 //! use the same one through `rcgen`, `control` and `fapi`.
 
+use std::time::Duration;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use aws_lc_rs::{digest, rand};
 use base64::Engine;
@@ -17,6 +19,12 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
         std::process::abort();
     }
     bytes
+}
+
+/// A time from `low` on and before `high`, so that what begins together does not go on together.
+pub(crate) fn between(low: Duration, high: Duration) -> Duration {
+    let [part] = random();
+    low + high.saturating_sub(low) * u32::from(part) / 256
 }
 
 /// SHA-256 in base64url: two documents of the same digest are the same document.
@@ -42,6 +50,14 @@ mod tests {
     #[test]
     fn random_bytes_do_not_repeat() {
         assert_ne!(random::<16>(), random::<16>());
+    }
+
+    #[test]
+    fn times_lie_between_their_bounds_and_differ() {
+        let (low, high) = (Duration::from_secs(3), Duration::from_secs(4));
+        let times: std::collections::BTreeSet<Duration> = (0..100).map(|_| between(low, high)).collect();
+        assert!(times.len() > 10 && times.iter().all(|time| (low..high).contains(time)), "{times:?}");
+        assert_eq!(between(low, low), low);
     }
 
     #[test]

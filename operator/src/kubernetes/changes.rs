@@ -78,9 +78,8 @@ impl SecretWatch {
                     (pause * 2).min(LONGEST_PAUSE)
                 }
             };
-            let [random] = crypto::random();
             tokio::select! {
-                () = sleep(pause / 2 + pause / 2 * u32::from(random) / 256) => {}
+                () = sleep(crypto::between(pause / 2, pause)) => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }

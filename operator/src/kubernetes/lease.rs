@@ -109,9 +109,8 @@ impl Candidate {
             }
             self.publish();
             // So that replicas do not ask together.
-            let [random] = crypto::random();
             tokio::select! {
-                () = sleep(RENEW - RENEW / 4 * u32::from(random) / 256) => {}
+                () = sleep(crypto::between(RENEW / 4 * 3, RENEW)) => {}
                 _ = shutdown.wait_for(|end| *end) => break,
             }
         }

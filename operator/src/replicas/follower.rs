@@ -56,9 +56,8 @@ impl Follower {
             };
             let holder = holder.map(|holder| holder.to_string());
             tracing::warn!(event = "replica", holder, error = %ended, "what sidecars here acknowledge is not counted");
-            let [random] = crypto::random();
             tokio::select! {
-                () = sleep(pause / 2 + pause / 2 * u32::from(random) / 256) => {}
+                () = sleep(crypto::between(pause / 2, pause)) => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -200,11 +200,10 @@ impl Patience {
     }
 
     fn next(&mut self) -> Duration {
-        // Between half of it and all, so that kinds and replicas do not come back together.
-        let [random] = crypto::random();
-        let half = self.0 / 2;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
-        half + half * u32::from(random) / 256
+        let whole = self.0;
+        self.0 = (whole * 2).min(LONGEST_PAUSE);
+        // Kinds and replicas do not come back together.
+        crypto::between(whole / 2, whole)
     }
 }
 
