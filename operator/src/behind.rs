@@ -19,10 +19,7 @@ pub(crate) struct Behind(watch::Sender<Option<Instant>>);
 impl Behind {
     /// A sidecar runs a snapshot that no snapshot of ours may follow.
     pub(crate) fn tell(&self) {
-        self.tell_at(Instant::now());
-    }
-
-    fn tell_at(&self, now: Instant) {
+        let now = Instant::now();
         self.0.send_if_modified(|look| {
             let next = match *look {
                 // That will be soon enough for this sidecar too.
@@ -37,11 +34,7 @@ impl Behind {
 
     /// Whether a sidecar may be waiting for what is seen by looking again.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.is_awaited_at(Instant::now())
-    }
-
-    fn is_awaited_at(&self, now: Instant) -> bool {
-        self.0.borrow().is_some_and(|at| now < at + AT_MOST_EVERY)
+        self.0.borrow().is_some_and(|at| Instant::now() < at + AT_MOST_EVERY)
     }
 
     /// Whoever looks again when it is time.
