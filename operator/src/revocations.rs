@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fapi::{IssuedToken, Peer, Revocation};
+use fapi::{IssuedToken, Peer, Revocation, UnixTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -21,8 +21,10 @@ use crate::clock::Clock;
 use crate::crypto;
 use crate::files::{FileError, TRIES};
 use crate::kubernetes::Changes;
+use crate::model::Pod;
 use crate::shelf::Shelf;
 use crate::source::Desired;
+use crate::view::View;
 
 /// The set travels in one message of the control stream, of which a sidecar takes 4 MiB: some 25,000 entries.
 const MAX_BYTES: usize = 3 * 1024 * 1024;
@@ -287,8 +289,15 @@ impl InForce {
         self.entries.contains(revocation)
     }
 
+    /// Whether a pod is revoked by itself or by its identity at `now`, with what was issued at `issued`.
+    pub(crate) fn revokes(&self, view: &View, pod: &Pod, issued: UnixTime, now: UnixTime) -> bool {
+        // Making the identity of every pod is dearer than the question.
+        !self.set.is_empty()
+            && view.index().identity(pod).is_some_and(|id| self.set.hit_workload(&id, Some(&pod.uid), issued, now))
+    }
+
     /// Whether the holder of a certificate is shut out now, and what is left to it.
-    pub(crate) fn shuts_out(&self, peer: &Peer, now: fapi::UnixTime) -> Option<ShutOut> {
+    pub(crate) fn shuts_out(&self, peer: &Peer, now: UnixTime) -> Option<ShutOut> {
         if self.set.hit_workload(&peer.spiffe_id, peer.pod_uid.as_deref(), now, now) {
             Some(ShutOut::Workload)
         } else {

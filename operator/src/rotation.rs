@@ -233,10 +233,7 @@ impl Rotator {
         // Whoever is revoked was cut off already, with whatever it has or gets; as long as a certificate of before may live, so
         // that none comes back by one of a root that is gone.
         let until = now.plus(LONGEST_CERTIFICATE.as_secs());
-        let shut_out = |pod: &Pod| {
-            let id = view.index().identity(pod);
-            id.is_some_and(|id| revoked.set.hit_workload(&id, Some(&pod.uid), now, until))
-        };
+        let shut_out = |pod: &Pod| revoked.revokes(view, pod, now, until);
         let meshed: Vec<&Pod> = view.pods().filter(|pod| pod.meshed && !shut_out(pod)).collect();
         let sidecars = meshed.iter().filter(|pod| pod.node.is_some() || !in_cluster);
         let sidecars = sidecars.map(|pod| {

@@ -175,10 +175,7 @@ impl Reporter {
         }
         let now = self.clock.now();
         let in_force = self.in_force.borrow().clone();
-        let is_revoked = |pod: &Pod| {
-            let id = view.index().identity(pod);
-            id.is_some_and(|id| in_force.set.hit_workload(&id, Some(&pod.uid), now, now))
-        };
+        let is_revoked = |pod: &Pod| in_force.revokes(view, pod, now, now);
         self.pods = Pods::new(view, &self.issuer, |uid| self.acks.of(uid), is_revoked, &self.pods, now);
         if self.pace.is_due(now) {
             self.counts = self.audits.all();
