@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// The first answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Tells when a Secret may have changed.
 #[derive(Clone, Debug)]

