@@ -18,6 +18,11 @@ pub(super) fn is_refused(platform: &Platform, shop: SocketAddr) {
         let objects = platform.objects().into_iter();
         objects.filter(|name| !name.contains("fapi-mesh-unused")).collect::<Vec<_>>()
     };
+    // An operator that was uninstalled before ends a little later.
+    wait_for("pods that end to have ended", 60, || {
+        let pods = platform.kubectl().get(&["pods", "-A"]);
+        pods["items"].as_array()?.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()).then_some(())
+    });
     let before = lasting();
     let refused = helm(platform.kubectl(), UNINSTALL).unwrap_err();
     for part in ["pods have a sidecar (", "bank/", "kubectl rollout restart", "uninstall.force=true"] {
