@@ -10,6 +10,7 @@ mod addresses;
 mod admin;
 mod args;
 mod audits;
+mod backoff;
 mod behind;
 mod caller;
 mod client_keys;

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::WatchParams;
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
-use crate::crypto;
+use crate::backoff::Backoff;
 
 /// Seconds after which a server is to end a watch.
 const WATCH: u32 = 290;
@@ -64,22 +64,21 @@ impl SecretWatch {
 
     /// Watches until `shutdown` says true. Each watch begins with what is there, so nothing is missed between two.
     pub(crate) async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
         loop {
             let failed = tokio::select! {
                 outcome = self.follow() => outcome.err(),
                 _ = shutdown.wait_for(|end| *end) => return,
             };
-            pause = match failed {
-                None => SHORTEST_PAUSE,
+            match failed {
+                None => backoff.reset(),
                 Some(error) => {
                     let secret = self.name;
                     tracing::warn!(event = "watch", secret, error, "what other operators write there is not heard of");
-                    (pause * 2).min(LONGEST_PAUSE)
                 }
-            };
+            }
             tokio::select! {
-                () = sleep(crypto::between(pause / 2, pause)) => {}
+                () = backoff.rest() => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
         }

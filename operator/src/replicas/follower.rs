@@ -15,7 +15,7 @@ use tonic::Streaming;
 use super::dial::{self, LinkError};
 use super::{Books, Told};
 use crate::audits::Pace;
-use crate::crypto;
+use crate::backoff::Backoff;
 use crate::pki::Roots;
 
 /// The other side lets us in at once, or not.
@@ -45,31 +45,30 @@ pub(crate) struct Follower {
 impl Follower {
     /// Keeps one stream to the holder until `shutdown` says true.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
         loop {
             let holder = *self.holder.borrow_and_update();
             let mut changes = self.holder.clone();
             let ended = tokio::select! {
-                ended = self.follow(holder, &mut pause) => ended,
+                ended = self.follow(holder, &mut backoff) => ended,
                 changed = changes.changed() => if changed.is_err() { return } else { continue },
                 _ = shutdown.wait_for(|end| *end) => return,
             };
             let holder = holder.map(|holder| holder.to_string());
             tracing::warn!(event = "replica", holder, error = %ended, "what sidecars here acknowledge is not counted");
             tokio::select! {
-                () = sleep(crypto::between(pause / 2, pause)) => {}
+                () = backoff.rest() => {}
                 _ = shutdown.wait_for(|end| *end) => return,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// One stream, from its opening to its end. Without a holder there is nothing to do.
-    async fn follow(&self, holder: Option<SocketAddr>, pause: &mut Duration) -> LinkError {
+    async fn follow(&self, holder: Option<SocketAddr>, backoff: &mut Backoff) -> LinkError {
         let Some(address) = holder else { return std::future::pending().await };
         match self.open(address).await {
             Ok((outgoing, incoming)) => {
-                *pause = SHORTEST_PAUSE;
+                backoff.reset();
                 tracing::info!(event = "replica", holder = %address, "reports to the holder of the Lease");
                 let told = Told::default();
                 // Side by side, so that two that have much to say do not wait for each other.

@@ -10,14 +10,14 @@ use kube::api::{ListParams, WatchParams};
 use kube::core::{DynamicObject, WatchEvent};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 
 use super::facts::{self, Fact};
 use super::objects::{Change, News};
 use super::watched::Watched;
+use crate::backoff::Backoff;
 use crate::behind::{Behind, Looks};
-use crate::crypto;
 use crate::model::Key;
 
 /// Objects per answer: a few hundred pods are some megabytes.
@@ -41,7 +41,8 @@ const GONE: u16 = 410;
 /// Tells everything about one kind until nobody listens any more. What fails is logged and tried again.
 pub(super) async fn watch(client: Client, watched: Watched, news: mpsc::Sender<News>, behind: Behind) {
     let (api, looks) = (Api::all_with(client, &watched.resource()), behind.looks());
-    let (requests, lists) = (Patience::up_to(LONGEST_PAUSE), Patience::up_to(LONGEST_PAUSE_BEFORE_LIST));
+    let requests = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let lists = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE_BEFORE_LIST);
     let mut watch = Watch { api, watched, news, looks, requests, lists };
     loop {
         let mut version = match watch.list().await {
@@ -86,16 +87,10 @@ struct Watch {
     /// Tells that others know more.
     looks: Looks,
     /// After a request that failed.
-    requests: Patience,
+    requests: Backoff,
     /// Before a list that a watch asked for. Apart from the other: a server that was away has forgotten what it told before, so the
     /// first list is due as soon as it is back, however long it was away.
-    lists: Patience,
-}
-
-/// How long to rest, longer each time.
-struct Patience {
-    next: Duration,
-    longest: Duration,
+    lists: Backoff,
 }
 
 /// Why a watch ended.
@@ -190,23 +185,6 @@ impl Watch {
         let remedy = remedy(failed);
         tracing::warn!(event = "watch", kind = self.watched.name(), error = %failed, remedy, "what is known stays in force");
         self.requests.rest().await;
-    }
-}
-
-impl Patience {
-    fn up_to(longest: Duration) -> Self {
-        Self { next: SHORTEST_PAUSE, longest }
-    }
-
-    fn reset(&mut self) {
-        self.next = SHORTEST_PAUSE;
-    }
-
-    async fn rest(&mut self) {
-        let whole = self.next;
-        self.next = (whole * 2).min(self.longest);
-        // Kinds and replicas do not come back together.
-        sleep(crypto::between(whole / 2, whole)).await;
     }
 }
 

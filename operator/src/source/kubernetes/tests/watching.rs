@@ -158,8 +158,8 @@ async fn failures_are_tried_again_and_lose_nothing() {
     assert!(asked[2].contains("resourceVersion=10") && asked[3].contains("resourceVersion=10"), "{asked:?}");
 }
 
-/// When a server of such watches is asked for a list in the first `seconds`, in seconds. It answers each request after the time that
-/// `watch` says of it by the time of day.
+/// When a server of such watches is asked for a list in the first `seconds`, in seconds. `watch` says of a watch that begins in that
+/// second how it is answered, and after what time.
 async fn listed(seconds: u64, watch: impl Fn(u64) -> (Duration, Answer) + Send + Sync + 'static) -> Vec<f64> {
     let (began, lists) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
     let noted = lists.clone();
