@@ -18,7 +18,9 @@ use crate::{
     state::{Shared, StateError},
 };
 
+/// How long one attempt may take, at most and at least.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_AT_LEAST: Duration = Duration::from_secs(2);
 /// A leaf, an issuing CA, and room for a cross-signed one.
 const CHAIN_MAX: usize = 4;
 /// No honest token or bundle is larger.
@@ -39,8 +41,8 @@ pub(crate) enum EnrolError {
     Csr(#[from] rcgen::Error),
     #[error("the operator refused: {}: {}", .0.code(), .0.message())]
     Refused(#[from] Box<tonic::Status>),
-    #[error("the operator did not answer within {ANSWER_WITHIN:?}")]
-    TooSlow,
+    #[error("the operator did not answer within {0:?}")]
+    TooSlow(Duration),
     #[error("the operator sent a certificate that is not ours: {0}")]
     Answer(&'static str),
     #[error("the operator sent a certificate that breaks the rules of the mesh: {0}")]
@@ -79,7 +81,8 @@ impl Enrolment {
 
     /// Asks once. With a certificate that is still good, over it: that is a renewal.
     pub(super) async fn enrol(&mut self) -> Result<Certificate, EnrolError> {
-        let result = timeout(ANSWER_WITHIN, self.ask()).await.unwrap_or(Err(EnrolError::TooSlow));
+        let within = patience(self.current().map(|certificate| self.shared.clock.until(certificate.not_after)));
+        let result = timeout(within, self.ask()).await.unwrap_or(Err(EnrolError::TooSlow(within)));
         self.distrust_streamed_bundle = match &result {
             Ok(_) => false,
             Err(_) => !self.distrust_streamed_bundle,
@@ -153,6 +156,11 @@ impl Enrolment {
     }
 }
 
+/// How long an attempt may take with a certificate that is good for that long: there is to be time for others before it ends.
+fn patience(left: Option<Duration>) -> Duration {
+    left.map_or(ANSWER_WITHIN, |left| (left / 3).clamp(ANSWER_AT_LEAST, ANSWER_WITHIN))
+}
+
 async fn read(path: &Path) -> Result<String, EnrolError> {
     let failed = |source| EnrolError::File { path: path.display().to_string(), source };
     let size = tokio::fs::metadata(path).await.map_err(failed)?.len();
@@ -160,4 +168,18 @@ async fn read(path: &Path) -> Result<String, EnrolError> {
         return Err(failed(io::ErrorKind::FileTooLarge.into()));
     }
     tokio::fs::read_to_string(path).await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_leaves_time_for_others_before_the_certificate_ends() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience(None), seconds(10), "nothing ends");
+        assert_eq!(patience(Some(seconds(1200))), seconds(10));
+        assert_eq!(patience(Some(seconds(12))), seconds(4));
+        assert_eq!(patience(Some(seconds(1))), seconds(2), "less is no attempt");
+    }
 }
