@@ -35,7 +35,7 @@ use std::ops::{Deref, DerefMut};
 pub use api_server::ApiServer;
 pub use asked::not_asked;
 pub use events::{events, told};
-pub use folder::remove_abandoned;
+pub use folder::{remove_abandoned, turn};
 pub use forward::Forward;
 pub use helm::helm;
 pub use kubectl::Kubectl;

@@ -20,7 +20,7 @@ pub use http::{Answer, exchange, get};
 pub use mesh::Mesh;
 #[cfg(target_os = "linux")]
 pub use netns::{Node, Place, SIDECAR};
-pub use process::{Running, living, signal};
+pub use process::{Running, free_port, living, signal};
 
 /// The program `name` that was built together with this test.
 ///

@@ -1,11 +1,16 @@
 //! Processes of a test. None of them outlives it.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait_for;
+
+/// How many ports [`free_port`] chooses from.
+const PORTS: u32 = 10_000;
 
 /// A running process, killed when it is dropped.
 pub struct Running(Child);
@@ -68,6 +73,19 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A port of this machine's loopback that is free now. Nobody else here is given it: it is below those that the kernel gives away, and
+/// each is given once.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let next = || first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+    let mut ports = (0..PORTS).map(|_| 10_000 + u16::try_from(next() % PORTS).unwrap());
+    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 /// Sends a signal; a process that is gone needs none.

@@ -5,7 +5,10 @@ use super::folder::Folder;
 use super::kubectl::Kubectl;
 use super::pki::Authority;
 use super::{Owned, programs};
-use crate::repository;
+use crate::{repository, wait_for};
+
+/// Each by itself: the category has those that are known.
+const OUR_KINDS: &str = "fapiclients,fapiissuers,fapimeshes,fapipolicies,revocations";
 
 /// An API server and its etcd, gone when this is dropped. There are no controllers: nothing makes a service account, not even
 /// `default`, and nothing ends when its owner does.
@@ -43,6 +46,7 @@ impl ApiServer {
         let chart = repository().join("charts/fapi-mesh-crds/templates");
         kubectl.run(&["apply", "--server-side", "-f", &chart.display().to_string()]);
         kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]);
+        wait_for("the API server to serve our kinds", 60, || kubectl.attempt(&["get", OUR_KINDS, "-A"]).ok());
         for namespace in namespaces {
             kubectl.run(&["create", "namespace", namespace]);
         }

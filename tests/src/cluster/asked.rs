@@ -44,7 +44,9 @@ fn log(folder: &Folder) -> PathBuf {
 
 /// Keeps what was asked of a cluster that goes.
 pub(super) fn keep(folder: &Folder) {
-    let log = fs::read_to_string(log(folder)).unwrap_or_default();
+    let log = fs::read(log(folder)).unwrap_or_default();
+    // The last line may have been cut off in the middle of a character.
+    let log = String::from_utf8_lossy(&log);
     let all: BTreeSet<Request> =
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).flat_map(|event| requests(&event)).collect();
     let kept = programs::asked().join(folder.path().file_name().unwrap_or_default());

@@ -63,6 +63,16 @@ pub fn passed(said: &Value) -> bool {
     met && !said.to_string().to_lowercase().contains("authorization")
 }
 
+/// Whether a call of an app passes now, as [`passed`] says; one that does not answer makes none.
+pub fn passes(app: SocketAddr) -> bool {
+    try_call(app, None).is_ok_and(|said| passed(&said))
+}
+
+/// Whether a call of an app, which answers, is refused now.
+pub fn is_refused(app: SocketAddr) -> bool {
+    try_call(app, None).is_ok_and(|said| said["status"].as_u64().is_some_and(|status| status >= 400))
+}
+
 /// As [`passed`], for one that must.
 ///
 /// # Panics

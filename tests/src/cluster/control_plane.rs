@@ -1,6 +1,6 @@
 //! etcd and the API server.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::asked;
 use super::folder::Folder;
@@ -8,7 +8,7 @@ use super::kubectl::Kubectl;
 use super::network::{self, Network};
 use super::pki::Authority;
 use super::programs;
-use crate::wait_for;
+use crate::{free_port, wait_for};
 
 /// The number of the Services of an API server that has no network.
 const NO_NETWORK: u8 = 255;
@@ -104,10 +104,8 @@ pub(super) fn ready(folder: &mut Folder, kubectl: &Kubectl) {
                 panic!("{name} has ended; its log is in {}:\n{log}", folder.path().display());
             }
         }
+        // Ready, it may not have made its own namespaces yet.
+        kubectl.attempt(&["get", "namespace", "default", "kube-system"]).ok()?;
         kubectl.attempt(&["get", "--raw", "/readyz"]).ok()
     });
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -4,7 +4,7 @@
 //! process that made it, the next test after a crash, or `make cluster-down`. Processes are known by their id and the time of
 //! their start, so that a stranger that got the same id later is left alone.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,18 @@ use crate::process::signal;
 /// Where the folders of all clusters of this machine are. Short, as sockets in it have paths of at most 107 bytes.
 fn parent() -> PathBuf {
     std::env::temp_dir().join("fapi-cluster")
+}
+
+/// The turn to take down what belongs to nobody: two that did the same at once would take what a third has made meanwhile. Nothing
+/// abandoned goes while a test holds it. It ends with this value.
+///
+/// # Panics
+/// If the lock cannot be made.
+pub fn turn() -> File {
+    fs::create_dir_all(parent()).unwrap();
+    let file = File::create(parent().join("lock")).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 /// A process of a cluster.
@@ -112,7 +124,7 @@ impl Folder {
     /// If it does not start.
     pub(super) fn start(&mut self, name: &str, command: &mut Command) {
         use std::os::unix::process::CommandExt;
-        let log = fs::File::options().create(true).append(true).open(self.file(&format!("{name}.log"))).unwrap();
+        let log = File::options().create(true).append(true).open(self.file(&format!("{name}.log"))).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let id = child.id();
@@ -211,6 +223,7 @@ impl Folder {
 
 /// Takes down every cluster whose test is gone, and leaves its files.
 pub fn remove_abandoned() {
+    let _turn = turn();
     for entry in fs::read_dir(parent()).into_iter().flatten().flatten() {
         let Some(mut folder) = Folder::read(entry.path()) else { continue };
         let state = fs::read_to_string(folder.file("state.json")).unwrap_or_default();

@@ -16,11 +16,19 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Forwards a port of `target`, such as `deployment/shop`.
+    /// Forwards a port of `target`, a pod or the pod of an app that does not end: `pod/late`, `deployment/shop`.
     ///
     /// # Panics
     /// If kubectl does not, and what it says.
     pub fn start(kubectl: &Kubectl, namespace: &str, target: &str, port: u16) -> Self {
+        let target = match target.strip_prefix("deployment/") {
+            // kubectl takes the oldest, which may be about to end.
+            Some(app) => {
+                let pod = kubectl.pods_of(namespace, app).unwrap().remove(0);
+                &format!("pod/{}", pod["metadata"]["name"].as_str().unwrap())
+            }
+            None => target,
+        };
         let mut command = kubectl.endless();
         command.args(["port-forward", "--namespace", namespace, target, &format!(":{port}")]);
         let (mut process, output) = Running::with_output(command.stdout(Stdio::piped()));

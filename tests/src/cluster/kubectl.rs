@@ -42,6 +42,26 @@ impl Kubectl {
         serde_json::from_str(&self.run(&args)).unwrap()
     }
 
+    /// The pods of an app that do not end; those first that are ready.
+    ///
+    /// # Errors
+    /// What kubectl says when it fails.
+    ///
+    /// # Panics
+    /// If that is no list of pods.
+    pub fn pods_of(&self, namespace: &str, app: &str) -> Result<Vec<Value>, String> {
+        self.pods_with(&["-n", namespace, "-l", &format!("app={app}")])
+    }
+
+    pub(super) fn pods_with(&self, selector: &[&str]) -> Result<Vec<Value>, String> {
+        let list = self.attempt(&[&["get", "pods", "-o", "json"], selector].concat())?;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let mut pods = list["items"].as_array().unwrap().clone();
+        pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        pods.sort_by_key(|pod| !is_ready(pod));
+        Ok(pods)
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -108,4 +128,10 @@ impl Kubectl {
         command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
         command
     }
+}
+
+/// Whether a pod says that it is ready.
+pub(super) fn is_ready(pod: &Value) -> bool {
+    let ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
+    pod["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(ready))
 }

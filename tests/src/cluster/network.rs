@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::folder::Folder;
 
@@ -17,10 +18,14 @@ impl Network {
     /// # Panics
     /// If that fails, or there are 200.
     pub(super) fn make(folder: &mut Folder) -> Self {
-        // Making the namespace is what takes the number: it fails if somebody has it.
+        // Each begins behind the one before: what is gone is looked for by the number that it had. Making the namespace is what takes
+        // the number: it fails if somebody has it.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let start = std::process::id().wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
         let mut said = String::new();
         let taken = |number: &u8| ip(&format!("netns add {}", name(*number))).map_err(|error| said = error).is_ok();
-        let Some(number) = (0..200).find(taken) else { panic!("no network namespace can be made: {said}") };
+        let numbers = (0..200).map(|more| (start.wrapping_add(more) % 200).try_into().unwrap());
+        let Some(number) = numbers.into_iter().find(taken) else { panic!("no network namespace can be made: {said}") };
         let network = Self { number };
         let name = name(number);
         folder.add_network(&name);

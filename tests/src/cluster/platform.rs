@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::kubectl::is_ready;
 use super::{Cluster, Kubectl, helm, image};
 use crate::{repository, wait_for};
 
@@ -128,43 +129,71 @@ impl Platform {
         self.kubectl().run(&["rollout", "status", "-n", namespace, &deployment, "--timeout=120s"]);
     }
 
+    /// Waits until all pods that end have ended: until then they serve, an operator also what API servers ask it.
+    ///
+    /// # Panics
+    /// If that takes a minute.
+    pub fn nothing_ends(&self) {
+        wait_for("pods that end to have ended", 60, || {
+            let pods = self.kubectl().get(&["pods", "-A"]);
+            pods["items"].as_array()?.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()).then_some(())
+        });
+    }
+
+    /// Waits until there are as many operators as there are to be, all of them ready. Unlike the status of a Deployment, which may be of
+    /// a moment ago, this knows of one that was killed just now.
+    ///
+    /// # Panics
+    /// If that takes two minutes.
+    pub fn operators_are(&self, count: usize) {
+        wait_for("all operators to be there", 120, || {
+            let pods = self.kubectl().pods_with(&OPERATORS).ok()?;
+            (pods.len() == count && pods.iter().all(is_ready)).then_some(())
+        });
+    }
+
     /// The JSON lines of a container.
     ///
     /// # Panics
     /// If kubectl fails.
     pub fn log(&self, namespace: &str, target: &str, container: &str) -> Vec<Value> {
-        let text = self.kubectl().run(&["logs", "-n", namespace, target, "-c", container]);
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.attempt_log(namespace, target, container).unwrap_or_else(|error| panic!("{target}: {error}"))
     }
 
-    /// Waits until a sidecar of the bank has told of something with all of these.
+    fn attempt_log(&self, namespace: &str, target: &str, container: &str) -> Result<Vec<Value>, String> {
+        let text = self.kubectl().attempt(&["logs", "-n", namespace, target, "-c", container])?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Waits until a sidecar of the bank, of a pod that does not end, has told of something with all of these.
     ///
     /// # Panics
-    /// If it does not in 20 seconds.
+    /// If it does not in a minute.
     pub fn told(&self, of: &str, facts: &[(&str, &str)]) {
-        wait_for(&format!("the sidecar of {of} to tell {facts:?}"), 20, || {
-            let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
-            self.log("bank", &format!("deployment/{of}"), "fapi-sidecar").iter().any(all).then_some(())
+        let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
+        wait_for(&format!("the sidecar of {of} to tell {facts:?}"), 60, || {
+            let pods = self.kubectl().pods_of("bank", of).ok()?;
+            let targets = pods.iter().map(|pod| format!("pod/{}", pod["metadata"]["name"].as_str().unwrap()));
+            let logs = targets.filter_map(|pod| self.attempt_log("bank", &pod, "fapi-sidecar").ok());
+            logs.flatten().any(|line| all(&line)).then_some(())
         });
     }
 
     /// Waits for a condition; of a policy, the one of the whole.
     ///
     /// # Panics
-    /// If it does not come in a minute.
+    /// If it does not come in three minutes: ten pods may start at once on a small machine that has other work too.
     pub fn is(&self, condition: &str, namespace: &str, object: &str) {
         let condition = format!("--for=condition={condition}");
-        self.kubectl().run(&["wait", &condition, "-n", namespace, object, "--timeout=60s"]);
+        self.kubectl().run(&["wait", &condition, "-n", namespace, object, "--timeout=180s"]);
     }
 
-    /// The pod of a deployment.
+    /// A pod of an app that does not end; one that is ready, if there is one.
     ///
     /// # Panics
     /// If there is none.
     pub fn pod(&self, namespace: &str, app: &str) -> Value {
-        let pods = self.kubectl().get(&["pods", "-n", namespace, "-l", &format!("app={app}")]);
-        let living = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        pods["items"].as_array().unwrap().iter().find(living).unwrap().clone()
+        self.kubectl().pods_of(namespace, app).unwrap().remove(0)
     }
 
     /// The names of all objects that do not come and go by themselves.

@@ -12,20 +12,21 @@ use crate::process::{living, signal};
 /// Removes all of it. Nothing here fails: what is not there needs no removal.
 pub(super) fn remove(folder: &Path, control_group: &str, networks: &[String]) {
     end_control_group(control_group);
-    // The shims of containerd, which outlive it by design, and whatever else was started with a path of the cluster.
-    for (id, line) in living(folder) {
-        if line.contains("containerd-shim") {
-            signal(id, Signal::KILL);
-        }
-    }
+    // The shims of containerd, which outlive it by design, and what they have just started.
+    within(10, || {
+        let mut left = living(folder);
+        left.retain(|(_, line)| line.contains("containerd-shim") || line.contains("runc "));
+        left.iter().for_each(|(id, _)| signal(*id, Signal::KILL));
+        left.is_empty()
+    });
     unmount_below(folder);
     remove_control_group(control_group);
     remove_links_into(Path::new("/var/log/containers"), folder);
     for name in networks {
-        // With the namespace its interfaces go, and with them their other ends.
-        run("ip", &["netns", "delete", name]);
         run("ip", &["link", "delete", name]);
         remove_by_name(Path::new("/var/lib/cni/results"), name);
+        // The last, as the next cluster may have the name now.
+        run("ip", &["netns", "delete", name]);
     }
 }
 

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::{ApiServer, Kubectl};
-use crate::{Running, Scratch, program, repository, wait_for};
+use crate::{Running, Scratch, free_port, program, repository, wait_for};
 
 /// An API server that knows the webhooks, the namespaces `bank` (which asks for sidecars) and `web` (which does not), and no
 /// operator yet.
@@ -31,9 +30,14 @@ impl WithWebhooks {
         for namespace in ["bank", "kube-system", "web"] {
             kubectl.run(&["create", "serviceaccount", "default", "-n", namespace]);
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         tell_of_webhooks(kubectl, port);
-        Self { server, scratch: Scratch::new(name), port }
+        let new = Self { server, scratch: Scratch::new(name), port };
+        wait_for("the API server to know that there are webhooks", 60, || {
+            let tried = new.attempt("bank", &pod_to_inject("probe", json!({})), true);
+            tried.err().filter(|error| error.contains("inject.fapi-mesh.dev"))
+        });
+        new
     }
 
     /// kubectl, as administrator.

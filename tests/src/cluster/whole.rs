@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::control_plane::{ControlPlane, ready};
-use super::folder::Folder;
+use super::folder::{Folder, turn};
 use super::kubectl::Kubectl;
 use super::logs::Logs;
 use super::node::Node;
@@ -130,14 +130,22 @@ impl Cluster {
         let processes: Vec<String> = of_nodes.chain(others).collect();
         let kubectl = &self.kubectl;
         let is = |what: &[&str]| kubectl.attempt(&[&["wait", "--timeout=5s"], what].concat()).is_ok();
-        let ready = remains::within(120, || {
+        let ready = remains::within(240, || {
             for process in &processes {
                 if let Some(log) = self.folder.ended(process) {
                     panic!("{process} has ended; its log is in {}:\n{log}", self.folder.path().display());
                 }
             }
+            // A node that is ready takes no pods before its taint is gone.
+            let has_no_taint = |node: &str| {
+                kubectl
+                    .attempt(&["get", "node", node, "-o", "jsonpath={.spec.taints}"])
+                    .is_ok_and(|said| said.is_empty())
+            };
             is(&["--for=condition=Available", "deployment/coredns", "-n", "kube-system"])
-                && NODES[..self.nodes.len()].iter().all(|node| is(&["--for=condition=Ready", "node", node]))
+                && NODES[..self.nodes.len()]
+                    .iter()
+                    .all(|node| is(&["--for=condition=Ready", "node", node]) && has_no_taint(node))
         });
         assert!(ready, "the cluster or its DNS is not up; logs are in {}", self.folder.path().display());
     }
@@ -282,6 +290,7 @@ pub fn kept(name: &str) -> Option<PathBuf> {
 
 /// Takes down a cluster that was started to stay, whatever is left of it; whether there was one.
 pub fn take_down(name: &str) -> bool {
+    let _turn = turn();
     let folder = Folder::open(name);
     let there = folder.is_some();
     folder.into_iter().for_each(Folder::remove);

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -51,6 +51,8 @@ impl Tap {
                 socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(protocol)).unwrap()
             });
             let socket = socket.join().unwrap();
+            // It gets everything of the node, and the thread that reads it may have to wait.
+            set_socket_recv_buffer_size_force(&socket, 32 << 20).unwrap();
             set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(50))).unwrap();
             std::thread::spawn(move || keep(&socket, there, &stop))
         });
@@ -64,7 +66,7 @@ impl Tap {
     pub fn heard(self) -> BTreeMap<Ends, Vec<u8>> {
         self.stop.store(true, Ordering::Relaxed);
         let all = self.threads.into_iter().flat_map(|thread| thread.join().unwrap());
-        all.map(|(ends, segments)| (ends, segments.into_values().flatten().collect())).collect()
+        all.map(|(ends, segments)| (ends, joined(segments))).collect()
     }
 }
 
@@ -79,6 +81,18 @@ pub fn tls_records(mut bytes: &[u8]) -> Option<Vec<u8>> {
     bytes.is_empty().then_some(types)
 }
 
+/// What was sent, without what was sent again, and up to a hole if the tap has missed something.
+fn joined(segments: BTreeMap<u32, Vec<u8>>) -> Vec<u8> {
+    let (mut all, mut next) = (Vec::new(), None);
+    for (at, bytes) in segments {
+        let Some(known) = next.unwrap_or(at).checked_sub(at) else { break };
+        let new = bytes.get(usize::try_from(known).unwrap()..).unwrap_or_default();
+        all.extend_from_slice(new);
+        next = Some(next.unwrap_or(at) + u32::try_from(new.len()).unwrap());
+    }
+    all
+}
+
 /// Only what comes in is heard. From such an address it can have come only by the wire.
 fn keep(socket: &OwnedFd, from: [u8; 3], stop: &AtomicBool) -> Segments {
     let (mut heard, mut packet) = (Segments::new(), vec![0; 128 * 1024]);
@@ -88,7 +102,10 @@ fn keep(socket: &OwnedFd, from: [u8; 3], stop: &AtomicBool) -> Segments {
                 if let Some((ends, at, bytes)) = segment(&packet[..length])
                     && matches!(ends.0, SocketAddr::V4(sender) if sender.ip().octets().starts_with(&from))
                 {
-                    heard.entry(ends).or_default().insert(at, bytes.to_vec());
+                    let known = heard.entry(ends).or_default().entry(at).or_default();
+                    if known.len() < bytes.len() {
+                        *known = bytes.to_vec();
+                    }
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
