@@ -214,8 +214,12 @@ fn where_the_chart_forbids_audit_no_policy_may_begin_with_it() {
     kubectl.apply(&json!({"apiVersion": "v1", "kind": "List", "items": rules}).to_string()).unwrap();
 
     let attempt = |policy: &str| kubectl.with_input(&["create", "--dry-run=server", "-f", "-"], policy);
-    let refused = wait_for("a refusal", 30, || attempt(&policy("new", "bank", "Audit")).err());
-    assert!(refused.contains("namespace bank may not have that") && refused.contains("write Enforce"), "{refused}");
+    let refused = wait_for("a refusal", 30, || {
+        attempt(&policy("new", "bank", "Audit"))
+            .err()
+            .filter(|error| error.contains("namespace bank may not have that"))
+    });
+    assert!(refused.contains("write Enforce"), "{refused}");
     attempt(&policy("new", "bank", "Enforce")).unwrap();
     attempt(&policy("new", "web", "Audit")).unwrap();
     // What was there stays as it is, and can go.
@@ -265,9 +269,10 @@ fn the_images_of_our_containers_stay_in_a_pod_that_runs() {
         let mut tried = 0;
         let refused = wait_for("a refusal", 30, || {
             tried += 1;
-            set("meshed", &format!("{container}=evil-{tried}")).err()
+            let set = set("meshed", &format!("{container}=evil-{tried}"));
+            set.err().filter(|error| error.contains("stay what injection made them"))
         });
-        assert!(refused.contains("stay what injection made them") && refused.contains("delete the pod"), "{refused}");
+        assert!(refused.contains("delete the pod"), "{refused}");
     }
     // Everything else can be changed as ever.
     for (pod, image) in

@@ -102,7 +102,7 @@ fn objects_say_what_became_of_them_and_nothing_is_written_while_nothing_changes(
     let mut operators = Operators::new("operator-status");
     let operator = operators.start("operator", &[]);
     let kubectl = operators.kubectl().clone();
-    wait_for("the API server to serve our kinds", 30, || kubectl.apply(OBJECTS).ok());
+    kubectl.apply(OBJECTS).unwrap();
     let told = |kind: &str, name: &str| {
         wait_for("a status of this generation", 30, || {
             let object = kubectl.get(&[kind, name, "-n", "bank"]);
@@ -326,7 +326,7 @@ fn pods_and_documents_are_told_what_is_wrong_with_them() {
             "authentication": {"method": "PrivateKeyJWT", "jwks": {"keys": [key]}},
         },
     });
-    wait_for("the API server to serve our kinds", 30, || kubectl.apply(&client.to_string()).ok());
+    kubectl.apply(&client.to_string()).unwrap();
     let event = told(kubectl, "bank", ["FapiClient", "batch"], "NotInForce");
     assert!(event["note"].as_str().unwrap().contains("spec.authentication.jwks"), "{event}");
 

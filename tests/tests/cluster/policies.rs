@@ -7,7 +7,7 @@ mod attacks;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use e2e::cluster::bank::{call, caller, check_passed, passed};
+use e2e::cluster::bank::{call, caller, check_passed, is_refused, passes, try_call};
 use e2e::cluster::load::command_in;
 use e2e::cluster::loot::{ask_to_enrol, curl, token_of_pod};
 use e2e::cluster::platform::{HOME, Platform, took};
@@ -29,7 +29,7 @@ fn the_called_side_decides_and_says_so() {
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
     let intruder = Forward::start(kubectl, "outside", "deployment/intruder", 8080);
     let (shop, intruder) = (shop.address(), intruder.address());
-    wait_for("a guarded call", 60, || passed(&call(shop, None)).then_some(()));
+    wait_for("a guarded call", 60, || passes(shop).then_some(()));
 
     let scenario = |name: &str, play: &dyn Fn()| {
         let began = Instant::now();
@@ -42,7 +42,7 @@ fn the_called_side_decides_and_says_so() {
     scenario("settings of the mesh", &|| settings_of_the_mesh_hold_at_once(&platform, shop));
     scenario("attacks", &|| attacks::every_attack_of_the_demo_fails_from_pods(&platform));
     scenario("enrolment", &|| nobody_enrols_as_somebody_else(&platform));
-    check_passed(&call(shop, None));
+    wait_for("a guarded call", 30, || passes(shop).then_some(()));
     // The last: the pod of shop does not come back from it.
     scenario("revocation", &|| attacks::whoever_is_revoked_is_refused_and_nobody_else(&platform, shop));
 }
@@ -82,9 +82,9 @@ fn grant(kubectl: &Kubectl) -> Value {
 /// A caller of another namespace gets nothing until the called side names it, and nothing again when that is taken back.
 fn a_neighbour_enters_when_it_is_named(platform: &Platform, shop: SocketAddr, intruder: SocketAddr) {
     let kubectl = platform.kubectl();
-    let refused = || call(intruder, None)["status"].as_u64().is_some_and(|status| status >= 400);
-    assert!(refused(), "{}", call(intruder, None));
-    assert_eq!(grant(kubectl), "CallerNotAllowed");
+    let said = call(intruder, None);
+    assert!(said["status"].as_u64().is_some_and(|status| status >= 400), "{said}");
+    wait_for("the client to say so", 30, || (grant(kubectl) == "CallerNotAllowed").then_some(()));
 
     let named =
         LEDGER.replace("{serviceAccountName: payments}", "{serviceAccountName: payments}, {namespace: outside}");
@@ -92,15 +92,13 @@ fn a_neighbour_enters_when_it_is_named(platform: &Platform, shop: SocketAddr, in
     let status = says(kubectl, "ledger", "Programmed", ("True", "Programmed"));
     assert_eq!((&status["pods"]["matched"], &status["pods"]["programmed"]), (&json!(1), &json!(1)), "{status}");
     wait_for("the client to be granted it", 30, || (grant(kubectl) == "Granted").then_some(()));
-    let said = wait_for("a call of the neighbour", 30, || {
-        let said = call(intruder, None);
-        (said["status"] == 200).then_some(said)
-    });
+    let said =
+        wait_for("a call of the neighbour", 30, || try_call(intruder, None).ok().filter(|said| said["status"] == 200));
     assert_eq!(said["answer"]["told"]["caller"], INTRUDER, "{said}");
     check_passed(&call(shop, None));
 
     kubectl.apply(LEDGER).unwrap();
-    wait_for("the neighbour to be refused", 30, || refused().then_some(()));
+    wait_for("the neighbour to be refused", 30, || is_refused(intruder).then_some(()));
     wait_for("the client to say so", 30, || (grant(kubectl) == "CallerNotAllowed").then_some(()));
     says(kubectl, "ledger", "Programmed", ("True", "Programmed"));
     check_passed(&call(shop, None));
@@ -119,12 +117,12 @@ fn the_older_of_two_policies_governs(platform: &Platform, shop: SocketAddr) {
 
     kubectl.run(&["delete", "fapipolicy", "ledger", "-n", "bank"]);
     says(kubectl, "a-younger", "Accepted", ("True", "Accepted"));
-    wait_for("the younger policy to hold", 30, || (call(shop, None)["status"] != 200).then_some(()));
+    wait_for("the younger policy to hold", 30, || is_refused(shop).then_some(()));
     kubectl.apply(LEDGER).unwrap();
     says(kubectl, "ledger", "Accepted", ("False", "Conflicted"));
     kubectl.run(&["delete", "fapipolicy", "a-younger", "-n", "bank"]);
     says(kubectl, "ledger", "Programmed", ("True", "Programmed"));
-    wait_for("calls to pass again", 30, || passed(&call(shop, None)).then_some(()));
+    wait_for("calls to pass again", 30, || passes(shop).then_some(()));
 }
 
 /// What `Audit` lets pass is counted, and told without an identity; `Enforce` refuses just that.
@@ -137,12 +135,14 @@ fn what_audit_counts_is_then_refused(platform: &Platform, shop: SocketAddr) {
     let prowler = Forward::start(kubectl, "outside", "pod/prowler", 8080);
     let count = || {
         let pod = platform.pod("bank", "payments");
-        let metrics = curl(None, &[&format!("http://{}:15020/metrics", pod["status"]["podIP"].as_str().unwrap())]);
+        let url = format!("http://{}:15020/metrics", pod["status"]["podIP"].as_str().unwrap());
+        let metrics = wait_for("metrics", 30, || Some(curl(None, &[&url])).filter(|metrics| !metrics.is_empty()));
         let lines = metrics.lines().filter(|line| {
             line.starts_with("fapi_requests_total{") && line.contains("would_refuse") && line.contains("token_missing")
         });
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
     };
+    wait_for("a first call", 30, || try_call(prowler.address(), None).ok().filter(|said| said["status"] == 200));
     let before = count();
     for _ in 0..3 {
         let said = call(prowler.address(), None);
@@ -152,11 +152,12 @@ fn what_audit_counts_is_then_refused(platform: &Platform, shop: SocketAddr) {
     let who = ("caller", "spiffe://bank.example/ns/outside/sa/default");
     platform.told("payments", &[("outcome", "would_refuse"), ("reason", "token_missing"), who]);
     check_passed(&call(shop, None));
-    let counted = wait_for("the status to tell of the three", 120, || {
+    let all = before + 3;
+    let counted = wait_for("the status to tell of them all", 120, || {
         let counted = status(kubectl, "payments")["wouldRefuse"].clone();
-        (counted["count"] == 3).then_some(counted)
+        (counted["count"] == all).then_some(counted)
     });
-    assert_eq!(counted["top"], json!([{"reason": "token_missing", "caller": "outside/default", "count": 3}]));
+    assert_eq!(counted["top"], json!([{"reason": "token_missing", "caller": "outside/default", "count": all}]));
     assert!(counted["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{counted}");
 
     kubectl.apply(PAYMENTS).unwrap();
@@ -210,7 +211,8 @@ fn settings_of_the_mesh_hold_at_once(platform: &Platform, shop: SocketAddr) {
     let numbers =
         kubectl.get(&["pod", "numbered", "-n", "bank"])["spec"]["initContainers"][1]["securityContext"].clone();
     assert_eq!((&numbers["runAsUser"], &numbers["runAsGroup"]), (&json!(31000), &json!(31000)), "{numbers}");
-    check_passed(&call(Forward::start(kubectl, "bank", "pod/numbered", 8080).address(), None));
+    let app = Forward::start(kubectl, "bank", "pod/numbered", 8080);
+    wait_for("a call of it", 30, || passes(app.address()).then_some(()));
     kubectl.run(&["delete", "pod", "numbered", "-n", "bank", "--wait=false"]);
 
     // From here on no token lives long: an attack that comes later shows one that has expired.
@@ -279,8 +281,10 @@ fn nobody_enrols_as_somebody_else(platform: &Platform) {
     assert!(text.contains(INTRUDER) && !text.contains("sa/shop"), "{head}{text}");
 
     for reason in ["pod_not_meshed", "csr_signature_invalid", "csr_key_type", "csr_malformed", "key_reused"] {
-        let log = platform.log(HOME, "deployment/fapi-operator", "operator");
-        assert!(log.iter().any(|line| line["event"] == "enrolment" && line["reason"] == reason), "{reason}: {log:#?}");
+        wait_for(&format!("the operator to tell of {reason}"), 30, || {
+            let log = platform.log(HOME, "deployment/fapi-operator", "operator");
+            log.iter().any(|line| line["event"] == "enrolment" && line["reason"] == reason).then_some(())
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 
 use e2e::cluster::{ApiServer, Kubectl};
-use e2e::{repository, wait_for};
+use e2e::repository;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,11 +18,7 @@ struct Refused {
 
 /// An API server that knows our kinds and has the namespaces of the examples.
 fn with_resources(name: &str) -> ApiServer {
-    let server = ApiServer::with_resources(name, &["bank", "outside"]);
-    let kubectl = server.kubectl();
-    // Discovery follows the definitions within a moment.
-    wait_for("the API server to serve our kinds", 30, || kubectl.attempt(&["get", "fapi-mesh", "-A"]).ok());
-    server
+    ApiServer::with_resources(name, &["bank", "outside"])
 }
 
 /// A document of ours that only a folder can hold.

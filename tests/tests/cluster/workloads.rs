@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use e2e::cluster::bank::{call, caller, check_passed, said_at};
+use e2e::cluster::bank::{call, caller, check_passed, passes, said_at, try_call};
 use e2e::cluster::load::Load;
 use e2e::cluster::loot::curl;
 use e2e::cluster::platform::{Platform, took};
@@ -32,7 +32,7 @@ fn workloads_of_every_kind_are_members() {
     platform.kubectl().apply(clients).unwrap();
     let shop = platform.pod("bank", "shop");
     let address = Forward::start(platform.kubectl(), "bank", "deployment/shop", 8080);
-    wait_for("the first guarded call", 60, || (call(address.address(), None)["status"] == 200).then_some(()));
+    wait_for("the first guarded call", 60, || passes(address.address()).then_some(()));
     check_passed(&call(address.address(), None));
 
     let scenario = |name: &str, play: &dyn Fn()| {
@@ -121,6 +121,7 @@ fn pods_are_called_by_their_own_names(platform: &Platform) {
         let listen = if mode == "proxy" { "--listen=127.0.0.1" } else { "--listen=0.0.0.0" };
         kubectl.apply(&caller(name, "bank", service, &asks).replace("--listen=0.0.0.0", listen)).unwrap();
     }
+    platform.is("Ready", "outside", "pod/plain");
     for (name, service, apps) in destinations {
         platform.is("Ready", "bank", &format!("pod/{name}"));
         let forward = Forward::start(kubectl, "bank", &format!("pod/{name}"), 8080);
@@ -138,7 +139,7 @@ fn passing(name: &str, app: SocketAddr) -> Value {
     let mut last = Value::Null;
     let began = Instant::now();
     wait_for(&format!("the call of {name} to be answered"), 60, || {
-        last = call(app, None);
+        last = try_call(app, None).unwrap_or_default();
         let over = began.elapsed().as_secs() > 30;
         (last["status"] == 200 || over).then_some(())
     });
@@ -171,8 +172,10 @@ fn probes_tell_who_is_dead(platform: &Platform) {
     // One that is to be alive starts anew, and is as before.
     let annotations = json!({"fapi-mesh.dev/inject": "enabled"});
     let mut pod: Value = serde_json::from_str(&caller("revived", "bank", "payments.bank", &annotations)).unwrap();
-    let alive = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 2});
+    let alive = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 5});
     pod["spec"]["containers"][0]["livenessProbe"] = alive;
+    pod["spec"]["containers"][0]["startupProbe"] =
+        json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 60});
     kubectl.apply(&pod.to_string()).unwrap();
     platform.is("Ready", "bank", "pod/revived");
     said_at(Forward::start(kubectl, "bank", "pod/revived", 8080).address(), "/deaf").unwrap();
@@ -197,6 +200,8 @@ fn hooks_are_run_and_their_failures_told(platform: &Platform) {
     for (name, port) in hooks {
         let annotations = json!({"fapi-mesh.dev/inject": "enabled"});
         let mut pod: Value = serde_json::from_str(&caller(name, "bank", "payments.bank", &annotations)).unwrap();
+        // In a second a hook may not be done.
+        pod["spec"]["terminationGracePeriodSeconds"] = 30.into();
         pod["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"httpGet": {"path": "/healthz", "port": port}}});
         kubectl.apply(&pod.to_string()).unwrap();
     }

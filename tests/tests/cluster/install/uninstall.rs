@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use e2e::cluster::bank::{call, check_passed};
+use e2e::cluster::bank::{call, check_passed, passes};
 use e2e::cluster::platform::{HOME, Platform, chart};
 use e2e::cluster::{Forward, helm};
 use e2e::wait_for;
@@ -18,11 +18,6 @@ pub(super) fn is_refused(platform: &Platform, shop: SocketAddr) {
         let objects = platform.objects().into_iter();
         objects.filter(|name| !name.contains("fapi-mesh-unused")).collect::<Vec<_>>()
     };
-    // An operator that was uninstalled before ends a little later.
-    wait_for("pods that end to have ended", 60, || {
-        let pods = platform.kubectl().get(&["pods", "-A"]);
-        pods["items"].as_array()?.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()).then_some(())
-    });
     let before = lasting();
     let refused = helm(platform.kubectl(), UNINSTALL).unwrap_err();
     for part in ["pods have a sidecar (", "bank/", "kubectl rollout restart", "uninstall.force=true"] {
@@ -55,7 +50,7 @@ fn what_is_kept_serves_the_next_install_and_force_is_force() {
     platform.install();
     platform.open_the_bank();
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
-    wait_for("the first guarded call", 60, || (call(shop.address(), None)["status"] == 200).then_some(()));
+    wait_for("the first guarded call", 60, || passes(shop.address()).then_some(()));
 
     let (kept, pods) = (kept(&platform), pods(&platform));
     is_refused(&platform, shop.address());
@@ -102,8 +97,9 @@ fn pods(platform: &Platform) -> Vec<Value> {
     ["shop", "payments", "ledger"].map(|app| platform.pod("bank", app)["metadata"]["uid"].clone()).to_vec()
 }
 
-/// The operator and its webhooks.
+/// The operator, also the one that serves while it ends, and its webhooks.
 fn gone(platform: &Platform) {
+    platform.nothing_ends();
     let kinds = "deployments,services,mutatingwebhookconfigurations,validatingwebhookconfigurations,\
                  validatingadmissionpolicies,validatingadmissionpolicybindings";
     let left =
