@@ -11,7 +11,7 @@ use std::{fs, net::SocketAddr, time::Instant};
 use e2e::cluster::bank::{SHOP, call, caller, check_passed, is_refused, passes, try_call};
 use e2e::cluster::loot::{curl, enrol};
 use e2e::cluster::platform::{HOME, Platform, chart, took};
-use e2e::cluster::{Forward, helm, on_your_cluster};
+use e2e::cluster::{Forward, helm, is_late, on_your_cluster};
 use e2e::{Scratch, wait_for};
 use serde_json::{Value, json};
 
@@ -259,10 +259,8 @@ fn an_upgrade_changes_what_it_should(platform: &Platform, shop: SocketAddr) {
         let pod = caller("made", "bank", "payments.bank", &json!({"fapi-mesh.dev/inject": "enabled"}));
         while !upgrading.is_finished() {
             check_passed(&call(shop, None));
-            // An API server, or an operator that asks one, may be slow here; but it finds an operator each time.
             let tried = kubectl.with_input(&["create", "--dry-run=server", "-f", "-"], &pod);
-            let is_slow = |error: &String| error.contains("deadline exceeded") || error.contains("cannot be read now");
-            assert!(tried.as_ref().err().is_none_or(is_slow), "{tried:?}");
+            assert!(tried.as_ref().err().is_none_or(|error| is_late(error)), "{tried:?}");
         }
         upgrading.join().unwrap();
     });
