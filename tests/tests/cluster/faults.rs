@@ -103,7 +103,7 @@ fn under_load(kubectl: &Kubectl, shop: &Value, what: &str, happens: impl FnOnce(
         let endpoints: Vec<&Value> =
             slices["items"].as_array()?.iter().flat_map(|slice| slice["endpoints"].as_array()).flatten().collect();
         let pods = kubectl.pods_of("bank", "ledger").ok()?;
-        let [(endpoint, pod)] = endpoints.into_iter().zip(&pods).collect::<Vec<_>>()[..] else { return None };
+        let ([endpoint], [pod]) = (&endpoints[..], &pods[..]) else { return None };
         let leads = endpoint["conditions"]["ready"] == true && endpoint["targetRef"]["uid"] == pod["metadata"]["uid"];
         leads.then_some(())
     });
@@ -255,7 +255,7 @@ fn all_operators_are_away(platform: &Platform) {
     kubectl.run(&["delete", "pod", "does-not-ask", "-n", "bank", "--wait=false"]);
 }
 
-/// The bank has certificates with [`SHORT`] lives for as long as each sidecar has had some. Gives the pod of shop.
+/// The bank has certificates that live for [`SHORT`], until each sidecar has had some. Gives the pod of shop.
 fn certificates_are_rotated(platform: &Platform) -> Value {
     set(platform.kubectl(), &json!({"certificateLifetime": SHORT}));
     let shop = restarted(platform);

@@ -113,11 +113,14 @@ fn objects_say_what_became_of_them_and_nothing_is_written_while_nothing_changes(
     let client = told("fapiclient", "shop");
     assert_eq!(client["status"]["clientId"], "spiffe://cluster.local/ns/bank/sa/shop");
     told("fapiissuer", "bank-as");
-    let policy = told("fapipolicy", "ledger");
+    // The operator may have heard of the policy before it heard of the Service.
+    let policy = wait_for("a policy that has its target", 30, || {
+        let policy = told("fapipolicy", "ledger");
+        let of_the_target = policy["status"]["ancestors"][0]["conditions"].as_array()?;
+        let accepted = of_the_target.iter().find(|one| one["type"] == "Accepted")?;
+        (accepted["status"] == "True" && accepted["observedGeneration"] == 1).then_some(policy)
+    });
     assert_eq!(condition(&policy, "Ready")["status"], "False", "there are no pods");
-    let of_the_target = &policy["status"]["ancestors"][0]["conditions"];
-    let accepted = of_the_target.as_array().unwrap().iter().find(|one| one["type"] == "Accepted").unwrap();
-    assert_eq!((&accepted["status"], &accepted["observedGeneration"]), (&json!("True"), &json!(1)), "{policy}");
 
     let rename = json!({"spec": {"targetRefs": [{"name": "nobody"}]}}).to_string();
     kubectl.run(&["patch", "fapipolicy", "ledger", "-n", "bank", "--type=merge", "-p", &rename]);

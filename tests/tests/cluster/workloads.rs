@@ -201,7 +201,7 @@ fn hooks_are_run_and_their_failures_told(platform: &Platform) {
         let annotations = json!({"fapi-mesh.dev/inject": "enabled"});
         let mut pod: Value = serde_json::from_str(&caller(name, "bank", "payments.bank", &annotations)).unwrap();
         // In a second a hook may not be done.
-        pod["spec"]["terminationGracePeriodSeconds"] = 30.into();
+        pod["spec"]["terminationGracePeriodSeconds"] = 10.into();
         pod["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"httpGet": {"path": "/healthz", "port": port}}});
         kubectl.apply(&pod.to_string()).unwrap();
     }
