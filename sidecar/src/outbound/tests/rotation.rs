@@ -170,7 +170,8 @@ async fn short_lives_renew_by_themselves() {
 async fn calls_go_on_while_the_operator_is_away_and_a_new_destination_is_unknown() {
     local(async {
         let mesh = Mesh::start(Between::H1).await;
-        mesh.issuer.life.set(4);
+        // Refreshed in vain while the new destination is waited for.
+        mesh.issuer.life.set(10);
         mesh.serve("payments", Mtls).await;
         mesh.serve("ledger", Mtls).await;
         assert_eq!(mesh.app.get("http://payments.bank/a").await.status, 200);
