@@ -24,8 +24,8 @@ impl Network {
         let start = std::process::id().wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
         let mut said = String::new();
         let taken = |number: &u8| ip(&format!("netns add {}", name(*number))).map_err(|error| said = error).is_ok();
-        let numbers = (0..200).map(|more| (start.wrapping_add(more) % 200).try_into().unwrap());
-        let Some(number) = numbers.into_iter().find(taken) else { panic!("no network namespace can be made: {said}") };
+        let mut numbers = (0..200).map(|more| (start.wrapping_add(more) % 200).try_into().unwrap());
+        let Some(number) = numbers.find(taken) else { panic!("no network namespace can be made: {said}") };
         let network = Self { number };
         let name = name(number);
         folder.add_network(&name);
