@@ -42,7 +42,7 @@ pub use kubectl::Kubectl;
 pub use operators::{Operator, Operators, roles};
 pub use programs::{before, image, lacking, missing_for_api_server, missing_for_node, program};
 pub use readme::on_your_cluster;
-pub use webhooks::{WithWebhooks, is_late, pod_to_inject, tell_of_webhooks};
+pub use webhooks::{WithWebhooks, pod_to_inject, tell_of_webhooks};
 pub use whole::{Cluster, NODES, Part, kept, take_down};
 
 use folder::Folder;

@@ -25,6 +25,12 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     exchange(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"))
 }
 
+/// A number of a process's metrics, by its name and its labels as they stand there; nothing if nobody answers.
+pub fn metric(address: SocketAddr, name: &str) -> Option<u64> {
+    let metrics = get(address, "/metrics").ok()?.body;
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
 /// Sends `request` and reads until the other side closes, so the request must ask for that.
 ///
 /// # Errors

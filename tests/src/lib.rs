@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use fapictl::fapictl;
-pub use http::{Answer, exchange, get};
+pub use http::{Answer, exchange, get, metric};
 pub use mesh::Mesh;
 #[cfg(target_os = "linux")]
 pub use netns::{Node, Place, SIDECAR};

@@ -81,8 +81,9 @@ impl Enrolment {
 
     /// Asks once. With a certificate that is still good, over it: that is a renewal.
     pub(super) async fn enrol(&mut self) -> Result<Certificate, EnrolError> {
-        let within = patience(self.current().map(|certificate| self.shared.clock.until(certificate.not_after)));
-        let result = timeout(within, self.ask()).await.unwrap_or(Err(EnrolError::TooSlow(within)));
+        let current = self.current();
+        let within = patience(current.as_ref().map(|certificate| self.shared.clock.until(certificate.not_after)));
+        let result = timeout(within, self.ask(current)).await.unwrap_or(Err(EnrolError::TooSlow(within)));
         self.distrust_streamed_bundle = match &result {
             Ok(_) => false,
             Err(_) => !self.distrust_streamed_bundle,
@@ -92,9 +93,8 @@ impl Enrolment {
         result
     }
 
-    async fn ask(&self) -> Result<Certificate, EnrolError> {
+    async fn ask(&self, current: Option<Certificate>) -> Result<Certificate, EnrolError> {
         let bundle = self.bundle().await?;
-        let current = self.current();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let csr = CertificateParams::default().serialize_request(&key)?;
         let Settings { control, operator, token, .. } = &self.settings;

@@ -68,6 +68,11 @@ pub fn passes(app: SocketAddr) -> bool {
     try_call(app, None).is_ok_and(|said| passed(&said))
 }
 
+/// What an app says of a call that ends with this status now; nothing of another, and nothing if it does not answer.
+pub fn ends_with(app: SocketAddr, status: u16) -> Option<Value> {
+    try_call(app, None).ok().filter(|said| said["status"] == status)
+}
+
 /// Whether a call of an app, which answers, is refused now.
 pub fn is_refused(app: SocketAddr) -> bool {
     try_call(app, None).is_ok_and(|said| said["status"].as_u64().is_some_and(|status| status >= 400))

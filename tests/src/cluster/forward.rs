@@ -23,10 +23,7 @@ impl Forward {
     pub fn start(kubectl: &Kubectl, namespace: &str, target: &str, port: u16) -> Self {
         let target = match target.strip_prefix("deployment/") {
             // kubectl takes the oldest, which may be about to end.
-            Some(app) => {
-                let pod = kubectl.pods_of(namespace, app).unwrap().remove(0);
-                &format!("pod/{}", pod["metadata"]["name"].as_str().unwrap())
-            }
+            Some(app) => &super::kubectl::target(&kubectl.pods_of(namespace, app).unwrap()[0]),
             None => target,
         };
         let mut command = kubectl.endless();

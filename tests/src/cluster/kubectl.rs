@@ -130,6 +130,11 @@ impl Kubectl {
     }
 }
 
+/// How kubectl names a pod.
+pub(super) fn target(pod: &Value) -> String {
+    format!("pod/{}", pod["metadata"]["name"].as_str().unwrap())
+}
+
 /// Whether a pod says that it is ready.
 pub(super) fn is_ready(pod: &Value) -> bool {
     let ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";

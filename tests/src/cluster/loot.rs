@@ -91,7 +91,7 @@ pub fn fill(folder: &Path, platform: &Platform) -> Vec<Running> {
     let workloads = workloads.map(|(namespace, app)| {
         let (pod, name) = (platform.pod(namespace, app), format!("{app}-1"));
         write(&format!("tokens/{namespace}/{name}.jwt"), &token_of_pod(platform, namespace, app, &pod, &[AUDIENCE]));
-        let target = format!("pod/{}", pod["metadata"]["name"].as_str().unwrap());
+        let target = super::kubectl::target(&pod);
         follow(namespace, &target, "fapi-sidecar", format!("{name}.log"));
         follow(namespace, &target, "app", format!("{name}.app.log"));
         let at = format!("{}:8080", pod["status"]["podIP"].as_str().unwrap());

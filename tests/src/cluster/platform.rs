@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::kubectl::is_ready;
+use super::kubectl::{is_ready, target};
 use super::{Cluster, Kubectl, helm, image};
 use crate::{repository, wait_for};
 
@@ -173,8 +173,7 @@ impl Platform {
         let all = |line: &Value| facts.iter().all(|(key, value)| line[*key] == *value);
         wait_for(&format!("the sidecar of {of} to tell {facts:?}"), 60, || {
             let pods = self.kubectl().pods_of("bank", of).ok()?;
-            let targets = pods.iter().map(|pod| format!("pod/{}", pod["metadata"]["name"].as_str().unwrap()));
-            let logs = targets.filter_map(|pod| self.attempt_log("bank", &pod, "fapi-sidecar").ok());
+            let logs = pods.iter().filter_map(|pod| self.attempt_log("bank", &target(pod), "fapi-sidecar").ok());
             logs.flatten().any(|line| all(&line)).then_some(())
         });
     }

@@ -100,18 +100,14 @@ impl WithWebhooks {
     pub fn attempt(&self, namespace: &str, pod: &Value, dry_run: bool) -> Result<Value, String> {
         let dry_run = if dry_run { "--dry-run=server" } else { "--dry-run=none" };
         let args = ["create", "-n", namespace, dry_run, "-o", "json", "-f", "-"];
+        // An API server or an operator that is slow on this machine says nothing of the pod; a controller tries again, too.
+        let is_late = |error: &String| error.contains("deadline exceeded") || error.contains("cannot be read now");
         let made = wait_for("an answer in time", 60, || {
             let made = self.kubectl().with_input(&args, &pod.to_string());
-            Some(made).filter(|made| !made.as_ref().is_err_and(|error| is_late(error)))
+            Some(made).filter(|made| !made.as_ref().is_err_and(is_late))
         });
         Ok(serde_json::from_str(&made?).unwrap())
     }
-}
-
-/// Whether a pod was refused because an API server or an operator was slow on this machine, and not for what it is. A controller tries
-/// again.
-pub fn is_late(error: &str) -> bool {
-    error.contains("deadline exceeded") || error.contains("cannot be read now")
 }
 
 /// Has the API server ask webhooks at this port of this machine.

@@ -9,7 +9,7 @@ use e2e::cluster::bank::{call, caller, passes};
 use e2e::cluster::load::{Load, kill_in};
 use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
 use e2e::cluster::{Forward, Kubectl, Part, before};
-use e2e::{get, repository, wait_for};
+use e2e::{metric, repository, wait_for};
 use serde_json::{Value, json};
 
 /// Tokens are refreshed at half of this. No operator is there until that has failed, so the old ones serve on.
@@ -308,7 +308,5 @@ fn certificates(pod: &Value) -> u64 {
 /// What a sidecar counts of an outcome.
 fn count(pod: &Value, name: &str, outcome: &str) -> Option<u64> {
     let address = format!("{}:15020", pod["status"]["podIP"].as_str().unwrap()).parse().unwrap();
-    let metrics = get(address, "/metrics").ok()?.body;
-    let start = format!("{name}{{outcome=\"{outcome}\"}}");
-    metrics.lines().find(|line| line.starts_with(&start))?.rsplit(' ').next()?.parse().ok()
+    metric(address, &format!("{name}{{outcome=\"{outcome}\"}}"))
 }

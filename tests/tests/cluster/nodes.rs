@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use e2e::cluster::bank::{SHOP, call, caller, check_passed, passes, try_call};
+use e2e::cluster::bank::{SHOP, call, caller, check_passed, ends_with, passes};
 use e2e::cluster::load::{Load, command_in};
 use e2e::cluster::platform::{HOME, OPERATORS, Platform, chart, took};
 use e2e::cluster::wire::{Tap, tls_records};
 use e2e::cluster::{Forward, NODES};
-use e2e::{get, wait_for};
+use e2e::{metric, wait_for};
 use serde_json::{Value, json};
 
 /// Whom shop calls, one through the other.
@@ -126,8 +126,8 @@ fn meshed(platform: &Platform) -> usize {
 
 /// How many sidecars have a stream to an operator.
 fn sidecars_of(operator: &Value) -> Option<usize> {
-    let metrics = get((address(operator), 15014).into(), "/metrics").ok()?.body;
-    metrics.lines().find_map(|line| line.strip_prefix("fapi_operator_connected_sidecars "))?.parse().ok()
+    let connected = metric((address(operator), 15014).into(), "fapi_operator_connected_sidecars")?;
+    usize::try_from(connected).ok()
 }
 
 fn leads(platform: &Platform, operator: &Value) -> bool {
@@ -185,7 +185,7 @@ fn a_node_dies_under_load(platform: &mut Platform, shop: &Value) {
     platform.is("Ready", "bank", "pod/late");
     took("until a new pod is ready", began);
     let late = Forward::start(&kubectl, "bank", "pod/late", 8080);
-    wait_for("a call of the new pod", 30, || (try_call(late.address(), None).ok()?["status"] == 200).then_some(()));
+    wait_for("a call of the new pod", 30, || ends_with(late.address(), 200));
     kubectl.run(&["rollout", "restart", "deployment/ledger", "-n", "bank"]);
     platform.rolled_out("bank", "ledger");
     wait_for("the operator that lives to lead", 60, || leads(platform, &living).then_some(()));
@@ -238,9 +238,7 @@ fn calls_to_the_other_node_are_guarded(platform: &Platform, shop: SocketAddr) {
     platform.told("payments", &[("outcome", "admitted"), ("caller", SHOP)]);
     let asks = json!({"fapi-mesh.dev/inject": "enabled"});
     let (_, by_address) = run_caller(platform, NODES[0], "by-address", &format!("{payments}:8080"), &asks);
-    let said = wait_for("a call of a pod that is new", 30, || {
-        try_call(by_address.address(), None).ok().filter(|said| said["status"] == 200)
-    });
+    let said = wait_for("a call of a pod that is new", 30, || ends_with(by_address.address(), 200));
     assert_eq!(said["answer"]["told"]["caller"], DEFAULT, "{said}");
     platform.told("payments", &[("outcome", "admitted"), ("caller", DEFAULT)]);
 

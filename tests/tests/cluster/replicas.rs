@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use e2e::cluster::{Kubectl, Operator, Operators, tell_of_webhooks};
-use e2e::{Running, fapictl, free_port, get, program, wait_for};
+use e2e::{Running, fapictl, free_port, program, wait_for};
 use serde_json::{Value, json};
 
 /// The issuer as all of them name it. Nobody dials it here.
@@ -176,9 +176,7 @@ impl Sidecar {
 
     /// A number of its metrics.
     fn metric(&self, name: &str) -> Option<u64> {
-        let metrics = get(self.admin, "/metrics").ok()?.body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        line.trim().parse().ok()
+        e2e::metric(self.admin, name)
     }
 }
 
@@ -258,8 +256,7 @@ fn replicas_serve_alike_and_one_that_lives_takes_over() {
 
 /// A number of an operator's metrics.
 fn metric(operator: &Operator, name: &str) -> Option<u64> {
-    let metrics = get(operator.address("admin")?, "/metrics").ok()?.body;
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.trim().parse().ok()
+    e2e::metric(operator.address("admin")?, name)
 }
 
 /// How many keys of the sidecars of `shop` an operator publishes.

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use e2e::cluster::bank::{passed, try_call};
+use e2e::cluster::bank::passes;
 use e2e::cluster::load::{Load, kill_in};
 use e2e::cluster::platform::{HOME, Platform, took};
 use e2e::cluster::{Forward, Kubectl, told};
@@ -49,7 +49,7 @@ fn a_root_is_replaced_by_one_command_while_calls_go_on() {
     platform.open_the_bank();
     let kubectl = platform.kubectl();
     let shop = Forward::start(kubectl, "bank", "deployment/shop", 8080);
-    let calls = || try_call(shop.address(), None).ok().filter(passed);
+    let calls = || passes(shop.address()).then_some(());
     wait_for("the first guarded call", 90, calls);
     let old = roots(kubectl, "bank");
     let first = wait_for("the root in the status of the FapiMesh", 60, || Some(anchors(kubectl)?.1.remove(0)));

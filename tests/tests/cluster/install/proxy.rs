@@ -1,6 +1,6 @@
 //! A namespace under Pod Security `restricted`: no pod of it has rules in the kernel, and its calls are guarded all the same.
 
-use e2e::cluster::bank::{caller, try_call};
+use e2e::cluster::bank::{caller, ends_with};
 use e2e::cluster::load::command_in;
 use e2e::cluster::loot::curl;
 use e2e::cluster::platform::Platform;
@@ -44,15 +44,11 @@ fn careful(kubectl: &Kubectl, interception: &str) -> Result<String, String> {
 fn calls_go_out(platform: &Platform) {
     let app = Forward::start(platform.kubectl(), "strict", "pod/careful", 8080);
     // Its sidecar shows who it is, and nobody gave it a token.
-    wait_for("a call by proxy to be refused", 30, || {
-        try_call(app.address(), None).ok().filter(|said| said["status"] == 401)
-    });
+    wait_for("a call by proxy to be refused", 30, || ends_with(app.address(), 401));
     platform.told("payments", &[("reason", "token_missing"), ("caller", CAREFUL)]);
 
     may_call(platform, ("strict", "payments", "bank"), "{serviceAccountName: shop}, {namespace: strict}");
-    let said = wait_for("a call by proxy with a token", 30, || {
-        try_call(app.address(), None).ok().filter(|said| said["status"] == 200)
-    });
+    let said = wait_for("a call by proxy with a token", 30, || ends_with(app.address(), 200));
     assert_eq!(said["answer"]["told"]["caller"], CAREFUL, "{said}");
 }
 
@@ -63,9 +59,7 @@ fn calls_come_in(platform: &Platform) {
     kubectl.apply(&caller("visitor", "outside", "careful.strict", &meshed)).unwrap();
     platform.is("Ready", "outside", "pod/visitor");
     let visitor = Forward::start(kubectl, "outside", "pod/visitor", 8080);
-    wait_for("a neighbour without a token to be refused", 30, || {
-        try_call(visitor.address(), None).ok().filter(|said| said["status"] == 401)
-    });
+    wait_for("a neighbour without a token to be refused", 30, || ends_with(visitor.address(), 401));
     let refused = |reason: &str| {
         let log = platform.log("strict", "pod/careful", "fapi-sidecar");
         log.iter().any(|line| line["reason"] == reason).then_some(())
@@ -73,9 +67,7 @@ fn calls_come_in(platform: &Platform) {
     wait_for("the sidecar to say so", 20, || refused("token_missing"));
 
     may_call(platform, ("outside", "careful", "strict"), "{namespace: outside}");
-    let said = wait_for("the neighbour to be let in", 30, || {
-        try_call(visitor.address(), None).ok().filter(|said| said["status"] == 200)
-    });
+    let said = wait_for("the neighbour to be let in", 30, || ends_with(visitor.address(), 200));
     assert_eq!(said["answer"]["told"]["caller"], "spiffe://bank.example/ns/outside/sa/default", "{said}");
     kubectl.run(&["delete", "fapiclient", "default", "-n", "outside"]);
     kubectl.run(&["delete", "pod", "visitor", "-n", "outside"]);
